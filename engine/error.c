@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum octavo_status octavo_fail(struct octavo_error *error, enum octavo_status status, const char *format, ...)
+{
+	if (error) {
+		va_list args;
+		va_start(args, format);
+		vsnprintf(error->text, sizeof error->text, format, args);
+		va_end(args);
+	}
+	return status;
+}

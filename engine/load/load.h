@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Loading: a Hugging Face directory becomes a config, a set of mapped tensors and bound weights.
+ * Every failure names the file, the field or tensor, and the reason.
+ */
+#ifndef OCTAVO_LOAD_H
+#define OCTAVO_LOAD_H
+
+#include "octavo_kernels.h"
+
+/* ---- checkpoint.c: *.safetensors with or without an index, mapped read-only ---------------------- */
+
+enum { OCTAVO_MAX_RANK = 8 };
+
+struct octavo_tensor {
+	const char *name;
+	const char *file;      /* base name */
+	const char *dtype_name; /* as the file spells it */
+	enum octavo_dtype dtype; /* NONE for dtypes that weights never have (I64, BOOL, …) */
+	size_t rank, shape[OCTAVO_MAX_RANK];
+	const void *data; /* in the mapping; any alignment */
+	size_t bytes;
+};
+
+struct octavo_checkpoint;
+enum octavo_status octavo_checkpoint_open(struct octavo_checkpoint **out, const char *dir,
+                                          struct octavo_error *error);
+void octavo_checkpoint_close(struct octavo_checkpoint **checkpoint);
+/* NULL if there is no such tensor.  Marks it as used, for octavo_checkpoint_unused. */
+const struct octavo_tensor *octavo_checkpoint_find(struct octavo_checkpoint *checkpoint, const char *name);
+/* Number of tensors, and the i-th of them (sorted by name). */
+size_t octavo_checkpoint_count(const struct octavo_checkpoint *checkpoint);
+const struct octavo_tensor *octavo_checkpoint_at(const struct octavo_checkpoint *checkpoint, size_t i);
+/* The next tensor, from *i on, that was never found and is on no allow-list; NULL at the end. */
+const struct octavo_tensor *octavo_checkpoint_unused(const struct octavo_checkpoint *checkpoint, size_t *i);
+size_t octavo_checkpoint_bytes(const struct octavo_checkpoint *checkpoint); /* of all tensors */
+
+/* ---- config.c: config.json and generation_config.json -------------------------------------------- */
+
+enum { OCTAVO_MAX_EOS = 8 };
+
+struct octavo_config {
+	char architecture[32]; /* model_type */
+	size_t vocab, hidden, layers, mtp_layers, heads;
+	size_t q_lora, kv_lora, nope, rope, v_dim; /* q_lora 0: a single q_proj */
+	size_t dense_width, expert_width;
+	size_t experts, shared_experts, top_k, groups, top_groups; /* experts 0: dense */
+	size_t first_dense, moe_every;
+	enum octavo_topk_method topk_method;
+	enum octavo_scoring scoring;
+	int normalise;
+	float routed_factor;
+	float norm_eps;        /* rms_norm_eps */
+	float latent_norm_eps; /* of q_a_layernorm and kv_a_layernorm: 1e-6, as Hugging Face's class default */
+	size_t max_position;
+	double rope_theta;
+	int yarn;
+	double yarn_factor, yarn_beta_fast, yarn_beta_slow, yarn_mscale, yarn_mscale_all_dim;
+	size_t yarn_original;
+	enum octavo_scale_rule activation_scale; /* E8M0 with scale_fmt "ue8m0" */
+	int32_t bos;
+	int32_t eos[OCTAVO_MAX_EOS];
+	size_t eos_count;
+	/* generation_config.json; 0 or negative where absent */
+	float temperature, top_p;
+};
+enum octavo_status octavo_config_load(struct octavo_config *config, const char *dir, struct octavo_error *error);
+/* Whether main or MTP layer `layer` is a mixture of experts. */
+int octavo_config_is_moe(const struct octavo_config *config, size_t layer);
+
+/* ---- weights.c: tensors bound to the roles they play, shapes and dtypes checked ------------------- */
+
+struct octavo_mlp {
+	struct octavo_matrix gate, up, down;
+};
+
+struct octavo_layer {
+	float *input_norm, *post_norm; /* [hidden] */
+	struct octavo_matrix q;        /* [heads * (nope + rope)][hidden], if q_lora == 0 */
+	struct octavo_matrix q_a;      /* [q_lora][hidden] */
+	struct octavo_matrix q_b;      /* [heads * (nope + rope)][q_lora] */
+	float *q_norm;                 /* [q_lora] */
+	struct octavo_matrix kv_a;     /* [kv_lora + rope][hidden] */
+	float *kv_norm;                /* [kv_lora] */
+	struct octavo_matrix kv_b;     /* [heads * (nope + v_dim)][kv_lora] */
+	struct octavo_matrix o;        /* [hidden][heads * v_dim] */
+	int moe;
+	struct octavo_mlp dense;       /* if not moe: [dense_width][hidden] twice, [hidden][dense_width] */
+	struct octavo_matrix router;   /* [experts][hidden] */
+	float *router_bias;            /* [experts] or NULL */
+	struct octavo_mlp *expert;     /* [experts] */
+	struct octavo_mlp shared;      /* width shared_experts * expert_width; data NULL if none */
+};
+
+struct octavo_mtp {
+	float *enorm, *hnorm;        /* [hidden] */
+	struct octavo_matrix eh_proj; /* [hidden][2 * hidden]: embedding first, then hidden state */
+	struct octavo_layer layer;
+	float *head_norm;            /* [hidden], shared_head.norm */
+};
+
+struct octavo_weights {
+	struct octavo_matrix embed; /* [vocab][hidden] */
+	struct octavo_matrix head;  /* [vocab][hidden]; the embedding where tie_word_embeddings */
+	float *final_norm;          /* [hidden] */
+	struct octavo_layer *layer; /* [layers] */
+	struct octavo_mtp *mtp;     /* [mtp_layers] */
+	size_t parameters, active_parameters; /* of matrices */
+	void *arena;                /* norms and arrays above; the matrices lie in the checkpoint's mapping */
+};
+/* EFORMAT names the tensor that is missing, unexpected or of the wrong shape or dtype.  All scales are
+ * checked (octavo_matrix_check). */
+enum octavo_status octavo_weights_bind(struct octavo_weights *weights, const struct octavo_config *config,
+                                       struct octavo_checkpoint *checkpoint, struct octavo_error *error);
+void octavo_weights_release(struct octavo_weights *weights);
+
+#endif

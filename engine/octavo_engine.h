@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine: loads a DeepSeek-V3-family checkpoint and decodes with it, speculatively or not.
+ *
+ *     struct octavo_engine *engine;
+ *     struct octavo_error error;
+ *     struct octavo_engine_settings settings = { .model_dir = "model" };
+ *     if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK) { puts(error.text); … }
+ *
+ * An engine and its sessions belong to one thread at a time.
+ */
+#ifndef OCTAVO_ENGINE_H
+#define OCTAVO_ENGINE_H
+
+#include "octavo_kernels.h"
+#include "octavo_profiler.h"
+#include "octavo_verify.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct octavo_engine;
+struct octavo_session;
+
+/* W8A16 keeps activations in BF16; W8A8 quantises them 1x128 before every FP8 matrix, as the model is
+ * served on GPUs.  Matrices that are not FP8 see BF16 activations in both. */
+enum octavo_arithmetic { OCTAVO_W8A16, OCTAVO_W8A8 };
+
+/* Which hidden state an MTP module is fed with: after its final norm (what served V3 models use) or before. */
+enum octavo_tap { OCTAVO_TAP_POST_NORM, OCTAVO_TAP_PRE_NORM };
+
+/* Zero-initialised fields take the defaults. */
+struct octavo_engine_settings {
+	const char *model_dir;
+	unsigned threads;                      /* 0: all that this process may run on; ignored with `parallel` */
+	const struct octavo_parallel *parallel; /* the caller's pool; NULL: OpenMP */
+	const struct octavo_kernels *kernels;  /* NULL: octavo_kernels_get() */
+	struct octavo_profiler *profiler;      /* NULL: none */
+	enum octavo_arithmetic arithmetic;
+	enum octavo_tap mtp_first_tap, mtp_recycle_tap;
+	size_t max_context;                    /* tokens per sequence; 0: the model's, at most 4096 */
+	size_t max_rows;                       /* rows per batch; 0: 64 */
+	size_t sequences;                      /* KV caches; 0: 1 */
+	size_t naive_min;                      /* prompts this long use MLA's naive form; 0: 1024 */
+};
+
+OCTAVO_API enum octavo_status octavo_engine_open(struct octavo_engine **out,
+                                                 const struct octavo_engine_settings *settings,
+                                                 struct octavo_error *error);
+/* Closes and nulls; all sessions must be closed before. */
+OCTAVO_API void octavo_engine_close(struct octavo_engine **engine);
+
+struct octavo_model_info {
+	const char *architecture; /* "deepseek_v3" */
+	size_t layers, mtp_layers, hidden, vocab, heads;
+	size_t experts, experts_per_token; /* 0 for a dense model */
+	size_t context;                    /* of this engine, after max_context */
+	size_t parameters, active_parameters; /* of matrices; active counts one token, without the embedding table */
+	size_t weight_bytes;
+	int32_t bos;                       /* -1 if the tokenizer adds none */
+	const int32_t *eos;                /* [eos_count] */
+	size_t eos_count;
+};
+OCTAVO_API const struct octavo_model_info *octavo_engine_model(const struct octavo_engine *engine);
+
+/* ---- Text ------------------------------------------------------------------------------------- */
+
+enum {
+	OCTAVO_ENCODE_BOS = 1u << 0,     /* begin with the tokenizer's BOS, if it wants one */
+	OCTAVO_ENCODE_CONTROL = 1u << 1, /* added tokens in the text become their ids; without it they are plain text */
+};
+/* UTF-8 text to ids.  *count gets the number of ids; ELIMIT if it exceeds cap (and then *count says how many
+ * are needed).  EFORMAT for text that is not UTF-8. */
+OCTAVO_API enum octavo_status octavo_encode(const struct octavo_engine *engine, const char *text, size_t length,
+                                            unsigned flags, int32_t *id, size_t cap, size_t *count,
+                                            struct octavo_error *error);
+/* The bytes of one token (not necessarily whole characters); NULL for an id without text. */
+OCTAVO_API const char *octavo_token_text(const struct octavo_engine *engine, int32_t id, size_t *length);
+
+/* ---- Batches ---------------------------------------------------------------------------------- */
+
+enum {
+	OCTAVO_ROW_LOGITS = 1u << 0, /* logits are wanted */
+	OCTAVO_ROW_PROMPT = 1u << 1, /* a prompt row; with OCTAVO_ROW_NAIVE, attention takes MLA's naive form */
+	OCTAVO_ROW_NAIVE = 1u << 2,
+};
+
+/* The struct that crosses every door.  Rows of one sequence must come in ascending order of their position
+ * in the tree; parent[row] is the row's parent in this batch, or -1 for the sequence's last committed token. */
+struct octavo_batch {
+	size_t rows;
+	const int32_t *token;
+	const int32_t *pos;    /* absolute; parent's + 1 */
+	const int32_t *seq;    /* which KV cache */
+	const int32_t *parent;
+	const uint8_t *flags;
+};
+
+/* One pass of the main model: appends the rows to their caches as provisional and leaves their logits in the
+ * engine.  A provisional row lives until the next forward or commit of its sequence. */
+OCTAVO_API enum octavo_status octavo_forward(struct octavo_engine *engine, const struct octavo_batch *batch,
+                                             struct octavo_error *error);
+/* Logits of a row of the last forward, [vocab] F32; NULL if none were wanted. */
+OCTAVO_API const float *octavo_logits(const struct octavo_engine *engine, size_t row);
+/* The main model's hidden state of a row of the last forward, [hidden] F32, before or after the final norm. */
+OCTAVO_API const float *octavo_hidden(const struct octavo_engine *engine, size_t row, enum octavo_tap tap);
+
+/* Makes rows of the last forward part of sequence `seq`: a path from the last committed token, ascending. */
+OCTAVO_API enum octavo_status octavo_commit(struct octavo_engine *engine, int32_t seq, const uint32_t *row,
+                                            size_t count, struct octavo_error *error);
+/* Shortens a sequence to `length` committed tokens (0: forget it). */
+OCTAVO_API enum octavo_status octavo_rewind(struct octavo_engine *engine, int32_t seq, size_t length,
+                                            struct octavo_error *error);
+OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int32_t seq);
+
+/* ---- Sessions: the decode loop ----------------------------------------------------------------- */
+
+enum octavo_accept { OCTAVO_ACCEPT_MATCH, OCTAVO_ACCEPT_GREEDY };
+OCTAVO_API const char *octavo_accept_name(enum octavo_accept accept);
+
+struct octavo_session_settings {
+	const char *drafter; /* "none" (also NULL), "mtp", "ngram"; octavo_drafter_names lists them */
+	unsigned k;          /* drafted tokens per step; 0: 1 for mtp, 4 for ngram, at most 8 */
+	enum octavo_accept accept; /* greedy requires temperature 0 */
+	struct octavo_sampling sampling;
+	struct octavo_stream stream;
+	size_t max_new;  /* stop after so many tokens; 0: until the context is full */
+	int ignore_eos;
+};
+
+/* NULL-terminated. */
+OCTAVO_API const char *const *octavo_drafter_names(void);
+
+/* Takes a free KV cache of the engine: ELIMIT if there is none.  ENOTSUP for a drafter that the model cannot
+ * feed (mtp without an MTP module), EINVAL for an unknown name. */
+OCTAVO_API enum octavo_status octavo_session_open(struct octavo_session **out, struct octavo_engine *engine,
+                                                  const struct octavo_session_settings *settings,
+                                                  struct octavo_error *error);
+OCTAVO_API void octavo_session_close(struct octavo_session **session);
+
+/* Starts over with a prompt of count >= 1 tokens and runs it through the model (and the drafter). */
+OCTAVO_API enum octavo_status octavo_session_prompt(struct octavo_session *session, const int32_t *token,
+                                                    size_t count, struct octavo_error *error);
+
+/* One round: draft, forward, accept, commit.  *token points at the *count tokens it emitted (valid until the
+ * next call); *count is 0 when the session has ended. */
+OCTAVO_API enum octavo_status octavo_session_step(struct octavo_session *session, const int32_t **token,
+                                                  size_t *count, struct octavo_error *error);
+
+enum octavo_finish { OCTAVO_RUNNING, OCTAVO_FINISH_EOS, OCTAVO_FINISH_LENGTH, OCTAVO_FINISH_CONTEXT };
+
+#define OCTAVO_MAX_K 8
+struct octavo_session_stats {
+	size_t prompt_tokens, emitted, steps;
+	size_t drafted[OCTAVO_MAX_K];  /* steps that drafted a token at this depth (0-based) */
+	size_t accepted[OCTAVO_MAX_K]; /* of them, those whose token at this depth was kept */
+	size_t zero_draft_steps;
+	size_t expert_union, expert_rows; /* sums over steps and MoE layers of distinct experts read, and of rows */
+	uint64_t prefill_ns, decode_ns;
+	enum octavo_finish finish;
+};
+OCTAVO_API const struct octavo_session_stats *octavo_session_stats(const struct octavo_session *session);
+
+/* For explaining a divergence: the target's logit margin (best minus second best) behind emitted token i of this
+ * session, and its second choice.  EINVAL if i was not emitted. */
+OCTAVO_API enum octavo_status octavo_session_margin(const struct octavo_session *session, size_t i, float *margin,
+                                                    int32_t *second);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What every room and every user of Octavo may include: status codes, error text, export macro.
+ */
+#ifndef OCTAVO_BASE_H
+#define OCTAVO_BASE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define OCTAVO_API __attribute__((visibility("default")))
+#define OCTAVO_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
+#else
+#define OCTAVO_API
+#define OCTAVO_PRINTF(fmt, first)
+#endif
+
+/* Buffers that the library allocates for vectors start on a cache line. */
+#define OCTAVO_ALIGNMENT 64
+
+/* Zero is success; every failure is negative. */
+enum octavo_status {
+	OCTAVO_OK = 0,
+	OCTAVO_EINVAL = -1,   /* an argument is out of its documented range */
+	OCTAVO_ENOMEM = -2,   /* memory could not be had */
+	OCTAVO_EIO = -3,      /* a file could not be opened, read or mapped */
+	OCTAVO_EFORMAT = -4,  /* a file's content breaks its format or contradicts the model's config */
+	OCTAVO_ENOTSUP = -5,  /* valid, but not implemented here (an architecture, a dtype, an ISA) */
+	OCTAVO_ELIMIT = -6,   /* a stated limit would be exceeded (context, rows of a batch) */
+	OCTAVO_ENUMERIC = -7, /* a value outside the arithmetic contract: NaN logits, a bad scale */
+	OCTAVO_ESYSTEM = -8,  /* the operating system refused something that is not a file */
+};
+
+/* Text that explains a failure in full: file, field and reason.  A caller passes one by address
+ * (or NULL if it does not care); it is written only when the call fails. */
+struct octavo_error {
+	char text[1024];
+};
+
+/* One short phrase per status code; never NULL. */
+OCTAVO_API const char *octavo_status_string(enum octavo_status status);
+
+/* "MAJOR.MINOR.PATCH" of the library that is running, not of the headers. */
+OCTAVO_API const char *octavo_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

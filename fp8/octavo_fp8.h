@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The number formats: exact scalar codecs, block-scaled matrix views, quantisers.
+ *
+ * E4M3 here is E4M3FN: bias 7, no infinities, S.1111.111 is NaN, largest finite 448.
+ * Formats: OCP 8-bit Floating Point Specification 1.0; Micikevicius et al., arXiv 2209.05433.
+ */
+#ifndef OCTAVO_FP8_H
+#define OCTAVO_FP8_H
+
+#include "octavo_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum octavo_dtype {
+	OCTAVO_NONE = 0,
+	OCTAVO_F32,
+	OCTAVO_BF16,
+	OCTAVO_F16,
+	OCTAVO_E4M3,
+	OCTAVO_E5M2,
+	OCTAVO_E8M0,
+};
+
+/* Bytes of one element; 0 for OCTAVO_NONE. */
+OCTAVO_API size_t octavo_dtype_size(enum octavo_dtype dtype);
+/* The name that safetensors uses ("F8_E4M3"); "none" for OCTAVO_NONE. */
+OCTAVO_API const char *octavo_dtype_name(enum octavo_dtype dtype);
+
+/* ---- Scalar codecs ---------------------------------------------------------------------------
+ * Decoders are exact.  Encoders round to nearest, ties to even, from any float, subnormals included.
+ * `_sat` clamps what rounds beyond the largest finite value (infinities too) to it; the plain form
+ * gives NaN (E4M3) or infinity (E5M2) there.  A NaN stays a NaN and keeps its sign. */
+OCTAVO_API float octavo_e4m3_decode(uint8_t code);
+OCTAVO_API uint8_t octavo_e4m3_encode(float x);
+OCTAVO_API uint8_t octavo_e4m3_encode_sat(float x);
+OCTAVO_API float octavo_e5m2_decode(uint8_t code);
+OCTAVO_API uint8_t octavo_e5m2_encode(float x);
+OCTAVO_API uint8_t octavo_e5m2_encode_sat(float x);
+
+/* E8M0: 2^(code-127), 255 is NaN; no zero and no sign (OCP Microscaling 1.0).  `_encode_up` gives the
+ * smallest power of two >= x, clamped to codes 1..254 as DeepGEMM's UE8M0 scales are; NaN, infinity
+ * and negative x give 255. */
+OCTAVO_API float octavo_e8m0_decode(uint8_t code);
+OCTAVO_API uint8_t octavo_e8m0_encode_up(float x);
+
+OCTAVO_API float octavo_bf16_decode(uint16_t bits);
+OCTAVO_API uint16_t octavo_bf16_encode(float x);
+/* As octavo_bf16_encode, but magnitudes below 2^-40 become +0: the rule for every activation, cache
+ * row and attention probability, so that no ISA ever meets a subnormal product. */
+OCTAVO_API uint16_t octavo_bf16_activation(float x);
+OCTAVO_API float octavo_f16_decode(uint16_t bits);
+
+/* Stochastic rounding to E4M3, saturating: up with the probability of the distance from the lower
+ * neighbour, decided by `random`, 32 uniform bits. */
+OCTAVO_API uint8_t octavo_e4m3_encode_stochastic(float x, uint32_t random);
+/* The same over x[count], with the bits of a Philox stream keyed by `seed`: element i depends only
+ * on (seed, first + i), so any slicing gives the same codes. */
+OCTAVO_API void octavo_e4m3_encode_stochastic_n(uint8_t *code, const float *x, size_t count, uint64_t seed,
+                                                uint64_t first);
+
+/* ---- Block-scaled matrices -------------------------------------------------------------------- */
+
+#define OCTAVO_BLOCK 128 /* rows and columns that share one scale */
+
+/* A borrowed view of a weight matrix [rows][cols], row-major, as it lies in a checkpoint.
+ * The value of element (n, k) is data[n][k] * scale[(row0 + n) / 128][(col0 + k) / 128]; edge blocks
+ * are partial.  `data` and `scale` need no alignment. */
+struct octavo_matrix {
+	const void *data;
+	size_t rows, cols;
+	size_t ld;                /* elements from one row to the next, >= cols */
+	enum octavo_dtype dtype;  /* E4M3, E5M2 (scaled); BF16, F16, F32 (not scaled) */
+	enum octavo_dtype scale_dtype; /* F32, BF16, E8M0, or NONE: no scale, the factor is 1 */
+	const void *scale;        /* [ceil][scale_ld], of the block that holds row 0 - row0, col 0 - col0 */
+	size_t scale_ld;          /* scales from one block row to the next */
+	unsigned row0, col0;      /* 0..127: where the view starts inside its first scale block */
+};
+
+/* Scale of element (n, k) after the contract's rule: below 2^-40 counts as zero; 1 for an unscaled
+ * matrix.  No check of range: octavo_matrix_check does that. */
+OCTAVO_API float octavo_matrix_scale(const struct octavo_matrix *w, size_t n, size_t k);
+/* Element (n, k), scaled, as the exact product rounded to F32. */
+OCTAVO_API float octavo_matrix_value(const struct octavo_matrix *w, size_t n, size_t k);
+/* The sub-matrix of rows [n0, n0+rows) and columns [k0, k0+cols); same storage. */
+OCTAVO_API struct octavo_matrix octavo_matrix_view(const struct octavo_matrix *w, size_t n0, size_t rows, size_t k0,
+                                                   size_t cols);
+/* EINVAL for null pointers, zero or overflowing sizes, an impossible dtype pair;
+ * ENUMERIC for a scale that is NaN, infinite, negative or above 2^40.  Reads all scales, no weights. */
+OCTAVO_API enum octavo_status octavo_matrix_check(const struct octavo_matrix *w);
+
+/* ---- Quantisers ------------------------------------------------------------------------------- */
+
+enum octavo_scale_rule {
+	OCTAVO_SCALE_AMAX = 0, /* s = max(amax, 1e-4) / 448 */
+	OCTAVO_SCALE_E8M0 = 1, /* that, rounded up to a power of two */
+};
+
+/* Dynamic 1x128 activation quantisation of one BF16 row x[cols] (DeepSeek-V3 report, section 3.3):
+ * code[i] = E4M3_sat(x[i] / s) with a true division; one F32 scale per 128 columns, the last group
+ * partial.  A group with NaN or infinity becomes all NaN codes, with its scale 1. */
+OCTAVO_API void octavo_quantise_1x128(uint8_t *code /* [cols] */, float *scale /* [ceil(cols/128)] */,
+                                      const uint16_t *x /* [cols] bf16 */, size_t cols, enum octavo_scale_rule rule);
+
+/* Weight quantisation in 128x128 blocks, ragged edges partial: s = amax / 448 (1 for an all-zero block), code =
+ * E4M3_sat(w / s).  scale is [ceil(rows/128)][ceil(cols/128)] F32.  ENUMERIC if w holds NaN or infinity. */
+OCTAVO_API enum octavo_status octavo_quantise_128x128(uint8_t *code /* [rows][cols] */, float *scale,
+                                                      const float *w /* [rows][ld] */, size_t rows, size_t cols,
+                                                      size_t ld, enum octavo_scale_rule rule);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kernel suite: operations on tiles and slices, each defined to the last bit.
+ *
+ * A slot of the table holds a const descriptor; the reference set fills every slot, and the sets of the
+ * instruction sets that this machine has overlay it.  All sets give the same bits (any NaN equals any NaN)
+ * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing, start no thread and
+ * check nothing; the drivers at the end of this header check, split and call them.
+ *
+ * Ground rules for every operation: round to nearest even, no flush-to-zero, no contraction; results never
+ * depend on the number of rows, on their place in the batch or on the number of threads.
+ */
+#ifndef OCTAVO_KERNELS_H
+#define OCTAVO_KERNELS_H
+
+#include "octavo_fp8.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { OCTAVO_APPROXIMATE = 1u << 0 }; /* not bit-exact; tested against a written bound, never chosen by default */
+
+/* ---- GEMM --------------------------------------------------------------------------------------
+ * y[m][n] = sum_k x[m][k] * w[n][k].  K is cut where a scale block of w ends, and the pieces into chunks of
+ * 32 (the last shorter).  In a chunk, E is the chain of FP32 fused multiply-adds over the even k (counted
+ * from the chunk's start), ascending, from +0, and O the same over the odd k; then
+ *     acc = acc + (E + O)      over a piece's chunks, ascending, from +0,
+ *     y   = fma(scale, acc, y) over the pieces, ascending, from +0,
+ * with scale = s_w, or the FP32 product s_x * s_w where the activations carry scales.  An unscaled matrix
+ * (BF16, F16, F32) is one piece and y is its acc.  W's NaN codes stay NaN. */
+
+/* The left operand: rows of BF16 values made by the `round` or the `quantise` slot. */
+struct octavo_rows {
+	const uint16_t *x; /* [rows][ld] bf16 */
+	size_t rows, ld;
+	const float *scale; /* [rows][scale_ld], one per 128 columns (W8A8), or NULL (W8A16) */
+	size_t scale_ld;
+};
+
+/* y[m][n] for all rows m and n in [n0, n1); y is [rows][ldy] and indexed by the absolute n. */
+typedef void octavo_gemm_fn(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x,
+                            float *y, size_t ldy);
+
+/* The transposed product, for absorbing a slice of kv_b: y[m][k] = sum_n x[m][n] * w[n][k] for k in [k0, k1).
+ * N is cut where a scale block of w ends; chunks, chains and scales as above with n in k's place.
+ * Activations never carry scales here. */
+typedef void octavo_gemm_t_fn(const struct octavo_matrix *w, size_t k0, size_t k1, const struct octavo_rows *x,
+                              float *y, size_t ldy);
+
+/* ---- Attention ---------------------------------------------------------------------------------
+ * One row (query position) of a sequence and `heads` heads that share their keys and values, over one
+ * segment: the tokens [t0, t1) with t0 a multiple of 512 and t1 <= t0 + 512.  Absolute token t lies in slot
+ * t < committed ? t : path[t - committed] of the cache.  In the segment, per head,
+ *     s_t = (q . k_t) * tau        k-chunks and chains as in an unscaled GEMM
+ *     m = max s;  p_t = exp(s_t - m);  l = lane sum of p
+ *     o[j] = sum_t bf16(p_t) * v_t[j]      32-token chunks counted from t0, E/O chains, as above
+ * where bf16() is octavo_bf16_activation.  m, l and o are outputs, not yet divided. */
+#define OCTAVO_SEGMENT 512
+
+struct octavo_attention {
+	const uint16_t *q; /* [heads][ldq] bf16 */
+	size_t heads, ldq;
+	size_t k_dim, v_dim;
+	const uint16_t *k; /* [slots][ldk] bf16 */
+	const uint16_t *v; /* [slots][ldv] bf16; for MLA's latent cache the same rows as k */
+	size_t ldk, ldv;
+	size_t committed;
+	const uint32_t *path; /* slots of the tokens from `committed` on; may be NULL if none is needed */
+	size_t t0, t1;
+	float tau;
+	float *m, *l; /* [heads] */
+	float *o;     /* [heads][v_dim] */
+	float *p;     /* scratch: [heads][512] */
+};
+typedef void octavo_attention_fn(const struct octavo_attention *a);
+
+/* Merges segment 2 (the later one) into segment 1, for `heads` heads:
+ * m' = max(m1, m2), a = exp(m1 - m'), b = exp(m2 - m'), l = fma(l2, b, l1 * a), o = fma(o2, b, o1 * a). */
+typedef void octavo_attention_merge_fn(size_t heads, size_t v_dim, float *m1, float *l1, float *o1, const float *m2,
+                                       const float *l2, const float *o2);
+/* o = o / l per head. */
+typedef void octavo_attention_finish_fn(size_t heads, size_t v_dim, float *o, const float *l);
+
+/* ---- Rows -------------------------------------------------------------------------------------- */
+
+/* RMSNorm (Zhang and Sennrich, arXiv 1910.07467): r = 1 / sqrt(lanesum(x*x) / n + eps), y = (x * r) * g.
+ * lanesum: 16 lanes, lane[i % 16] = fma(x_i, x_i, lane), then the tree 8-4-2-1. */
+typedef void octavo_norm_fn(float *y, const float *x, const float *g, size_t n, float eps);
+
+/* Rotates adjacent pairs: y0 = fma(x0, c, -(x1 * s)), y1 = fma(x0, s, x1 * c); cs is [n/2][2] = cos, sin. */
+typedef void octavo_rope_fn(float *x, const float *cs, size_t n);
+
+/* y = silu(gate) * up with silu(z) = z / (1 + exp(-z)). */
+typedef void octavo_swiglu_fn(float *y, const float *gate, const float *up, size_t n);
+
+/* octavo_bf16_activation over a row. */
+typedef void octavo_round_fn(uint16_t *y, const float *x, size_t n);
+
+/* 1x128 quantisation for W8A8: rounds x to BF16, quantises as octavo_quantise_1x128 does and writes the codes'
+ * values as BF16 (exact) with one scale per 128 columns. */
+typedef void octavo_quantise_fn(uint16_t *y, float *scale, const float *x, size_t n, enum octavo_scale_rule rule);
+
+/* acc[i] = fma(w, x[i], acc[i]): the combination of expert outputs, called in ascending expert id. */
+typedef void octavo_axpy_fn(float *acc, const float *x, float w, size_t n);
+
+/* ---- Router ------------------------------------------------------------------------------------ */
+
+enum octavo_topk_method { OCTAVO_TOPK_NOAUX_TC, OCTAVO_TOPK_GREEDY, OCTAVO_TOPK_GROUP_GREEDY };
+enum octavo_scoring { OCTAVO_SCORE_SIGMOID, OCTAVO_SCORE_SOFTMAX };
+
+/* Expert choice of DeepSeek-V3 (report, equations 12 to 16; "noaux_tc") and of V2.  Ties take the lowest
+ * expert.  Results are in ascending expert id, weights summed in that order, divided by (sum + 1e-20) if
+ * `normalise` and top_k > 1, then multiplied by `factor`. */
+struct octavo_router {
+	size_t experts, top_k;      /* top_k <= experts <= 1024 */
+	size_t groups, top_groups;  /* groups divides experts; 1, 1: no grouping */
+	enum octavo_topk_method method;
+	enum octavo_scoring scoring;
+	int normalise;
+	float factor;
+	const float *bias; /* [experts], for noaux_tc; NULL counts as zeros */
+};
+#define OCTAVO_MAX_EXPERTS 1024
+typedef void octavo_route_fn(const struct octavo_router *r, const float *logits /* [experts] */,
+                             uint32_t *expert /* [top_k] */, float *weight /* [top_k] */);
+
+/* y_i = exp(x_i - max x) for a row of finite logits or -infinity, in the contract's polynomial. */
+typedef void octavo_exp_row_fn(float *y, const float *x, float max, size_t n);
+
+/* ---- The table --------------------------------------------------------------------------------- */
+
+#define OCTAVO_SLOTS(X)                           \
+	X(gemm, gemm_fp8)                         \
+	X(gemm, gemm_bf16)                        \
+	X(gemm, gemm_f32)                         \
+	X(gemm_t, gemm_t)                         \
+	X(attention, attention)                   \
+	X(attention_merge, attention_merge)       \
+	X(attention_finish, attention_finish)     \
+	X(norm, norm)                             \
+	X(rope, rope)                             \
+	X(swiglu, swiglu)                         \
+	X(round, round)                           \
+	X(quantise, quantise)                     \
+	X(axpy, axpy)                             \
+	X(route, route)                           \
+	X(exp_row, exp_row)
+
+/* gemm_fp8 takes E4M3 and E5M2 weights with any scale dtype; gemm_bf16 takes BF16 and F16; gemm_f32 F32. */
+
+#define OCTAVO_DESCRIPTOR(type)            \
+	struct octavo_##type##_kernel {     \
+		const char *name; /* "gemm_fp8" */ \
+		const char *isa;  /* "ref", "avx512", … */ \
+		uint32_t flags;   /* OCTAVO_APPROXIMATE */ \
+		uint32_t granule; /* best multiple for the slice bounds; 1 if any */ \
+		octavo_##type##_fn *run;    \
+	};
+OCTAVO_DESCRIPTOR(gemm)
+OCTAVO_DESCRIPTOR(gemm_t)
+OCTAVO_DESCRIPTOR(attention)
+OCTAVO_DESCRIPTOR(attention_merge)
+OCTAVO_DESCRIPTOR(attention_finish)
+OCTAVO_DESCRIPTOR(norm)
+OCTAVO_DESCRIPTOR(rope)
+OCTAVO_DESCRIPTOR(swiglu)
+OCTAVO_DESCRIPTOR(round)
+OCTAVO_DESCRIPTOR(quantise)
+OCTAVO_DESCRIPTOR(axpy)
+OCTAVO_DESCRIPTOR(route)
+OCTAVO_DESCRIPTOR(exp_row)
+
+struct octavo_kernels {
+#define OCTAVO_SLOT_FIELD(type, slot) const struct octavo_##type##_kernel *slot;
+	OCTAVO_SLOTS(OCTAVO_SLOT_FIELD)
+#undef OCTAVO_SLOT_FIELD
+};
+
+/* Groups of CPU features, operating-system state included; a set needs its whole group. */
+enum {
+	OCTAVO_CPU_HWY = 1u << 0,    /* the Highway set is built and loadable */
+	OCTAVO_CPU_AVX2 = 1u << 1,   /* AVX2, FMA, F16C, BMI2; YMM state enabled */
+	OCTAVO_CPU_AVX512 = 1u << 2, /* F, BW, DQ, VL, CD; ZMM and mask state enabled */
+	OCTAVO_CPU_VBMI = 1u << 3,   /* AVX512_VBMI beside the above */
+	OCTAVO_CPU_GFNI = 1u << 4,   /* GFNI beside AVX512 */
+	OCTAVO_CPU_AMX = 1u << 5,    /* AMX-TILE and AMX-BF16, tile state enabled and permitted, AVX512 and VBMI */
+	OCTAVO_CPU_NEON = 1u << 6,   /* Armv8.0-A Advanced SIMD */
+};
+
+/* What this machine has, lowered by the environment variable OCTAVO_CPU = ref|hwy|avx2|avx512|amx|neon (the
+ * named set and those below it).  An unknown name lowers to the reference; octavo_cpu_reason says so. */
+OCTAVO_API uint32_t octavo_cpu_detect(void);
+/* Why a feature group is absent, or how OCTAVO_CPU lowered the choice; "" if there is nothing to say. */
+OCTAVO_API const char *octavo_cpu_reason(void);
+/* "avx512": the highest set in `cpu`; "ref" for 0. */
+OCTAVO_API const char *octavo_cpu_name(uint32_t cpu);
+
+/* Fills *table for a mask: the reference first, each set overlaid in ascending order.  Pure. */
+OCTAVO_API void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu);
+/* The table for octavo_cpu_detect(), made once. */
+OCTAVO_API const struct octavo_kernels *octavo_kernels_get(void);
+
+/* ---- Drivers ----------------------------------------------------------------------------------- */
+
+/* Runs fn(arg, task) for every task in [0, tasks), in any order and on any threads, and returns when all are
+ * done.  NULL in place of the struct means serially, on the caller. */
+typedef void octavo_task_fn(void *arg, size_t task);
+struct octavo_parallel {
+	void (*run)(void *context, size_t tasks, octavo_task_fn *fn, void *arg);
+	void *context;
+	size_t threads; /* how many tasks at once; the drivers cut their work by it, the bits never depend on it */
+};
+
+/* One product of a group: y[rows of x][ldy]. */
+struct octavo_product {
+	const struct octavo_matrix *w;
+	struct octavo_rows x;
+	float *y;
+	size_t ldy;
+	int checked; /* the caller vouches for w (octavo_matrix_check passed once): skip reading its scales again */
+};
+
+/* Computes `count` products in one parallel region, cut along N; products of zero rows are skipped.
+ * EINVAL: null pointers, zero sizes, ld below the width, x.ld below w.cols, scales with unscaled weights;
+ * ENUMERIC: scales outside the contract (when not `checked`). */
+OCTAVO_API enum octavo_status octavo_gemm_group(const struct octavo_kernels *table,
+                                                const struct octavo_parallel *parallel,
+                                                const struct octavo_product *product, size_t count);
+/* The same for one product. */
+OCTAVO_API enum octavo_status octavo_gemm(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
+                                          const struct octavo_matrix *w, const struct octavo_rows *x, float *y,
+                                          size_t ldy);
+/* Serial transposed product with the same checks. */
+OCTAVO_API enum octavo_status octavo_gemm_transposed(const struct octavo_kernels *table,
+                                                     const struct octavo_matrix *w, const struct octavo_rows *x,
+                                                     float *y, size_t ldy);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

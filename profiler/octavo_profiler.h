@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The phase profiler: which part of speculation the time and the cycles went to.
+ *
+ * A thread has a stack of phases; every counter's growth belongs to the innermost open phase ("self") and to
+ * all open ones ("inclusive").  Workers of a parallel region adopt the phase of the thread that opened it.
+ * Counters are read and subtracted, never stopped.  Each value says where it comes from; a value that could
+ * not be had is absent with a reason and a remedy, never zero.
+ */
+#ifndef OCTAVO_PROFILER_H
+#define OCTAVO_PROFILER_H
+
+#include "octavo_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Phases proper, then the sub-phases that nest in them. */
+#define OCTAVO_PHASES(X)                 \
+	X(PREFILL, "prefill")            \
+	X(DRAFT, "draft")                \
+	X(VERIFY, "verify")              \
+	X(ACCEPT, "accept")              \
+	X(OTHER, "other")                \
+	X(ATTENTION, "attention")        \
+	X(DENSE, "dense")                \
+	X(EXPERTS, "experts")            \
+	X(HEAD, "head")
+
+enum octavo_phase {
+#define OCTAVO_PHASE_ENUM(id, name) OCTAVO_PHASE_##id,
+	OCTAVO_PHASES(OCTAVO_PHASE_ENUM)
+#undef OCTAVO_PHASE_ENUM
+	OCTAVO_PHASE_COUNT
+};
+enum { OCTAVO_PHASE_TOP = OCTAVO_PHASE_ATTENTION }; /* ids below are phases, from here on sub-phases */
+
+OCTAVO_API const char *octavo_phase_name(enum octavo_phase phase);
+
+/* Tiers of evidence, best first. */
+enum octavo_tier { OCTAVO_TIER_HARDWARE, OCTAVO_TIER_SOFTWARE, OCTAVO_TIER_TIME };
+OCTAVO_API const char *octavo_tier_name(enum octavo_tier tier);
+
+/* Counters a report may hold.  REF_CYCLES is the time-stamp counter (x86) or CNTVCT (Arm); CORE_CYCLES are
+ * clock cycles of the core: the two never share a name. */
+#define OCTAVO_COUNTERS(X)                                   \
+	X(WALL_NS, "wall_ns", "ns")                          \
+	X(REF_CYCLES, "ref_cycles", "cycles")                \
+	X(CORE_CYCLES, "core_cycles", "cycles")              \
+	X(INSTRUCTIONS, "instructions", "instructions")      \
+	X(LLC_MISSES, "llc_misses", "misses")                \
+	X(TASK_CLOCK_NS, "task_clock_ns", "ns")              \
+	X(PAGE_FAULTS, "page_faults", "faults")              \
+	X(CONTEXT_SWITCHES, "context_switches", "switches")  \
+	X(CPU_MIGRATIONS, "cpu_migrations", "migrations")
+
+enum octavo_counter {
+#define OCTAVO_COUNTER_ENUM(id, name, unit) OCTAVO_COUNTER_##id,
+	OCTAVO_COUNTERS(OCTAVO_COUNTER_ENUM)
+#undef OCTAVO_COUNTER_ENUM
+	OCTAVO_COUNTER_COUNT
+};
+OCTAVO_API const char *octavo_counter_name(enum octavo_counter counter);
+OCTAVO_API const char *octavo_counter_unit(enum octavo_counter counter);
+
+/* Whether and how one counter is measured. */
+struct octavo_counter_source {
+	int available;
+	const char *source; /* "papi perf::CYCLES", "perf_event software", "rdtsc", "getrusage", … */
+	const char *reason; /* why it is absent, in words; "" if available */
+	const char *remedy; /* what would make it available; "" if nothing would */
+};
+
+struct octavo_profiler;
+
+struct octavo_profiler_settings {
+	int enabled;                /* 0: every call returns at once and the report is empty */
+	enum octavo_tier best_tier; /* do not look above this tier (HARDWARE: take what there is) */
+};
+
+/* Probes the counters (opens them, runs known work, reads them: "available" proves nothing) and starts those
+ * of the calling thread.  The profiler belongs to that thread; reports and reset are for it alone. */
+OCTAVO_API enum octavo_status octavo_profiler_open(struct octavo_profiler **out,
+                                                   const struct octavo_profiler_settings *settings,
+                                                   struct octavo_error *error);
+OCTAVO_API void octavo_profiler_close(struct octavo_profiler **profiler);
+
+/* NULL profilers are allowed everywhere below and cost one branch. */
+OCTAVO_API void octavo_phase_begin(struct octavo_profiler *p, enum octavo_phase phase);
+OCTAVO_API void octavo_phase_end(struct octavo_profiler *p, enum octavo_phase phase);
+/* End `from` and begin `to` with one read of the counters. */
+OCTAVO_API void octavo_phase_switch(struct octavo_profiler *p, enum octavo_phase from, enum octavo_phase to);
+
+/* For the code that runs parallel regions: the opener takes a token, each worker wraps its share in
+ * enter/leave with it.  Calls on the opener's own thread are harmless. */
+OCTAVO_API uint32_t octavo_phase_token(const struct octavo_profiler *p);
+OCTAVO_API void octavo_worker_enter(struct octavo_profiler *p, uint32_t token);
+OCTAVO_API void octavo_worker_leave(struct octavo_profiler *p);
+
+/* Forgets everything counted so far (between warm-up and measurement); no phase may be open. */
+OCTAVO_API enum octavo_status octavo_profiler_reset(struct octavo_profiler *p);
+
+struct octavo_phase_report {
+	uint64_t calls;                              /* on the owning thread */
+	double self[OCTAVO_COUNTER_COUNT];           /* summed over threads; absent counters hold 0 and are not to be read */
+	double inclusive[OCTAVO_COUNTER_COUNT];
+	double owner_self[OCTAVO_COUNTER_COUNT];     /* the owning thread alone: its WALL_NS are what a user waits for */
+	double owner_inclusive[OCTAVO_COUNTER_COUNT];
+};
+
+struct octavo_profile {
+	enum octavo_tier tier;
+	const char *tier_reason; /* why not a better one; "" for HARDWARE */
+	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT];
+	struct octavo_phase_report phase[OCTAVO_PHASE_COUNT];
+	/* The owning thread's whole time since open or reset, and what of it belongs to no phase or to the
+	 * profiler itself: sum of owner_self over phases + overhead + unattributed = total, per counter. */
+	double total[OCTAVO_COUNTER_COUNT];
+	double unattributed[OCTAVO_COUNTER_COUNT];
+	double overhead_ns;      /* estimated cost of the profiler's own calls: calls x measured cost of a pair */
+	double pair_ns;          /* measured cost of one begin/end pair: median of an empty loop at open */
+	uint64_t mismatches;     /* ends without their begin, depth overflows: 0 in a sound run */
+	unsigned threads;        /* threads that contributed */
+};
+
+OCTAVO_API enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octavo_profile *out);
+
+/* ---- Clocks and statistics ------------------------------------------------------------------- */
+
+OCTAVO_API uint64_t octavo_now_ns(void);      /* CLOCK_MONOTONIC */
+OCTAVO_API uint64_t octavo_ref_cycles(void);  /* TSC or CNTVCT, serialised enough for regions of 1 us and up */
+
+struct octavo_summary {
+	double min, median, max;
+	double p25, p75;
+	size_t count;
+};
+/* Order statistics of x[count], count >= 1; does not change x.  ENOMEM, EINVAL. */
+OCTAVO_API enum octavo_status octavo_summarise(const double *x, size_t count, struct octavo_summary *out);
+
+/* Percentile bootstrap (Efron) of the ratio sum(a)/sum(b) over paired items, with a fixed seed: the 95 %
+ * confidence interval [lo, hi].  EINVAL for count 0 or a non-positive b. */
+OCTAVO_API enum octavo_status octavo_bootstrap_ratio(const double *a, const double *b, size_t count, uint64_t seed,
+                                                     double *ratio, double *lo, double *hi);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
