@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine's private structs: what is allocated at open, who owns it, and the shapes of all buffers.
+ */
+#ifndef OCTAVO_INTERNAL_H
+#define OCTAVO_INTERNAL_H
+
+#include "octavo_engine.h"
+#include "engine/error.h"
+#include "engine/load/load.h"
+#include "engine/text/tokenizer.h"
+#include "engine/threads.h"
+
+/* ---- KV cache (model/kv.c) ------------------------------------------------------------------------
+ * Per sequence and layer (main layers, then MTP modules), slots of one latent row each:
+ *     [c after its norm: kv_lora | k_rope after rotation: rope]  bf16
+ * Committed token t lies in slot t.  A forward's rows of a sequence lie behind its committed tokens, in batch
+ * order, until they are committed or overwritten. */
+struct octavo_kv {
+	uint16_t *data; /* [sequences][layers + mtp][slots][width] bf16 */
+	size_t sequences, layers, slots, width;
+	size_t *length;     /* [sequences] committed tokens of the main model */
+	unsigned char *used; /* [sequences] taken by a session */
+};
+
+static inline uint16_t *octavo_kv_rows(const struct octavo_kv *kv, size_t sequence, size_t layer)
+{
+	return kv->data + (sequence * kv->layers + layer) * kv->slots * kv->width;
+}
+
+/* ---- One forward's rows as attention sees them ------------------------------------------------------ */
+struct octavo_geometry {
+	size_t rows;
+	size_t *sequence;  /* [rows] */
+	size_t *pos;       /* [rows] absolute position, for RoPE and the causal bound */
+	size_t *slot;      /* [rows] where the row's own latent goes */
+	size_t *committed; /* [rows] tokens before this lie in the slot of their position */
+	uint32_t *path;    /* [rows][max_rows] slots of tokens committed .. pos, the row's own last */
+	unsigned char *naive; /* [rows] MLA form */
+	size_t path_ld;
+};
+
+/* ---- Scratch (model/work.c) ------------------------------------------------------------------------- */
+struct octavo_work {
+	float *x;        /* [rows][hidden] residual stream */
+	float *normed;   /* [rows][hidden] */
+	float *wide;     /* [rows][2 * hidden] MTP: enorm(embedding) | hnorm(hidden) */
+	float *q_lat;    /* [rows][q_lora] */
+	float *q;        /* [rows][heads * (nope + rope)] */
+	float *kv;       /* [rows][kv_lora + rope] */
+	float *attended; /* [rows][heads * v_dim] */
+	float *y;        /* [rows][hidden] output of o_proj, of down */
+	uint16_t *act[2];    /* [rows][widest] bf16: rounded, and quantised, left operands */
+	float *act_scale;    /* [rows][ceil(widest / 128)] */
+	/* MoE: slots are (row, chosen expert) pairs sorted by expert, then row, then the shared expert's rows */
+	float *router;       /* [rows][experts] logits */
+	uint32_t *chosen;    /* [rows][top_k] ascending */
+	float *chosen_weight;/* [rows][top_k] */
+	uint32_t *place;     /* [rows][top_k] the pair's slot */
+	uint32_t *expert_first; /* [experts + 1] first slot of each expert */
+	uint16_t *gathered;  /* [rows * top_k][hidden] bf16 */
+	float *gathered_scale; /* [rows * top_k][ceil(hidden / 128)] */
+	float *gate, *up;    /* [rows * (top_k + shared)][expert width] or [rows][dense width] */
+	float *expert_out;   /* [rows * (top_k + 1)][hidden] */
+	uint16_t *expert_act;/* left operand of down, shapes of gate */
+	float *expert_act_scale;
+	struct octavo_product *product; /* [2 * (experts + 1)] */
+	/* Attention, one set per thread (model/mla.c says the inner shapes) */
+	char *head_scratch;  /* [threads][head_scratch_size] */
+	size_t head_scratch_size;
+};
+
+struct octavo_engine {
+	struct octavo_engine_settings settings; /* defaults filled in; model_dir not kept */
+	const struct octavo_kernels *k;
+	struct octavo_threads threads;
+	struct octavo_profiler *profiler;
+	struct octavo_config config;
+	struct octavo_checkpoint *checkpoint;
+	struct octavo_weights weights;
+	struct octavo_tokenizer *tokenizer;
+	struct octavo_model_info info;
+	size_t choosable; /* ids below this have a token; rows of the head beyond are padding */
+	float *rope;      /* [context + max_rows][rope / 2][2] cos, sin */
+	float tau;        /* softmax scale */
+	struct octavo_kv kv;
+	struct octavo_geometry geometry;
+	struct octavo_work work;
+	/* The last main forward */
+	size_t last_rows;
+	int32_t *last_seq;   /* [rows] */
+	size_t *last_pos;    /* [rows] */
+	int32_t *last_parent; /* [rows] */
+	int32_t *logit_row;  /* [rows] row of `logits`, or -1 */
+	float *hidden[2];    /* [rows][hidden], indexed by enum octavo_tap */
+	float *logits;       /* [rows][vocab] */
+	/* The last MTP forward */
+	float *mtp_hidden[2]; /* [rows][hidden], by tap: after shared_head.norm, or before */
+	float *mtp_logits;    /* [vocab] of its last row */
+	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
+	void *arena;
+};
+
+/* ---- model/ ------------------------------------------------------------------------------------------ */
+
+/* rope.c: fills e->rope and e->tau from the config. */
+void octavo_rope_tables(float *table, size_t positions, const struct octavo_config *config);
+float octavo_softmax_scale(const struct octavo_config *config);
+
+/* work.c: carves all buffers of `e` from one allocation. */
+enum octavo_status octavo_work_allocate(struct octavo_engine *e, struct octavo_error *error);
+
+/* kv.c */
+enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octavo_batch *batch,
+                                      struct octavo_error *error);
+/* Geometry of `rows` consecutive positions from `pos` in sequence `seq`, all earlier ones in their own slots. */
+void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t rows);
+
+/* block.c: one decoder layer over e->work.x in place; `kv_layer` is its index in the cache. */
+void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
+/* Rows [rows][cols] F32 made fit for `w`: rounded to BF16, or quantised where the arithmetic asks for it. */
+struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t rows, size_t cols,
+                               const struct octavo_matrix *w, uint16_t *storage, float *scale);
+/* y = x * w^T for e's own matrices: rows are made fit, the product is cut over the threads. */
+void octavo_linear(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y);
+/* y[row] = RMSNorm(x[row]; g) for all rows. */
+void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float *x, const float *g, size_t rows,
+                      size_t cols, float eps);
+/* mla.c, moe.c: from e->work.normed to e->work.y. */
+void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
+void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
+size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t context);
+/* The GEMM slot for a matrix's dtype. */
+const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w);
+
+/* mtp.c: rows of MTP module `module` for consecutive positions from `pos`: next[i] is the token at pos + i + 1,
+ * g[i] [hidden] the hidden state for pos + i.  Fills e->mtp_hidden and the last row's e->mtp_logits. */
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, size_t seq, size_t pos,
+                                      const int32_t *next, const float *g, size_t rows, struct octavo_error *error);
+
+/* embed.c */
+void octavo_embed(const struct octavo_engine *e, int32_t token, float *x);
+
+#endif
