@@ -32,7 +32,8 @@ OCTAVO_API const char *octavo_dtype_name(enum octavo_dtype dtype);
 /* ---- Scalar codecs ---------------------------------------------------------------------------
  * Decoders are exact.  Encoders round to nearest, ties to even, from any float, subnormals included.
  * `_sat` clamps what rounds beyond the largest finite value (infinities too) to it; the plain form
- * gives NaN (E4M3) or infinity (E5M2) there.  A NaN stays a NaN and keeps its sign. */
+ * gives NaN (E4M3) or infinity (E5M2) there.  A NaN stays a NaN and keeps its sign: 0x7F or 0xFF in FP8.
+ * All work on the bits: the caller's rounding mode and flush-to-zero change nothing. */
 OCTAVO_API float octavo_e4m3_decode(uint8_t code);
 OCTAVO_API uint8_t octavo_e4m3_encode(float x);
 OCTAVO_API uint8_t octavo_e4m3_encode_sat(float x);
@@ -48,13 +49,14 @@ OCTAVO_API uint8_t octavo_e8m0_encode_up(float x);
 
 OCTAVO_API float octavo_bf16_decode(uint16_t bits);
 OCTAVO_API uint16_t octavo_bf16_encode(float x);
-/* As octavo_bf16_encode, but magnitudes below 2^-40 become +0: the rule for every activation, cache
- * row and attention probability, so that no ISA ever meets a subnormal product. */
+/* As octavo_bf16_encode, but an x of magnitude below 2^-40 (before rounding) becomes +0: the rule for every
+ * activation, cache row and attention probability, so that no ISA ever meets a subnormal product. */
 OCTAVO_API uint16_t octavo_bf16_activation(float x);
 OCTAVO_API float octavo_f16_decode(uint16_t bits);
 
-/* Stochastic rounding to E4M3, saturating: up with the probability of the distance from the lower
- * neighbour, decided by `random`, 32 uniform bits. */
+/* Stochastic rounding to E4M3, saturating, on magnitudes: to the larger neighbour with the probability of
+ * the distance from the smaller one (in units of their gap, cut off at 2^-32), decided by `random`, 32
+ * uniform bits.  A value of the format stays as it is. */
 OCTAVO_API uint8_t octavo_e4m3_encode_stochastic(float x, uint32_t random);
 /* The same over x[count], with the bits of a Philox stream keyed by `seed`: element i depends only
  * on (seed, first + i), so any slicing gives the same codes. */
@@ -104,8 +106,10 @@ enum octavo_scale_rule {
 OCTAVO_API void octavo_quantise_1x128(uint8_t *code /* [cols] */, float *scale /* [ceil(cols/128)] */,
                                       const uint16_t *x /* [cols] bf16 */, size_t cols, enum octavo_scale_rule rule);
 
-/* Weight quantisation in 128x128 blocks, ragged edges partial: s = amax / 448 (1 for an all-zero block), code =
- * E4M3_sat(w / s).  scale is [ceil(rows/128)][ceil(cols/128)] F32.  ENUMERIC if w holds NaN or infinity. */
+/* Weight quantisation in 128x128 blocks, ragged edges partial: s = amax / 448 by `rule`, code = E4M3_sat(w / s).
+ * scale is [ceil(rows/128)][ceil(cols/128)] F32.  A block with s below 2^-40, which every kernel would read as
+ * zero, is stored as zeros with s = 1.  EINVAL for null pointers, zero or overflowing sizes, ld < cols; ENUMERIC if
+ * w holds NaN or infinity or needs a scale above 2^40.  On failure the outputs are unspecified. */
 OCTAVO_API enum octavo_status octavo_quantise_128x128(uint8_t *code /* [rows][cols] */, float *scale,
                                                       const float *w /* [rows][ld] */, size_t rows, size_t cols,
                                                       size_t ld, enum octavo_scale_rule rule);
