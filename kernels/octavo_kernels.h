@@ -114,7 +114,7 @@ enum octavo_scoring { OCTAVO_SCORE_SIGMOID, OCTAVO_SCORE_SOFTMAX };
  * `normalise` and top_k > 1, then multiplied by `factor`. */
 struct octavo_router {
 	size_t experts, top_k;      /* top_k <= experts <= 1024 */
-	size_t groups, top_groups;  /* groups divides experts; 1, 1: no grouping */
+	size_t groups, top_groups;  /* groups divides experts; top_k <= top_groups * experts / groups; 1, 1: none */
 	enum octavo_topk_method method;
 	enum octavo_scoring scoring;
 	int normalise;
@@ -222,7 +222,8 @@ struct octavo_product {
 };
 
 /* Computes `count` products in one parallel region, cut along N; products of zero rows are skipped.
- * EINVAL: null pointers, zero sizes, ld below the width, x.ld below w.cols, scales with unscaled weights;
+ * EINVAL: null pointers, zero sizes, ld below the width, x.ld below w.cols, scales with unscaled weights or
+ * with a view whose col0 is not 0;
  * ENUMERIC: scales outside the contract (when not `checked`). */
 OCTAVO_API enum octavo_status octavo_gemm_group(const struct octavo_kernels *table,
                                                 const struct octavo_parallel *parallel,

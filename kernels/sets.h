@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The sets of kernels that the table is laid from.  kernels/<file>.c defines exactly one global symbol,
+ * octavo_set_<file>; a NULL slot means that the set leaves that operation to the sets below it.
+ */
+#ifndef OCTAVO_SETS_H
+#define OCTAVO_SETS_H
+
+#include "octavo_kernels.h"
+
+/* A const descriptor with static storage: OCTAVO_KERNEL(gemm, gemm_fp8, "avx2", 16, gemm_fp8_avx2). */
+#define OCTAVO_KERNEL(type, slot, isa, granule, run)                                                                   \
+	(&(const struct octavo_##type##_kernel){#slot, isa, 0, granule, run})
+
+extern const struct octavo_kernels octavo_set_gemm_ref;
+extern const struct octavo_kernels octavo_set_gemm_t_ref;
+extern const struct octavo_kernels octavo_set_attention_ref;
+extern const struct octavo_kernels octavo_set_rows_ref;
+extern const struct octavo_kernels octavo_set_route_ref;
+
+extern const struct octavo_kernels octavo_set_gemm_avx2; /* HAVE_AVX2 */
+
+extern const struct octavo_kernels octavo_set_gemm_avx512; /* HAVE_AVX512 */
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Lays the kernel table: the reference first, then each set whose feature groups are all present.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "kernels/sets.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/* Ascending: a later set's slots replace an earlier one's. */
+static const struct {
+	uint32_t needs;
+	const struct octavo_kernels *set;
+} sets[] = {
+        {0, &octavo_set_gemm_ref}, {0, &octavo_set_gemm_t_ref}, {0, &octavo_set_attention_ref},
+        {0, &octavo_set_rows_ref}, {0, &octavo_set_route_ref},
+};
+
+static void overlay(struct octavo_kernels *table, const struct octavo_kernels *set)
+{
+#define OVERLAY_SLOT(type, slot)                                                                                       \
+	if (set->slot)                                                                                                 \
+		table->slot = set->slot;
+	OCTAVO_SLOTS(OVERLAY_SLOT)
+#undef OVERLAY_SLOT
+}
+
+void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu)
+{
+	memset(table, 0, sizeof *table);
+	for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
+		if ((cpu & sets[i].needs) == sets[i].needs)
+			overlay(table, sets[i].set);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct octavo_kernels best;
+
+static void init_best(void)
+{
+	octavo_kernels_init(&best, octavo_cpu_detect());
+}
+
+const struct octavo_kernels *octavo_kernels_get(void)
+{
+	pthread_once(&once, init_best);
+	return &best;
+}
