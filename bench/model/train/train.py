@@ -1,0 +1,162 @@
+"""Train the bundled model.
+
+    train.py stable --data DIR --run DIR [--minutes N]        warm-up, then constant learning rate; resumes by itself
+    train.py decay  --data DIR --run DIR --from CKPT --minutes N   learning rate to zero in N minutes, for an export
+
+The constant phase can be stopped at any time and continued later; a decay branches off any of its checkpoints. Checkpoints are
+written every few minutes under a temporary name and renamed; the last two are kept, next to log.jsonl. SIGTERM saves and stops.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the cores are shared
+
+import numpy as np
+import torch
+
+from model import Config, Model
+from optim import Optimizer
+
+LEARNING_RATE = 4e-3
+WARMUP = 80              # steps
+EVALUATE = 100           # steps between held-out losses
+SAVE_SECONDS = 300
+
+
+class Corpus:
+    def __init__(self, path):
+        self.a = torch.from_numpy(np.fromfile(path, dtype=np.uint16).astype(np.int32))
+
+    def windows(self, starts, length):
+        return torch.stack([self.a[i:i + length] for i in starts]).long()
+
+    def epoch_batch(self, step, batch, context, seed=1):
+        """Windows of a shuffled pass over the corpus, each pass cut at another offset: a pure function of the step."""
+        n = (len(self.a) - context - 2) // context - 1
+        out = []
+        for k in range(step * batch, (step + 1) * batch):
+            epoch, i = divmod(k, n)
+            if getattr(self, "_epoch", None) != epoch:
+                g = torch.Generator().manual_seed(seed + epoch)
+                self._epoch, self._order = epoch, torch.randperm(n, generator=g)
+                self._offset = int(torch.randint(0, context, (1,), generator=g))
+            out.append(int(self._order[i]) * context + self._offset)
+        return self.windows(out, context + 2)
+
+
+@torch.no_grad()
+def held_out(model, corpus, context, depth, windows=64, batch=16):
+    """Mean losses [main, MTP depth 1..] over fixed windows spread evenly over the held-out text."""
+    starts = np.linspace(0, len(corpus.a) - context - 3, windows).astype(int).tolist()
+    total = np.zeros(depth + 1)
+    for i in range(0, windows, batch):
+        _, parts = model.losses(corpus.windows(starts[i:i + batch], context + 2), depth, train=False)
+        total += np.array([float(x) for x in parts]) * batch / windows
+    for load in model.load.values():
+        load.zero_()
+    return total.tolist()
+
+
+def save(run, model, opt, step, seconds, keep=2):
+    name = os.path.join(run, "step%06d.pt" % step)
+    torch.save({"config": model.c.__dict__, "step": step, "seconds": seconds, "bias": model.bias, "opt": opt.state()},
+               name + ".tmp")
+    os.replace(name + ".tmp", name)
+    for old in sorted(f for f in os.listdir(run) if f.startswith("step") and f.endswith(".pt"))[:-keep]:
+        os.remove(os.path.join(run, old))
+
+
+def latest(run):
+    found = sorted(f for f in os.listdir(run) if f.startswith("step") and f.endswith(".pt"))
+    return os.path.join(run, found[-1]) if found else None
+
+
+def load_checkpoint(path):
+    ck = torch.load(path)
+    model = Model(Config(**ck["config"]))
+    opt = Optimizer(model)
+    opt.load(ck["opt"])
+    model.bias = ck["bias"]
+    return model, opt, ck
+
+
+def rates(a, step, begun, elapsed):
+    """(progress of the phase, learning rate, MTP depth, MTP share, gamma of the bias) for this step."""
+    if a.phase == "stable":
+        # Training MTP on a part of each batch buys more tokens for the main model; the decay trains it on all.
+        return 0.0, a.lr * min(1.0, (step + 1) / WARMUP), 1, 0.5, 5e-3 if step < 300 else 1e-3
+    f = min(1.0, elapsed / (a.minutes * 60))
+    unrolled = f >= a.unroll_from
+    return f, a.lr * max(0.02, 1 - f), 3 if unrolled else 1, 0.5, 1e-3 if f < 0.8 else 0.0
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("phase", choices=("stable", "decay"))
+    ap.add_argument("--data", required=True)
+    ap.add_argument("--run", required=True, help="directory of checkpoints and log, outside the checkout")
+    ap.add_argument("--from", dest="source", help="checkpoint to branch from")
+    ap.add_argument("--minutes", type=float, default=math.inf)
+    ap.add_argument("--batch", type=int, default=32, help="sequences per step")
+    ap.add_argument("--lr", type=float, default=LEARNING_RATE)
+    ap.add_argument("--unroll-from", type=float, default=0.4, help="part of the decay after which MTP is unrolled to depth 3")
+    ap.add_argument("--set", action="append", default=[], metavar="FIELD=N", help="override a field of the configuration")
+    ap.add_argument("--threads", type=int, default=2)
+    a = ap.parse_args()
+    if a.phase == "decay" and (not a.source or a.minutes == math.inf):
+        ap.error("decay needs --from and --minutes")
+    torch.set_num_threads(a.threads)
+    os.makedirs(a.run, exist_ok=True)
+    source = latest(a.run) or a.source
+    if source:
+        model, opt, ck = load_checkpoint(source)
+        step, before = ck["step"], ck["seconds"]
+    else:
+        model = Model(Config(**{k: int(v) for k, v in (s.split("=") for s in a.set)}))
+        opt, step, before = Optimizer(model), 0, 0.0
+    train, held = Corpus(os.path.join(a.data, "train.bin")), Corpus(os.path.join(a.data, "held.bin"))
+    context = model.c.context
+    log = open(os.path.join(a.run, "log.jsonl"), "a", buffering=1)
+    log.write(json.dumps({"start": time.strftime("%F %T"), "arguments": vars(a), "config": model.c.__dict__, "from": source,
+                          "parameters": sum(w.numel() for w in model.p.values())}) + "\n")
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+    begun = saved = time.time()
+    first, smooth = step, None
+    while not stop:
+        elapsed = time.time() - begun
+        f, lr, depth, share, gamma = rates(a, step, begun, elapsed)
+        if f >= 1 or elapsed > a.minutes * 60:
+            break
+        total, parts = model.losses(train.epoch_batch(step, a.batch, context), depth, mtp_share=share)
+        total.backward()
+        norm = opt.step(lr)
+        ratio = model.update_bias(gamma)
+        step += 1
+        smooth = float(parts[0]) if smooth is None else 0.95 * smooth + 0.05 * float(parts[0])
+        if not math.isfinite(norm):
+            sys.exit("step %d: the gradient is not finite" % step)
+        if step % 20 == 0 or step - first < 4:
+            seconds = time.time() - begun
+            log.write(json.dumps({
+                "step": step, "seconds": round(before + seconds), "tokens": step * a.batch * context, "lr": lr,
+                "main": round(smooth, 4), "mtp": [round(float(x), 3) for x in parts[1:]], "norm": round(norm, 3),
+                "tokens_per_s": round((step - first) * a.batch * context / seconds),
+                "load": round(max(ratio.values()), 2)}) + "\n")
+        if step % EVALUATE == 0:
+            log.write(json.dumps({"step": step, "held_out": [round(x, 4) for x in held_out(model, held, context, depth)]}) + "\n")
+        if time.time() - saved > SAVE_SECONDS:
+            save(a.run, model, opt, step, before + time.time() - begun)
+            saved = time.time()
+    save(a.run, model, opt, step, before + time.time() - begun)
+    log.write(json.dumps({"step": step, "held_out": [round(x, 4) for x in held_out(model, held, context, 3)], "end": True}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
