@@ -42,6 +42,7 @@ enum { OCTAVO_MAX_EOS = 8 };
 struct octavo_config {
 	char architecture[32]; /* model_type */
 	size_t vocab, hidden, layers, mtp_layers, heads;
+	int tied_head;         /* tie_word_embeddings: no lm_head, the embedding serves */
 	size_t q_lora, kv_lora, nope, rope, v_dim; /* q_lora 0: a single q_proj */
 	size_t dense_width, expert_width;
 	size_t experts, shared_experts, top_k, groups, top_groups; /* experts 0: dense */
@@ -105,7 +106,8 @@ struct octavo_weights {
 	float *final_norm;          /* [hidden] */
 	struct octavo_layer *layer; /* [layers] */
 	struct octavo_mtp *mtp;     /* [mtp_layers] */
-	size_t parameters, active_parameters; /* of matrices */
+	size_t parameters;        /* of the main model's matrices, MTP modules left out */
+	size_t active_parameters; /* of those, what one token meets; without the embedding table */
 	void *arena;                /* norms and arrays above; the matrices lie in the checkpoint's mapping */
 };
 /* EFORMAT names the tensor that is missing, unexpected or of the wrong shape or dtype.  All scales are
