@@ -6,6 +6,7 @@
 #define OCTAVO_INTERNAL_H
 
 #include "octavo_engine.h"
+#include "engine/arena.h"
 #include "engine/error.h"
 #include "engine/load/load.h"
 #include "engine/text/tokenizer.h"

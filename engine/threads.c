@@ -19,7 +19,7 @@ struct wrapped {
 static void run_wrapped(void *arg, size_t task)
 {
 	const struct wrapped *w = arg;
-	struct octavo_fpenv saved = octavo_fpenv_enter();
+	octavo_fpenv saved = octavo_fpenv_enter();
 	octavo_worker_enter(w->threads->profiler, w->token);
 	w->fn(w->arg, task);
 	octavo_worker_leave(w->threads->profiler);
@@ -35,7 +35,7 @@ static void run_outer(void *context, size_t tasks, octavo_task_fn *fn, void *arg
 
 static void run_serial(octavo_task_fn *fn, void *arg, size_t tasks)
 {
-	struct octavo_fpenv saved = octavo_fpenv_enter();
+	octavo_fpenv saved = octavo_fpenv_enter();
 	for (size_t task = 0; task < tasks; task++)
 		fn(arg, task);
 	octavo_fpenv_leave(saved);
@@ -53,7 +53,7 @@ static void run_openmp(void *context, size_t tasks, octavo_task_fn *fn, void *ar
 	size_t team = t->parallel.threads < tasks ? t->parallel.threads : tasks;
 #pragma omp parallel num_threads((int)team)
 	{
-		struct octavo_fpenv saved = octavo_fpenv_enter();
+		octavo_fpenv saved = octavo_fpenv_enter();
 		int worker = omp_get_thread_num() != 0;
 		if (worker)
 			octavo_worker_enter(t->profiler, token);

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening and closing an engine, and what it tells about itself.
+ */
+#include "engine/internal.h"
+
+#include <stdlib.h>
+
+enum { DEFAULT_CONTEXT = 4096, DEFAULT_ROWS = 64, DEFAULT_NAIVE_MIN = 1024, MOST_ROWS = 4096, MOST_SEQUENCES = 4096 };
+
+static enum octavo_status check_settings(struct octavo_engine *e, struct octavo_error *error)
+{
+	struct octavo_engine_settings *s = &e->settings;
+	if (!s->model_dir)
+		return octavo_fail(error, OCTAVO_EINVAL, "settings: model_dir is missing");
+	if (s->max_rows > MOST_ROWS || s->sequences > MOST_SEQUENCES || s->threads > 4096)
+		return octavo_fail(error, OCTAVO_ELIMIT, "settings: at most %d rows, %d sequences and 4096 threads",
+		                   MOST_ROWS, MOST_SEQUENCES);
+	if (s->arithmetic != OCTAVO_W8A16 && s->arithmetic != OCTAVO_W8A8)
+		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown arithmetic %d", (int)s->arithmetic);
+	s->max_rows = s->max_rows ? s->max_rows : DEFAULT_ROWS;
+	s->sequences = s->sequences ? s->sequences : 1;
+	s->naive_min = s->naive_min ? s->naive_min : DEFAULT_NAIVE_MIN;
+	e->k = s->kernels ? s->kernels : octavo_kernels_get();
+	e->profiler = s->profiler;
+	octavo_threads_init(&e->threads, s->threads, s->parallel, s->profiler);
+	return OCTAVO_OK;
+}
+
+static enum octavo_status size_caches(struct octavo_engine *e, struct octavo_error *error)
+{
+	struct octavo_engine_settings *s = &e->settings;
+	const struct octavo_config *c = &e->config;
+	if (s->max_context > c->max_position)
+		return octavo_fail(error, OCTAVO_ELIMIT, "settings: max_context %zu exceeds the model's %zu positions",
+		                   s->max_context, c->max_position);
+	if (!s->max_context)
+		s->max_context = c->max_position < DEFAULT_CONTEXT ? c->max_position : DEFAULT_CONTEXT;
+	e->kv.sequences = s->sequences;
+	e->kv.layers = c->layers + c->mtp_layers;
+	e->kv.slots = s->max_context + s->max_rows;
+	e->kv.width = c->kv_lora + c->rope;
+	return octavo_work_allocate(e, error);
+}
+
+static int is_fp8(const struct octavo_matrix *w)
+{
+	return w->dtype == OCTAVO_E4M3 || w->dtype == OCTAVO_E5M2;
+}
+
+/* A layer's experts share one left operand, so they must agree on whether it is quantised. */
+static enum octavo_status check_experts(const struct octavo_layer *layer, size_t index, size_t experts,
+                                        struct octavo_error *error)
+{
+	for (size_t x = 0; layer->moe && x < experts; x++)
+		if (is_fp8(&layer->expert[x].gate) != is_fp8(&layer->expert[0].gate) ||
+		    is_fp8(&layer->expert[x].up) != is_fp8(&layer->expert[0].gate) ||
+		    is_fp8(&layer->expert[x].down) != is_fp8(&layer->expert[0].down))
+			return octavo_fail(error, OCTAVO_ENOTSUP,
+			                   "layer %zu: expert %zu and expert 0 differ in FP8 against wider weights", index, x);
+	const struct octavo_mlp *pair = layer->moe ? &layer->shared : &layer->dense;
+	if (pair->gate.data && is_fp8(&pair->gate) != is_fp8(&pair->up))
+		return octavo_fail(error, OCTAVO_ENOTSUP, "layer %zu: gate_proj and up_proj differ in FP8 against wider weights",
+		                   index);
+	return OCTAVO_OK;
+}
+
+static enum octavo_status check_layers(const struct octavo_engine *e, struct octavo_error *error)
+{
+	enum octavo_status status = OCTAVO_OK;
+	for (size_t i = 0; i < e->config.layers && status == OCTAVO_OK; i++)
+		status = check_experts(&e->weights.layer[i], i, e->config.experts, error);
+	for (size_t i = 0; i < e->config.mtp_layers && status == OCTAVO_OK; i++)
+		status = check_experts(&e->weights.mtp[i].layer, e->config.layers + i, e->config.experts, error);
+	return status;
+}
+
+static void describe(struct octavo_engine *e)
+{
+	const struct octavo_config *c = &e->config;
+	size_t length;
+	e->choosable = c->vocab;
+	while (e->choosable > 1 && !octavo_tokenizer_text(e->tokenizer, (int32_t)e->choosable - 1, &length))
+		e->choosable--;
+	e->info = (struct octavo_model_info){
+		.architecture = c->architecture,
+		.layers = c->layers,
+		.mtp_layers = c->mtp_layers,
+		.hidden = c->hidden,
+		.vocab = c->vocab,
+		.heads = c->heads,
+		.experts = c->experts,
+		.experts_per_token = c->experts ? c->top_k : 0,
+		.context = e->settings.max_context,
+		.parameters = e->weights.parameters,
+		.active_parameters = e->weights.active_parameters,
+		.weight_bytes = octavo_checkpoint_bytes(e->checkpoint),
+		.bos = octavo_tokenizer_bos(e->tokenizer),
+		.eos = c->eos,
+		.eos_count = c->eos_count,
+	};
+}
+
+static enum octavo_status open_parts(struct octavo_engine *e, struct octavo_error *error)
+{
+	const char *dir = e->settings.model_dir;
+	enum octavo_status status = check_settings(e, error);
+	if (status == OCTAVO_OK)
+		status = octavo_config_load(&e->config, dir, error);
+	if (status == OCTAVO_OK)
+		status = octavo_tokenizer_open(&e->tokenizer, dir, e->config.vocab, error);
+	if (status == OCTAVO_OK)
+		status = octavo_checkpoint_open(&e->checkpoint, dir, error);
+	if (status == OCTAVO_OK)
+		status = octavo_weights_bind(&e->weights, &e->config, e->checkpoint, error);
+	if (status == OCTAVO_OK)
+		status = check_layers(e, error);
+	if (status == OCTAVO_OK)
+		status = size_caches(e, error);
+	if (status != OCTAVO_OK)
+		return status;
+	octavo_rope_tables(e->rope, e->settings.max_context + e->settings.max_rows, &e->config);
+	e->tau = octavo_softmax_scale(&e->config);
+	describe(e);
+	e->settings.model_dir = NULL; /* borrowed for the call only */
+	return OCTAVO_OK;
+}
+
+enum octavo_status octavo_engine_open(struct octavo_engine **out, const struct octavo_engine_settings *settings,
+                                      struct octavo_error *error)
+{
+	if (!out || !settings)
+		return octavo_fail(error, OCTAVO_EINVAL, "engine: a null argument");
+	*out = NULL;
+	struct octavo_engine *e = calloc(1, sizeof *e);
+	if (!e)
+		return octavo_fail(error, OCTAVO_ENOMEM, "engine: out of memory");
+	e->settings = *settings;
+	enum octavo_status status = open_parts(e, error);
+	if (status != OCTAVO_OK)
+		octavo_engine_close(&e);
+	*out = e;
+	return status;
+}
+
+void octavo_engine_close(struct octavo_engine **engine)
+{
+	if (!engine || !*engine)
+		return;
+	struct octavo_engine *e = *engine;
+	octavo_weights_release(&e->weights);
+	octavo_checkpoint_close(&e->checkpoint);
+	octavo_tokenizer_close(&e->tokenizer);
+	free(e->arena);
+	free(e);
+	*engine = NULL;
+}
+
+const struct octavo_model_info *octavo_engine_model(const struct octavo_engine *e)
+{
+	return e ? &e->info : NULL;
+}
+
+enum octavo_status octavo_encode(const struct octavo_engine *e, const char *text, size_t length, unsigned flags,
+                                 int32_t *id, size_t cap, size_t *count, struct octavo_error *error)
+{
+	if (!e || (!text && length) || (!id && cap) || !count)
+		return octavo_fail(error, OCTAVO_EINVAL, "encode: a null argument");
+	return octavo_tokenizer_encode(e->tokenizer, text, length, flags, id, cap, count, error);
+}
+
+const char *octavo_token_text(const struct octavo_engine *e, int32_t id, size_t *length)
+{
+	return e ? octavo_tokenizer_text(e->tokenizer, id, length) : NULL;
+}

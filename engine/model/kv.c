@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The latent cache: where rows go, which earlier rows they see, commit and rewind.
+ */
+#include "engine/internal.h"
+
+#include <string.h>
+
+static enum octavo_status bad_row(struct octavo_error *error, size_t row, const char *reason)
+{
+	return octavo_fail(error, OCTAVO_EINVAL, "batch row %zu: %s", row, reason);
+}
+
+/* Row `row`'s path is its parent's plus its own slot. */
+static void extend_path(struct octavo_geometry *g, size_t row, int32_t parent)
+{
+	uint32_t *path = g->path + row * g->path_ld;
+	size_t length = 0;
+	if (parent >= 0) {
+		length = g->pos[parent] + 1 - g->committed[parent];
+		memcpy(path, g->path + (size_t)parent * g->path_ld, length * sizeof *path);
+	}
+	path[length] = (uint32_t)g->slot[row];
+}
+
+enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octavo_batch *b,
+                                      struct octavo_error *error)
+{
+	struct octavo_geometry *g = &e->geometry;
+	if (b->rows == 0 || b->rows > e->settings.max_rows)
+		return octavo_fail(error, OCTAVO_ELIMIT, "batch: %zu rows, the engine was opened for 1 to %zu", b->rows,
+		                   e->settings.max_rows);
+	g->rows = b->rows;
+	for (size_t row = 0; row < b->rows; row++) {
+		int32_t seq = b->seq[row], parent = b->parent[row];
+		if (seq < 0 || (size_t)seq >= e->kv.sequences)
+			return bad_row(error, row, "no such sequence");
+		if (b->token[row] < 0 || (size_t)b->token[row] >= e->config.vocab)
+			return bad_row(error, row, "token outside the vocabulary");
+		if (parent >= (int32_t)row || (parent >= 0 && b->seq[parent] != seq))
+			return bad_row(error, row, "parent must be an earlier row of the same sequence, or -1");
+		size_t committed = e->kv.length[seq];
+		size_t expected = parent >= 0 ? (size_t)b->pos[parent] + 1 : committed;
+		if (b->pos[row] < 0 || (size_t)b->pos[row] != expected)
+			return bad_row(error, row, "position must follow its parent's, or the committed tokens");
+		if (expected >= e->settings.max_context)
+			return octavo_fail(error, OCTAVO_ELIMIT, "batch row %zu: position %zu, the context holds %zu tokens",
+			                   row, expected, e->settings.max_context);
+		size_t before = 0;
+		for (size_t i = 0; i < row; i++)
+			before += b->seq[i] == seq;
+		g->sequence[row] = (size_t)seq;
+		g->pos[row] = expected;
+		g->slot[row] = committed + before;
+		g->committed[row] = committed;
+		g->naive[row] = (b->flags[row] & OCTAVO_ROW_NAIVE) != 0;
+		extend_path(g, row, parent);
+	}
+	return OCTAVO_OK;
+}
+
+void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t rows)
+{
+	struct octavo_geometry *g = &e->geometry;
+	g->rows = rows;
+	for (size_t row = 0; row < rows; row++) {
+		g->sequence[row] = seq;
+		g->pos[row] = g->slot[row] = g->committed[row] = pos + row;
+		g->naive[row] = 0;
+		g->path[row * g->path_ld] = (uint32_t)(pos + row);
+	}
+}
+
+enum octavo_status octavo_commit(struct octavo_engine *e, int32_t seq, const uint32_t *row, size_t count,
+                                 struct octavo_error *error)
+{
+	if (!e || seq < 0 || (size_t)seq >= e->kv.sequences || (count && !row))
+		return octavo_fail(error, OCTAVO_EINVAL, "commit: no such sequence");
+	size_t committed = e->kv.length[seq];
+	int32_t parent = -1;
+	for (size_t i = 0; i < count; i++) {
+		if (row[i] >= e->last_rows || e->last_seq[row[i]] != seq || e->last_parent[row[i]] != parent ||
+		    e->last_pos[row[i]] != committed + i)
+			return octavo_fail(error, OCTAVO_EINVAL,
+			                   "commit: row %u is not the next of a path of the last forward", row[i]);
+		parent = (int32_t)row[i];
+	}
+	/* Slots ascend along a path and never lie before their target: moving in order overwrites nothing needed. */
+	for (size_t i = 0; i < count; i++) {
+		size_t from = e->geometry.slot[row[i]], to = committed + i;
+		if (from == to)
+			continue;
+		for (size_t layer = 0; layer < e->config.layers; layer++) {
+			uint16_t *rows = octavo_kv_rows(&e->kv, (size_t)seq, layer);
+			memcpy(rows + to * e->kv.width, rows + from * e->kv.width, e->kv.width * sizeof *rows);
+		}
+	}
+	e->kv.length[seq] = committed + count;
+	for (size_t i = 0; i < e->last_rows; i++) /* the rest of this forward is gone */
+		if (e->last_seq[i] == seq)
+			e->last_seq[i] = -1;
+	return OCTAVO_OK;
+}
+
+enum octavo_status octavo_rewind(struct octavo_engine *e, int32_t seq, size_t length, struct octavo_error *error)
+{
+	if (!e || seq < 0 || (size_t)seq >= e->kv.sequences || length > e->kv.length[seq])
+		return octavo_fail(error, OCTAVO_EINVAL, "rewind: no such sequence, or longer than it is");
+	e->kv.length[seq] = length;
+	for (size_t i = 0; i < e->last_rows; i++)
+		if (e->last_seq[i] == seq)
+			e->last_seq[i] = -1;
+	return OCTAVO_OK;
+}
+
+size_t octavo_sequence_length(const struct octavo_engine *e, int32_t seq)
+{
+	return e && seq >= 0 && (size_t)seq < e->kv.sequences ? e->kv.length[seq] : 0;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The multi-token prediction module (DeepSeek-V3 report, section 2.2): from the hidden state of position i and
+ * the token at i + 1 it predicts the token at i + 2.  Checkpoints put the embedding first in eh_proj's input,
+ * the opposite of the report's equation 21.
+ */
+#include "engine/internal.h"
+
+#include "kernels/fpenv.h"
+
+#include <string.h>
+
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, size_t seq, size_t pos,
+                                      const int32_t *next, const float *g, size_t rows, struct octavo_error *error)
+{
+	if (rows == 0 || rows > e->settings.max_rows || pos + rows > e->kv.slots)
+		return octavo_fail(error, OCTAVO_ELIMIT, "MTP: %zu rows at position %zu do not fit", rows, pos);
+	const struct octavo_mtp *mtp = &e->weights.mtp[module];
+	struct octavo_work *s = &e->work;
+	size_t hidden = e->config.hidden;
+	float eps = e->config.norm_eps;
+	octavo_fpenv saved = octavo_fpenv_enter();
+	octavo_geometry_run(e, seq, pos, rows);
+	e->last_rows = 0; /* the main forward's rows share this scratch */
+	for (size_t row = 0; row < rows; row++)
+		octavo_embed(e, next[row], s->y + row * hidden);
+	octavo_norm_rows(e, s->wide, 2 * hidden, s->y, mtp->enorm, rows, hidden, eps);
+	octavo_norm_rows(e, s->wide + hidden, 2 * hidden, g, mtp->hnorm, rows, hidden, eps);
+	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
+	octavo_linear(e, &mtp->eh_proj, s->wide, rows, s->x);
+	octavo_phase_end(e->profiler, OCTAVO_PHASE_DENSE);
+	octavo_block(e, &mtp->layer, e->config.layers + module);
+	memcpy(e->mtp_hidden[OCTAVO_TAP_PRE_NORM], s->x, rows * hidden * sizeof *s->x);
+	octavo_norm_rows(e, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden, s->x, mtp->head_norm, rows, hidden, eps);
+	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
+	octavo_linear(e, &e->weights.head, e->mtp_hidden[OCTAVO_TAP_POST_NORM] + (rows - 1) * hidden, 1, e->mtp_logits);
+	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
+	octavo_fpenv_leave(saved);
+	return OCTAVO_OK;
+}

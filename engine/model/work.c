@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * All buffers of an engine in one allocation, sized at open; nothing allocates per token afterwards.
+ */
+#include "engine/internal.h"
+
+#include <stdlib.h>
+
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static size_t groups(size_t cols)
+{
+	return (cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK;
+}
+
+/* The widest left operand of any matrix. */
+static size_t widest(const struct octavo_config *c)
+{
+	size_t w = larger(2 * c->hidden, c->heads * c->v_dim);
+	w = larger(w, larger(c->q_lora, c->dense_width));
+	return larger(w, larger(c->expert_width, c->shared_experts * c->expert_width));
+}
+
+static void carve_geometry(struct octavo_arena *a, struct octavo_geometry *g, size_t rows)
+{
+	g->path_ld = rows;
+	g->sequence = octavo_carve(a, rows, sizeof *g->sequence);
+	g->pos = octavo_carve(a, rows, sizeof *g->pos);
+	g->slot = octavo_carve(a, rows, sizeof *g->slot);
+	g->committed = octavo_carve(a, rows, sizeof *g->committed);
+	g->path = octavo_carve(a, rows * rows, sizeof *g->path);
+	g->naive = octavo_carve(a, rows, sizeof *g->naive);
+}
+
+static void carve_moe(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
+{
+	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
+	size_t values = larger(pairs * c->expert_width + rows * shared, rows * c->dense_width);
+	size_t value_groups = pairs * groups(c->expert_width) + rows * groups(shared);
+	s->gate = octavo_carve(a, values, sizeof *s->gate);
+	s->up = octavo_carve(a, values, sizeof *s->up);
+	s->gathered_scale = octavo_carve(a, larger(pairs, rows) * groups(c->hidden), sizeof *s->gathered_scale);
+	if (!c->experts)
+		return;
+	s->router = octavo_carve(a, rows * c->experts, sizeof *s->router);
+	s->chosen = octavo_carve(a, pairs, sizeof *s->chosen);
+	s->chosen_weight = octavo_carve(a, pairs, sizeof *s->chosen_weight);
+	s->place = octavo_carve(a, pairs, sizeof *s->place);
+	s->expert_first = octavo_carve(a, c->experts + 1, sizeof *s->expert_first);
+	s->gathered = octavo_carve(a, pairs * c->hidden, sizeof *s->gathered);
+	s->expert_out = octavo_carve(a, (pairs + rows) * c->hidden, sizeof *s->expert_out);
+	s->expert_act = octavo_carve(a, values, sizeof *s->expert_act);
+	s->expert_act_scale = octavo_carve(a, value_groups, sizeof *s->expert_act_scale);
+	s->product = octavo_carve(a, 2 * (c->experts + 1), sizeof *s->product);
+}
+
+static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
+{
+	const struct octavo_config *c = &e->config;
+	struct octavo_work *s = &e->work;
+	size_t rows = e->settings.max_rows, w = widest(c);
+	s->x = octavo_carve(a, rows * c->hidden, sizeof *s->x);
+	s->normed = octavo_carve(a, rows * c->hidden, sizeof *s->normed);
+	s->wide = octavo_carve(a, rows * 2 * c->hidden, sizeof *s->wide);
+	s->q_lat = octavo_carve(a, rows * c->q_lora, sizeof *s->q_lat);
+	s->q = octavo_carve(a, rows * c->heads * (c->nope + c->rope), sizeof *s->q);
+	s->kv = octavo_carve(a, rows * (c->kv_lora + c->rope), sizeof *s->kv);
+	s->attended = octavo_carve(a, rows * c->heads * c->v_dim, sizeof *s->attended);
+	s->y = octavo_carve(a, rows * c->hidden, sizeof *s->y);
+	s->act[0] = octavo_carve(a, rows * w, sizeof *s->act[0]);
+	s->act[1] = octavo_carve(a, rows * w, sizeof *s->act[1]);
+	s->act_scale = octavo_carve(a, rows * groups(w), sizeof *s->act_scale);
+	carve_moe(a, s, c, rows);
+	s->head_scratch_size = octavo_mla_scratch(c, rows, e->kv.slots);
+	s->head_scratch = octavo_carve(a, e->threads.parallel.threads, s->head_scratch_size);
+}
+
+static void carve_all(struct octavo_arena *a, struct octavo_engine *e)
+{
+	const struct octavo_config *c = &e->config;
+	size_t rows = e->settings.max_rows;
+	e->rope = octavo_carve(a, (e->settings.max_context + rows) * c->rope, sizeof *e->rope);
+	e->kv.length = octavo_carve(a, e->kv.sequences, sizeof *e->kv.length);
+	e->kv.used = octavo_carve(a, e->kv.sequences, sizeof *e->kv.used);
+	e->kv.data = octavo_carve(a, e->kv.sequences * e->kv.layers, e->kv.slots * e->kv.width * sizeof *e->kv.data);
+	e->last_seq = octavo_carve(a, rows, sizeof *e->last_seq);
+	e->last_pos = octavo_carve(a, rows, sizeof *e->last_pos);
+	e->last_parent = octavo_carve(a, rows, sizeof *e->last_parent);
+	e->logit_row = octavo_carve(a, rows, sizeof *e->logit_row);
+	for (int tap = 0; tap < 2; tap++) {
+		e->hidden[tap] = octavo_carve(a, rows * c->hidden, sizeof *e->hidden[tap]);
+		e->mtp_hidden[tap] = octavo_carve(a, rows * c->hidden, sizeof *e->mtp_hidden[tap]);
+	}
+	e->logits = octavo_carve(a, rows * c->vocab, sizeof *e->logits);
+	e->mtp_logits = octavo_carve(a, c->vocab, sizeof *e->mtp_logits);
+	carve_geometry(a, &e->geometry, rows);
+	carve_work(a, e);
+}
+
+enum octavo_status octavo_work_allocate(struct octavo_engine *e, struct octavo_error *error)
+{
+	struct octavo_arena arena = { 0 };
+	carve_all(&arena, e);
+	if (arena.overflow)
+		return octavo_fail(error, OCTAVO_ELIMIT, "the context, rows and sequences asked for overflow memory sizes");
+	/* Zeroed: unused cache slots must hold finite values, and untouched pages cost nothing. */
+	size_t bytes = arena.used + OCTAVO_ALIGNMENT;
+	e->arena = calloc(1, bytes);
+	if (!e->arena)
+		return octavo_fail(error, OCTAVO_ENOMEM, "cannot allocate %zu MiB for caches and buffers", bytes >> 20);
+	arena = (struct octavo_arena){ .base = (char *)(((uintptr_t)e->arena + OCTAVO_ALIGNMENT - 1) &
+		                                        ~(uintptr_t)(OCTAVO_ALIGNMENT - 1)) };
+	carve_all(&arena, e);
+	return OCTAVO_OK;
+}
