@@ -17,15 +17,16 @@ extern "C" {
 #endif
 
 /* Phases proper, then the sub-phases that nest in them. */
-#define OCTAVO_PHASES(X)                 \
-	X(PREFILL, "prefill")            \
-	X(DRAFT, "draft")                \
-	X(VERIFY, "verify")              \
-	X(ACCEPT, "accept")              \
-	X(OTHER, "other")                \
-	X(ATTENTION, "attention")        \
-	X(DENSE, "dense")                \
-	X(EXPERTS, "experts")            \
+/* clang-format off */
+#define OCTAVO_PHASES(X)          \
+	X(PREFILL, "prefill")     \
+	X(DRAFT, "draft")         \
+	X(VERIFY, "verify")       \
+	X(ACCEPT, "accept")       \
+	X(OTHER, "other")         \
+	X(ATTENTION, "attention") \
+	X(DENSE, "dense")         \
+	X(EXPERTS, "experts")     \
 	X(HEAD, "head")
 
 enum octavo_phase {
@@ -34,6 +35,7 @@ enum octavo_phase {
 #undef OCTAVO_PHASE_ENUM
 	OCTAVO_PHASE_COUNT
 };
+/* clang-format on */
 enum { OCTAVO_PHASE_TOP = OCTAVO_PHASE_ATTENTION }; /* ids below are phases, from here on sub-phases */
 
 OCTAVO_API const char *octavo_phase_name(enum octavo_phase phase);
@@ -44,15 +46,16 @@ OCTAVO_API const char *octavo_tier_name(enum octavo_tier tier);
 
 /* Counters a report may hold.  REF_CYCLES is the time-stamp counter (x86) or CNTVCT (Arm); CORE_CYCLES are
  * clock cycles of the core: the two never share a name. */
-#define OCTAVO_COUNTERS(X)                                   \
-	X(WALL_NS, "wall_ns", "ns")                          \
-	X(REF_CYCLES, "ref_cycles", "cycles")                \
-	X(CORE_CYCLES, "core_cycles", "cycles")              \
-	X(INSTRUCTIONS, "instructions", "instructions")      \
-	X(LLC_MISSES, "llc_misses", "misses")                \
-	X(TASK_CLOCK_NS, "task_clock_ns", "ns")              \
-	X(PAGE_FAULTS, "page_faults", "faults")              \
-	X(CONTEXT_SWITCHES, "context_switches", "switches")  \
+/* clang-format off */
+#define OCTAVO_COUNTERS(X)                                  \
+	X(WALL_NS, "wall_ns", "ns")                         \
+	X(REF_CYCLES, "ref_cycles", "cycles")               \
+	X(CORE_CYCLES, "core_cycles", "cycles")             \
+	X(INSTRUCTIONS, "instructions", "instructions")     \
+	X(LLC_MISSES, "llc_misses", "misses")               \
+	X(TASK_CLOCK_NS, "task_clock_ns", "ns")             \
+	X(PAGE_FAULTS, "page_faults", "faults")             \
+	X(CONTEXT_SWITCHES, "context_switches", "switches") \
 	X(CPU_MIGRATIONS, "cpu_migrations", "migrations")
 
 enum octavo_counter {
@@ -61,6 +64,7 @@ enum octavo_counter {
 #undef OCTAVO_COUNTER_ENUM
 	OCTAVO_COUNTER_COUNT
 };
+/* clang-format on */
 OCTAVO_API const char *octavo_counter_name(enum octavo_counter counter);
 OCTAVO_API const char *octavo_counter_unit(enum octavo_counter counter);
 
@@ -70,6 +74,7 @@ struct octavo_counter_source {
 	const char *source; /* "papi perf::CYCLES", "perf_event software", "rdtsc", "getrusage", … */
 	const char *reason; /* why it is absent, in words; "" if available */
 	const char *remedy; /* what would make it available; "" if nothing would */
+	int sub_phases;     /* 0: kept for phases only, sub-phases hold 0 that is not to be read */
 };
 
 struct octavo_profiler;
@@ -77,10 +82,14 @@ struct octavo_profiler;
 struct octavo_profiler_settings {
 	int enabled;                /* 0: every call returns at once and the report is empty */
 	enum octavo_tier best_tier; /* do not look above this tier (HARDWARE: take what there is) */
+	/* Wall time and reference cycles cost nanoseconds and are kept for sub-phases too.  The other counters cost
+	 * a system call (about 0.3 us) and are kept for phases only; 1 keeps them for sub-phases, at that price. */
+	int sub_phase_events;
 };
 
 /* Probes the counters (opens them, runs known work, reads them: "available" proves nothing) and starts those
- * of the calling thread.  The profiler belongs to that thread; reports and reset are for it alone. */
+ * of the calling thread.  The profiler belongs to that thread; reports and reset are for it alone.  If the
+ * settings do not enable it, *out is NULL.  EINVAL, ENOMEM. */
 OCTAVO_API enum octavo_status octavo_profiler_open(struct octavo_profiler **out,
                                                    const struct octavo_profiler_settings *settings,
                                                    struct octavo_error *error);
@@ -93,19 +102,23 @@ OCTAVO_API void octavo_phase_end(struct octavo_profiler *p, enum octavo_phase ph
 OCTAVO_API void octavo_phase_switch(struct octavo_profiler *p, enum octavo_phase from, enum octavo_phase to);
 
 /* For the code that runs parallel regions: the opener takes a token, each worker wraps its share in
- * enter/leave with it.  Calls on the opener's own thread are harmless. */
+ * enter/leave with it.  Calls on the opener's own thread are harmless.
+ * Of wall time and reference cycles a worker's share is exact: from enter to leave.  Its other counters run on
+ * while it waits for the next region, and the waiting counts for the phase it last worked for; up to 0.1 ms of
+ * them may be missing from a report. */
 OCTAVO_API uint32_t octavo_phase_token(const struct octavo_profiler *p);
 OCTAVO_API void octavo_worker_enter(struct octavo_profiler *p, uint32_t token);
 OCTAVO_API void octavo_worker_leave(struct octavo_profiler *p);
 
-/* Forgets everything counted so far (between warm-up and measurement); no phase may be open. */
+/* Forgets everything counted so far (between warm-up and measurement); no phase may be open and no parallel
+ * region running.  EINVAL if a phase is open, or on another thread than the owner's. */
 OCTAVO_API enum octavo_status octavo_profiler_reset(struct octavo_profiler *p);
 
 struct octavo_phase_report {
-	uint64_t calls;                              /* on the owning thread */
-	double self[OCTAVO_COUNTER_COUNT];           /* summed over threads; absent counters hold 0 and are not to be read */
+	uint64_t calls;                    /* on the owning thread */
+	double self[OCTAVO_COUNTER_COUNT]; /* summed over threads; absent counters hold 0 and are not to be read */
 	double inclusive[OCTAVO_COUNTER_COUNT];
-	double owner_self[OCTAVO_COUNTER_COUNT];     /* the owning thread alone: its WALL_NS are what a user waits for */
+	double owner_self[OCTAVO_COUNTER_COUNT]; /* the owning thread alone: its WALL_NS are what a user waits for */
 	double owner_inclusive[OCTAVO_COUNTER_COUNT];
 };
 
@@ -114,33 +127,42 @@ struct octavo_profile {
 	const char *tier_reason; /* why not a better one; "" for HARDWARE */
 	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT];
 	struct octavo_phase_report phase[OCTAVO_PHASE_COUNT];
-	/* The owning thread's whole time since open or reset, and what of it belongs to no phase or to the
-	 * profiler itself: sum of owner_self over phases + overhead + unattributed = total, per counter. */
+	/* The owning thread's whole time since open or reset, what of it belongs to no phase, and what passed inside
+	 * the profiler's own calls: sum of owner_self over phases + overhead + unattributed = total, per counter.
+	 * Counters other than the clock's run on inside these calls; for them overhead is 0. */
 	double total[OCTAVO_COUNTER_COUNT];
 	double unattributed[OCTAVO_COUNTER_COUNT];
-	double overhead_ns;      /* estimated cost of the profiler's own calls: calls x measured cost of a pair */
-	double pair_ns;          /* measured cost of one begin/end pair: median of an empty loop at open */
-	uint64_t mismatches;     /* ends without their begin, depth overflows: 0 in a sound run */
-	unsigned threads;        /* threads that contributed */
+	double overhead[OCTAVO_COUNTER_COUNT];
+	double overhead_ns; /* overhead[OCTAVO_COUNTER_WALL_NS] */
+	/* What a begin/end pair costs its caller, measured at open as the median of empty pairs.  A bit more than
+	 * overhead counts for it: the call itself and half of each clock read fall to the phases around. */
+	double pair_ns;      /* of phases, which read every counter */
+	double sub_pair_ns;  /* of sub-phases */
+	uint64_t mismatches; /* ends without their begin, depth overflows: 0 in a sound run */
+	unsigned threads;    /* threads that contributed */
 };
 
+/* The sums so far; phases may be open, parallel regions may not.  The strings live until the next report or the
+ * close.  An empty report for NULL.  EINVAL without out, or on another thread than the owner's. */
 OCTAVO_API enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octavo_profile *out);
 
 /* ---- Clocks and statistics ------------------------------------------------------------------- */
 
-OCTAVO_API uint64_t octavo_now_ns(void);      /* CLOCK_MONOTONIC */
-OCTAVO_API uint64_t octavo_ref_cycles(void);  /* TSC or CNTVCT, serialised enough for regions of 1 us and up */
+OCTAVO_API uint64_t octavo_now_ns(void); /* CLOCK_MONOTONIC */
+/* TSC or CNTVCT, serialised enough for regions of 1 us and up; CLOCK_MONOTONIC in ns where there is neither. */
+OCTAVO_API uint64_t octavo_ref_cycles(void);
 
 struct octavo_summary {
 	double min, median, max;
 	double p25, p75;
 	size_t count;
 };
-/* Order statistics of x[count], count >= 1; does not change x.  ENOMEM, EINVAL. */
+/* Order statistics of x[count], count >= 1; does not change x.  Quartiles are interpolated between ranks.  ENOMEM;
+ * EINVAL for count 0 or a value that is not finite. */
 OCTAVO_API enum octavo_status octavo_summarise(const double *x, size_t count, struct octavo_summary *out);
 
 /* Percentile bootstrap (Efron) of the ratio sum(a)/sum(b) over paired items, with a fixed seed: the 95 %
- * confidence interval [lo, hi].  EINVAL for count 0 or a non-positive b. */
+ * confidence interval [lo, hi].  ENOMEM; EINVAL for count 0, a non-positive b or a value that is not finite. */
 OCTAVO_API enum octavo_status octavo_bootstrap_ratio(const double *a, const double *b, size_t count, uint64_t seed,
                                                      double *ratio, double *lo, double *hi);
 

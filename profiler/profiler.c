@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening a profiler: which counters there are, and what it costs to use them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "profiler/phase.h"
+
+enum {
+	PAIRS = 32,   /* empty begin/end pairs per batch */
+	BATCHES = 33, /* whose median is the cost of a pair */
+	EVENT_PERIOD_NS = 100000,
+};
+
+static enum octavo_status fail(struct octavo_error *error, enum octavo_status status, const char *text)
+{
+	if (error)
+		snprintf(error->text, sizeof error->text, "profiler: %s", text);
+	return status;
+}
+
+static void set_absent(struct octavo_counter_probe *probe, const char *reason, const char *remedy)
+{
+	snprintf(probe->reason, sizeof probe->reason, "%s", reason);
+	snprintf(probe->remedy, sizeof probe->remedy, "%s", remedy);
+}
+
+static void describe_clock(struct octavo_profiler *p)
+{
+	struct octavo_counter_probe *wall = &p->probe[OCTAVO_COUNTER_WALL_NS];
+	struct octavo_counter_probe *ref = &p->probe[OCTAVO_COUNTER_REF_CYCLES];
+
+	wall->available = 1;
+	ref->available = p->clock.counts_ref_cycles;
+	if (!p->clock.counts_ref_cycles) {
+		snprintf(wall->source, sizeof wall->source, "%s", p->clock.source);
+		set_absent(ref, p->clock.reason, p->clock.remedy);
+		return;
+	}
+	snprintf(wall->source, sizeof wall->source, "%s, scaled to CLOCK_MONOTONIC", p->clock.source);
+	snprintf(ref->source, sizeof ref->source, "%s", p->clock.source);
+}
+
+/* What to say of a counter that no backend knows or that was not asked for; backends put in better words. */
+static void presume_absent(struct octavo_profiler *p)
+{
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
+		if (p->best_tier > OCTAVO_TIER_HARDWARE && OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c))
+			set_absent(&p->probe[c], "hardware counters were not asked for", "ask for the hardware tier");
+		else if (p->best_tier > OCTAVO_TIER_SOFTWARE)
+			set_absent(&p->probe[c], "software counters were not asked for", "ask for the software tier");
+		else
+			set_absent(&p->probe[c], "no source of counters provides it on this system", "");
+}
+
+/* Lets each backend in turn provide what those before it could not. */
+static void choose_backends(struct octavo_profiler *p, const struct profiler_parts *parts)
+{
+	uint32_t wanted = OCTAVO_HARDWARE_COUNTERS | OCTAVO_SOFTWARE_COUNTERS;
+
+	p->tier = OCTAVO_TIER_TIME;
+	for (unsigned i = 0; i < parts->backends && p->backends < BACKENDS_MAX; i++) {
+		const struct octavo_counter_backend *backend = parts->backend[i];
+		uint32_t found;
+
+		if (!backend || backend->tier < p->best_tier)
+			continue;
+		found = backend->probe(backend, wanted, p->probe) & wanted;
+		if (found)
+			found = octavo_counters_check(backend, found, p->probe);
+		if (!found)
+			continue;
+		for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
+			if (found & OCTAVO_BIT(c))
+				p->probe[c].available = 1;
+		p->backend[p->backends] = backend;
+		p->counters[p->backends++] = found;
+		wanted &= ~found;
+		if (backend->tier < p->tier)
+			p->tier = backend->tier;
+	}
+}
+
+static int compare_ticks(const void *left, const void *right)
+{
+	const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+
+	return (a > b) - (a < b);
+}
+
+/* Ticks of one begin/end pair. */
+static double measure_pair(struct octavo_profiler *p, enum octavo_phase phase)
+{
+	uint64_t batch[BATCHES];
+
+	for (unsigned i = 0; i < BATCHES; i++) {
+		const uint64_t start = p->clock.ticks();
+
+		for (unsigned pair = 0; pair < PAIRS; pair++) {
+			octavo_phase_begin(p, phase);
+			octavo_phase_end(p, phase);
+		}
+		batch[i] = p->clock.ticks() - start;
+	}
+	qsort(batch, BATCHES, sizeof batch[0], compare_ticks);
+	return (double)batch[BATCHES / 2] / PAIRS;
+}
+
+/* The cost of a pair is measured with all in place, then forgotten. */
+static void calibrate(struct octavo_profiler *p)
+{
+	const uint64_t ticks = p->clock.ticks() - p->start_ticks, ns = octavo_now_ns() - p->start_ns;
+
+	p->event_period = ns ? (uint64_t)((double)EVENT_PERIOD_NS * (double)ticks / (double)ns) : EVENT_PERIOD_NS;
+	p->pair_ticks = measure_pair(p, OCTAVO_PHASE_OTHER);
+	p->sub_pair_ticks = measure_pair(p, OCTAVO_PHASE_DENSE);
+	octavo_profiler_reset(p);
+}
+
+enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,
+                                       const struct profiler_parts *parts, struct octavo_error *error)
+{
+	static atomic_ullong profilers;
+	struct octavo_profiler *p;
+
+	if (!out || !settings)
+		return fail(error, OCTAVO_EINVAL, "open needs settings and a place for the result");
+	*out = NULL;
+	if ((unsigned)settings->best_tier > OCTAVO_TIER_TIME)
+		return fail(error, OCTAVO_EINVAL, "best_tier: no such tier");
+	if (!settings->enabled)
+		return OCTAVO_OK;
+	p = calloc(1, sizeof *p);
+	if (!p)
+		return fail(error, OCTAVO_ENOMEM, "out of memory");
+	p->serial = atomic_fetch_add(&profilers, 1) + 1;
+	p->best_tier = settings->best_tier;
+	p->clock = parts->clock;
+	p->event_phases = (UINT32_C(1) << (settings->sub_phase_events ? OCTAVO_PHASE_COUNT : OCTAVO_PHASE_TOP)) - 1;
+	pthread_mutex_init(&p->lock, NULL);
+	p->start_ticks = p->clock.ticks();
+	p->start_ns = octavo_now_ns();
+	presume_absent(p);
+	describe_clock(p);
+	choose_backends(p, parts);
+	p->owner = phase_thread_find(p);
+	if (!p->owner) {
+		octavo_profiler_close(&p);
+		return fail(error, OCTAVO_ENOMEM, "out of memory");
+	}
+	p->owner->is_owner = 1;
+	calibrate(p);
+	*out = p;
+	return OCTAVO_OK;
+}
+
+enum octavo_status octavo_profiler_open(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,
+                                        struct octavo_error *error)
+{
+	const struct octavo_counter_backend *const backend[] = {&octavo_counters_time};
+	const struct profiler_parts parts = {octavo_clock_choose(), backend, sizeof backend / sizeof backend[0]};
+
+	return profiler_open_parts(out, settings, &parts, error);
+}
+
+void octavo_profiler_close(struct octavo_profiler **profiler)
+{
+	if (!profiler || !*profiler)
+		return;
+	phase_threads_free(*profiler);
+	pthread_mutex_destroy(&(*profiler)->lock);
+	free(*profiler);
+	*profiler = NULL;
+}
+
+enum octavo_status octavo_profiler_reset(struct octavo_profiler *p)
+{
+	if (!p)
+		return OCTAVO_OK;
+	if (phase_thread_find(p) != p->owner || p->owner->position)
+		return OCTAVO_EINVAL;
+	/* The other threads follow when they next call: only they can read their counters. */
+	atomic_fetch_add_explicit(&p->epoch, 1, memory_order_relaxed);
+	atomic_store_explicit(&p->refused, 0, memory_order_relaxed);
+	phase_thread_restart(p->owner);
+	p->reset_ticks = p->owner->last_ticks;
+	return OCTAVO_OK;
+}
