@@ -63,16 +63,18 @@ def quantise_blocks(w: np.ndarray, ue8m0: bool) -> tuple[np.ndarray, np.ndarray]
     return e4m3_encode(w / spread(scale.astype(np.float64), rows, cols)), scale
 
 
-def quantise_activations(x: np.ndarray, ue8m0: bool) -> np.ndarray:
-    """The 1x128 dynamic quantisation of rows x (BF16 values) [rows][cols], as values: E4M3 code times scale."""
-    out = np.empty(x.shape, dtype=np.float64)
+def quantise_activations(x: np.ndarray, ue8m0: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The 1x128 dynamic quantisation of rows x (BF16 values) [rows][cols]: (values of the codes, F32 scales)."""
+    value = np.empty(x.shape)
+    scales = []
     for start in range(0, x.shape[1], BLOCK):
         group = x[:, start : start + BLOCK].astype(np.float32)
         scale = np.maximum(np.abs(group).max(axis=1, keepdims=True), np.float32(1e-4)) / np.float32(448)
         if ue8m0:
             scale = power_of_two_above(scale).astype(np.float32)
-        out[:, start : start + BLOCK] = E4M3_VALUE[e4m3_encode(group / scale)] * scale.astype(np.float64)
-    return out
+        value[:, start : start + BLOCK] = E4M3_VALUE[e4m3_encode(group / scale)]
+        scales.append(scale)
+    return value, np.concatenate(scales, axis=1)
 
 
 # ---- BF16 ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from formats import E4M3_VALUE, bf16_decode, quantise_activations, read_checkpoint, spread
+from formats import BLOCK, E4M3_VALUE, bf16_decode, quantise_activations, read_checkpoint, spread
 
 SEGMENT = 512  # tokens whose probabilities are rounded relative to one common maximum
 LATENT_EPS = 1e-6  # of q_a_layernorm and kv_a_layernorm, whatever rms_norm_eps says
@@ -62,7 +62,6 @@ class Result:
     final: Tensor  # [T][H] after the final norm
     logits: Tensor  # [T][V]
     router_margin: float = math.inf  # smallest gap between a chosen and a refused (group of) experts, biased scores
-    mtp_hidden: list[Tensor] = field(default_factory=list)  # per depth d: [T-d][H], after shared_head.norm
     mtp_logits: list[Tensor] = field(default_factory=list)  # per depth d: [T-d][V]
 
 
@@ -140,7 +139,8 @@ class Model:
     def linear(self, name: str, x: Tensor) -> Tensor:
         x = self.round(x)
         if self.arithmetic.a8 and self.tensors[name][0] == "F8_E4M3":
-            x = torch.from_numpy(quantise_activations(x.numpy(), self.ue8m0)).to(self.arithmetic.dtype)
+            code, scale = quantise_activations(x.numpy(), self.ue8m0)
+            x = torch.from_numpy(code * scale.repeat(BLOCK, axis=1)[:, : code.shape[1]])
         return x @ self.weight(name).T
 
     def norm(self, x: Tensor, name: str, eps: float) -> Tensor:
@@ -172,15 +172,16 @@ class Model:
         return frequency, tau if "no_mscale" in self.faults else tau * mscale**2
 
     def rope(self, x: Tensor, position: Tensor) -> Tensor:
-        """Rotates the last axis of x [T][...][rope] by the positions [T]."""
+        """Rotates the last axis of x [T][...][rope] by the positions [T]; F32 tables where x is F32."""
         angle = position.to(torch.float64)[:, None] * self.frequency
         angle = angle.reshape(len(position), *[1] * (x.dim() - 2), -1)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         if "rope_halves" in self.faults:
-            a, b = x.chunk(2, -1)
-            return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-        a, b = x[..., 0::2], x[..., 1::2]
-        return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+            return torch.cat(self.rotate(*x.chunk(2, -1), cos, sin), -1)
+        return torch.stack(self.rotate(x[..., 0::2], x[..., 1::2], cos, sin), -1).flatten(-2)
+
+    def rotate(self, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        return a * cos - b * sin, a * sin + b * cos
 
     # ---- Attention ---------------------------------------------------------------------------------
 
@@ -206,45 +207,56 @@ class Model:
         q = q.reshape(len(x), self.config["num_attention_heads"], -1)
         return self.round(q[..., :nope]), self.round(self.rope(q[..., nope:], position))
 
-    def softmax_values(self, score: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """score [T][heads][S], value [S][heads or 1][d], mask [T][S]: what each query and head reads, [T][heads][d]."""
-        score = score.masked_fill(~mask[:, None], -math.inf)
-        top = score.amax(-1)
-        total, out = torch.zeros_like(top), 0.0
-        for start in range(0, score.shape[-1], SEGMENT):
-            part = score[..., start : start + SEGMENT]
-            local = part.amax(-1).clamp(min=torch.finfo(part.dtype).min)  # a segment may hold nothing that the query may see
-            p = (part - local[..., None]).exp()
-            merge = (local - top).exp()
-            total = total + merge * p.sum(-1)
-            v = value[start : start + SEGMENT].expand(-1, score.shape[1], -1)
-            out = out + merge[..., None] * torch.einsum("ths,shd->thd", self.round(p), v)
-        return out / total[..., None]
+    def absorb(self, name: str, q: Tensor) -> Tensor:
+        """Queries [T][heads][nope] carried into the latent space by kv_b's key rows: [T][heads][latent]."""
+        return torch.einsum("thd,hdr->thr", q, self._kv_b(name)[0])
 
-    def attend(self, prefix: str, x: Tensor, position: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
-        """Attention of rows x over cache rows [S][latent + rope]."""
-        rank = self.config["kv_lora_rank"]
-        c, k_rope = cache[:, :rank], cache[:, rank:]
+    def unfold(self, name: str, z: Tensor) -> Tensor:
+        """What the heads read from the latent space, [T][heads][latent], to values [T][heads][v]."""
+        return torch.einsum("thr,hdr->thd", z, self._kv_b(name)[1])
+
+    def decompress(self, name: str, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [S][latent] to per-head keys [S][heads][nope] and values [S][heads][v]."""
+        key, value = self._kv_b(name)
+        return torch.einsum("hdr,sr->shd", key, c), torch.einsum("hdr,sr->shd", value, c)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One query [heads][d] over all keys [S][heads or 1][d] and values [S][heads or 1][e]: [heads][e]."""
+        score = self.tau * (q * k).sum(-1)  # [S][heads]
+        top = score.amax(0)
+        total, out = torch.zeros_like(top), torch.zeros(len(q), v.shape[-1], dtype=q.dtype)
+        for start in range(0, len(score), SEGMENT):
+            segment = slice(start, start + SEGMENT)
+            local = score[segment].amax(0)
+            p, merge = (score[segment] - local).exp(), (local - top).exp()
+            total += merge * p.sum(0)
+            out += merge[:, None] * (self.round(p)[..., None] * v[segment]).sum(0)
+        return out / total[:, None]
+
+    def attend(self, prefix: str, x: Tensor, position: Tensor, cache: Tensor, visible: list[Tensor]) -> Tensor:
+        """Attention of rows x [T][H], row t over the cache rows visible[t], in the order of their positions."""
+        rank, kv_b = self.config["kv_lora_rank"], prefix + "kv_b_proj.weight"
         q_nope, q_rope = self.queries(prefix, x, position)
-        key, value = self._kv_b(prefix + "kv_b_proj.weight")
-        score = torch.einsum("thd,sd->ths", q_rope, k_rope)
         if self.arithmetic.naive:
-            k = self.round(torch.einsum("hdr,sr->shd", key, c))
-            v = self.round(torch.einsum("hdr,sr->shd", value, c))
-            score = score + torch.einsum("thd,shd->ths", q_nope, k)
-            out = self.softmax_values(self.tau * score, v, mask)
+            k, v = self.decompress(kv_b, cache[:, :rank])
+            k_rope = cache[:, None, rank:].expand(-1, k.shape[1], -1)
+            q, k, v = torch.cat([q_nope, q_rope], -1), torch.cat([self.round(k), k_rope], -1), self.round(v)
         else:
-            q = self.round(torch.einsum("thd,hdr->thr", q_nope, key))
-            score = score + torch.einsum("thr,sr->ths", q, c)
-            z = self.softmax_values(self.tau * score, c[:, None], mask)
-            out = torch.einsum("thr,hdr->thd", self.round(z), value)
+            q = torch.cat([self.round(self.absorb(kv_b, q_nope)), q_rope], -1)
+            k, v = cache[:, None], cache[:, None, :rank]
+        out = torch.stack([self.attention(row, k[tokens], v[tokens]) for row, tokens in zip(q, visible)])
+        if not self.arithmetic.naive:
+            out = self.unfold(kv_b, self.round(out))
         return self.linear(prefix + "o_proj.weight", out.flatten(1))
 
     # ---- Mixture of experts ------------------------------------------------------------------------
 
     def mlp(self, prefix: str, x: Tensor) -> Tensor:
         gate, up = self.linear(prefix + "gate_proj.weight", x), self.linear(prefix + "up_proj.weight", x)
-        return self.linear(prefix + "down_proj.weight", gate * torch.sigmoid(gate) * up)
+        return self.linear(prefix + "down_proj.weight", self.swiglu(gate, up))
+
+    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
+        return gate * torch.sigmoid(gate) * up
 
     def _note_margin(self, score: Tensor, keep: int) -> None:
         if keep < score.shape[-1]:
@@ -257,7 +269,7 @@ class Model:
         return torch.sort(score, dim=-1, descending=True, stable=True).indices[:, :keep]
 
     def _choose(self, score: Tensor) -> Tensor:
-        """Experts [T][k] by the scores that selection uses (biased for noaux_tc)."""
+        """Experts [T][k], ascending, by the scores that selection uses (biased for noaux_tc)."""
         c = self.config
         groups, method = c.get("n_group") or 1, c["topk_method"]
         if groups > 1 and method != "greedy" and "router_no_groups" not in self.faults:
@@ -267,22 +279,37 @@ class Model:
             allowed = torch.zeros_like(group_score, dtype=torch.bool)
             allowed.scatter_(1, self._best(group_score, c["topk_group"]), True)
             score = grouped.masked_fill(~allowed[..., None], -math.inf).flatten(1)
-        return self._best(score, c["num_experts_per_tok"])
+        return self._best(score, c["num_experts_per_tok"]).sort(-1).values
+
+    def scores(self, logit: Tensor) -> Tensor:
+        """Unbiased scores [T][experts]."""
+        sigmoid = (self.config["scoring_func"] == "sigmoid") != ("router_softmax" in self.faults)
+        return self.sigmoid(logit) if sigmoid else self.softmax(logit)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return x.softmax(-1)
+
+    def normalise(self, weight: Tensor) -> Tensor:
+        return weight / (weight.sum(-1, keepdim=True) + 1e-20)
 
     def route(self, prefix: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Experts [T][k] and their weights [T][k]."""
+        """Experts [T][k], ascending, and their weights [T][k]."""
         c = self.config
-        logit = self.linear(prefix + "gate.weight", x)
-        sigmoid = (c["scoring_func"] == "sigmoid") != ("router_softmax" in self.faults)
-        score = torch.sigmoid(logit) if sigmoid else logit.softmax(-1)
+        score = self.scores(self.linear(prefix + "gate.weight", x))
         biased = score
         if c["topk_method"] == "noaux_tc" and "router_no_bias" not in self.faults:
             biased = score + self.weight(prefix + "gate.e_score_correction_bias")
         expert = self._choose(biased)
         weight = (biased if "router_biased_weights" in self.faults else score).gather(1, expert)
         if c["norm_topk_prob"] != ("router_no_normalisation" in self.faults) and expert.shape[1] > 1:
-            weight = weight / (weight.sum(-1, keepdim=True) + 1e-20)
+            weight = self.normalise(weight)
         return expert, weight if "router_no_factor" in self.faults else weight * c["routed_scaling_factor"]
+
+    def multiply_add(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        return a * b + c
 
     def moe(self, prefix: str, x: Tensor) -> Tensor:
         expert, weight = self.route(prefix, x)
@@ -290,7 +317,7 @@ class Model:
         for e in range(self.config["n_routed_experts"]):
             row, slot = (expert == e).nonzero(as_tuple=True)
             if len(row):
-                out[row] += weight[row, slot, None] * self.mlp(f"{prefix}experts.{e}.", x[row])
+                out[row] = self.multiply_add(weight[row, slot, None], self.mlp(f"{prefix}experts.{e}.", x[row]), out[row])
         if self.config.get("n_shared_experts") and "no_shared_expert" not in self.faults:
             factor = self.config["routed_scaling_factor"] if "shared_scaled" in self.faults else 1.0
             out = out + factor * self.mlp(prefix + "shared_experts.", x)
@@ -298,27 +325,30 @@ class Model:
 
     # ---- Layers ------------------------------------------------------------------------------------
 
-    def block(self, i: int, x: Tensor, position: Tensor, mask: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def block(self, i: int, x: Tensor, position: Tensor, visible: list[Tensor], past: Tensor) -> tuple[Tensor, Tensor]:
         """Rows x through decoder layer i, over the cache rows `past` and their own: (output, all cache rows)."""
         prefix, eps = f"model.layers.{i}.", self.config["rms_norm_eps"]
         h = self.norm(x, prefix + "input_layernorm.weight", eps)
-        cache = self.latent(prefix + "self_attn.", h, position)
-        if past is not None:
-            cache = torch.cat([past, cache])
-        x = x + self.attend(prefix + "self_attn.", h, position, cache, mask)
+        cache = torch.cat([past, self.latent(prefix + "self_attn.", h, position)])
+        x = x + self.attend(prefix + "self_attn.", h, position, cache, visible)
         h = self.norm(x, prefix + "post_attention_layernorm.weight", eps)
         ffn = self.moe if self.has(prefix + "mlp.gate.weight") else self.mlp
         return x + ffn(prefix + "mlp.", h), cache
+
+    def _no_past(self) -> Tensor:
+        width = self.config["kv_lora_rank"] + self.config["qk_rope_head_dim"]
+        return torch.empty(0, width, dtype=self.arithmetic.dtype)
 
     def run(self, tokens: list[int], mtp_depth: int = 0) -> Result:
         """The main model over a whole sequence, and the MTP chain where the model has one."""
         self.router_margin = math.inf
         token, position = torch.tensor(tokens), torch.arange(len(tokens))
-        mask = position[None, :] <= position[:, None] + ("mask_sees_next" in self.faults)
+        ahead = 2 if "mask_sees_next" in self.faults else 1
+        visible = [position[: t + ahead] for t in range(len(tokens))]
         x = self.weight("model.embed_tokens.weight")[token]
         hidden = []
         for i in range(self.config["num_hidden_layers"]):
-            x, _ = self.block(i, x, position, mask)
+            x, _ = self.block(i, x, position, visible, self._no_past())
             hidden.append(x)
         final = self.norm(x, "model.norm.weight", self.config["rms_norm_eps"])
         result = Result(hidden, final, self.linear("lm_head.weight", final))
@@ -327,27 +357,29 @@ class Model:
         result.router_margin = self.router_margin
         return result
 
+    def _mtp_input(self, token: Tensor, h: Tensor) -> Tensor:
+        prefix, eps = f"model.layers.{self.config['num_hidden_layers']}.", self.config["rms_norm_eps"]
+        parts = [self.norm(self.weight("model.embed_tokens.weight")[token], prefix + "enorm.weight", eps),
+                 self.norm(h, prefix + "hnorm.weight", eps)]
+        if "mtp_concat_order" in self.faults:
+            parts.reverse()
+        return self.linear(prefix + "eh_proj.weight", torch.cat(parts, -1))
+
     def _mtp(self, result: Result, token: Tensor, depth: int) -> None:
         """The one MTP module applied `depth` times, fed with the true tokens; README.md defines slots and caches."""
-        layer, eps = self.config["num_hidden_layers"], self.config["rms_norm_eps"]
-        prefix, slots = f"model.layers.{layer}.", len(token) - 1
-        h = (result.hidden[-1] if "mtp_pre_norm" in self.faults else result.final)[:slots]
-        past, see_own = None, torch.empty(slots, 0, dtype=torch.bool)
-        see_first = torch.ones(slots, slots).tril().bool()  # depth-1 entries of the chain's slot and before
+        layer = self.config["num_hidden_layers"]
+        own_norm = f"model.layers.{layer}.shared_head.norm.weight"
+        norm = "model.norm.weight" if "mtp_main_norm" in self.faults else own_norm
+        h = result.hidden[-1] if "mtp_pre_norm" in self.faults else result.final
+        past = self._no_past()
+        visible = [torch.empty(0, dtype=torch.int64)] * len(token)
         for d in range(1, depth + 1):
             chains = len(token) - d  # chain i stands at slot i + d - 1 and is fed with token i + d
-            shift = d - ("mtp_same_token" in self.faults)
-            parts = [self.norm(self.weight("model.embed_tokens.weight")[token[shift : shift + chains]],
-                               prefix + "enorm.weight", eps),
-                     self.norm(h[:chains], prefix + "hnorm.weight", eps)]
-            if "mtp_concat_order" in self.faults:
-                parts.reverse()
-            u = self.linear(prefix + "eh_proj.weight", torch.cat(parts, -1))
-            if d > 1:
-                see_own = torch.cat([see_own[:chains], torch.eye(chains).bool()], 1)
-            mask = torch.cat([see_first[:chains], see_own], 1)
-            y, past = self.block(layer, u, torch.arange(chains) + d - 1, mask, past)
-            name = "model.norm.weight" if "mtp_main_norm" in self.faults else prefix + "shared_head.norm.weight"
-            h = self.norm(y, name, eps)
-            result.mtp_hidden.append(h)
+            first = d - ("mtp_same_token" in self.faults)
+            u = self._mtp_input(token[first : first + chains], h[:chains])
+            # Depth 1 sees its slot and those before; each later depth sees one row more, its own.
+            own = [torch.arange(i + 1) if d == 1 else torch.tensor([len(past) + i]) for i in range(chains)]
+            visible = [torch.cat(pair) for pair in zip(visible, own)]
+            y, past = self.block(layer, u, torch.arange(chains) + d - 1, visible, past)
+            h = self.norm(y, norm, self.config["rms_norm_eps"])
             result.mtp_logits.append(self.linear("lm_head.weight", h))
