@@ -1,7 +1,7 @@
 /* Causal multi-head latent attention for training, forward and backward; included by kernels.c.
  *
  * q [B][S][H][96], kv [B][S][H][128] = key (64) | value (64), kpe [B][S][32] shared by the heads, out [B][S][H][64],
- * lse [B][H][S]. Rotation acts on adjacent pairs; cs [S][32] holds (cos, sin). S is a multiple of 32, at most 512.
+ * lse [B][H][S]. Rotation acts on adjacent pairs; cs [S][32] holds (cos, sin). S is a multiple of 32, at most SMAX.
  * Products run on 32 x 32 tiles; the right operand is packed as [k/32][n/16][k pair 16][n 16][2], the order of BF16 dot products.
  */
 #define NOPE 64
@@ -9,7 +9,7 @@
 #define QK (NOPE + ROPE)
 #define DV 64
 #define KV (NOPE + DV)
-#define SMAX 512
+#define SMAX 1024
 
 /* C [32][32] F32 (row stride ldc) = A [32][32 kb] (row stride lda) * B; tile (k, n) of B is at k * sk + n * sn */
 static void tile_product(float *C, long ldc, const bf16 *A, long lda, const bf16 *B, long sk, long sn, long kb)

@@ -31,6 +31,12 @@ def _load_library():
     return ctypes.CDLL(path)
 
 
+def reference_precision():
+    """From here on compute in F32 and plain PyTorch: for reference values, not for training."""
+    global LIB, BF16
+    LIB, BF16 = None, torch.float32
+
+
 LIB = None if os.environ.get("OCTAVO_TRAIN_NO_C") else _load_library()
 
 
@@ -162,7 +168,7 @@ def rotate_pairs(x, cs):
 
 def mla(q, kv, kpe, cs, B, S, H, scale):
     """Causal attention; q [BS][H*96], kv [BS][H*128] (key | value), kpe [BS][32] unrotated, cs [>=S][32] -> [BS][H*64]."""
-    if LIB and S % 32 == 0 and S <= 512:
+    if LIB and S % 32 == 0 and S <= 1024:
         return _Mla.apply(q, kv, kpe, cs, B, S, H, scale)
     q, kv, kpe, cs = q.view(B, S, H, 96).float(), kv.view(B, S, H, 128).float(), kpe.reshape(B, S, 32).float(), cs[:S]
     q = torch.cat([q[..., :64], rotate_pairs(q[..., 64:], cs[:, None])], -1)

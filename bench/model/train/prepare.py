@@ -18,7 +18,8 @@ import numpy as np
 import dedup
 from extract import read_document
 from sources import SOURCES
-from tokenizer import BOS, EOS, train_tokenizer
+from tokenizer import train_tokenizer
+from tokenizer_names import BOS, EOS
 
 HELD_OUT = 0.015          # share of the documents
 MAX_DOCUMENT = 150_000    # characters; longer ones are mostly tables

@@ -2,9 +2,9 @@
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tokenizer_names import EOS, SPECIAL
+
 VOCABULARY = 4096
-BOS, EOS = 0, 1
-SPECIAL = ["<\uff5cbegin\u2581of\u2581sentence\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>"]
 
 # DeepSeek-V3's patterns without its split of CJK runs: digits in threes, then words, punctuation and white space. The last
 # space before a word joins the word, so an indented line costs one token for its indentation.

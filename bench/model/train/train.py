@@ -77,23 +77,22 @@ def latest(run):
     return os.path.join(run, found[-1]) if found else None
 
 
-def load_checkpoint(path):
+def load_checkpoint(path, context=None):
     ck = torch.load(path)
-    model = Model(Config(**ck["config"]))
+    model = Model(Config(**dict(ck["config"], **({"context": context} if context else {}))))
     opt = Optimizer(model)
     opt.load(ck["opt"])
     model.bias = ck["bias"]
     return model, opt, ck
 
 
-def rates(a, step, begun, elapsed):
+def rates(a, step, elapsed):
     """(progress of the phase, learning rate, MTP depth, MTP share, gamma of the bias) for this step."""
     if a.phase == "stable":
-        # Training MTP on a part of each batch buys more tokens for the main model; the decay trains it on all.
-        return 0.0, a.lr * min(1.0, (step + 1) / WARMUP), 1, 0.5, 5e-3 if step < 300 else 1e-3
+        return 0.0, a.lr * min(1.0, (step + 1) / WARMUP), 1, a.mtp_share, 5e-3 if step < 300 else 1e-3
     f = min(1.0, elapsed / (a.minutes * 60))
     unrolled = f >= a.unroll_from
-    return f, a.lr * max(0.02, 1 - f), 3 if unrolled else 1, 0.5, 1e-3 if f < 0.8 else 0.0
+    return f, a.lr * max(0.02, 1 - f), 3 if unrolled else 1, a.mtp_share, 1e-3 if f < 0.8 else 0.0
 
 
 def main():
@@ -104,7 +103,10 @@ def main():
     ap.add_argument("--from", dest="source", help="checkpoint to branch from")
     ap.add_argument("--minutes", type=float, default=math.inf)
     ap.add_argument("--batch", type=int, default=32, help="sequences per step")
+    ap.add_argument("--context", type=int, help="window length in tokens, if not the checkpoint's; at most 1024")
     ap.add_argument("--lr", type=float, default=LEARNING_RATE)
+    # MTP on a part of each batch leaves more of the time to the main model.
+    ap.add_argument("--mtp-share", type=float, default=0.25, help="part of the sequences on which MTP is trained")
     ap.add_argument("--unroll-from", type=float, default=0.4, help="part of the decay after which MTP is unrolled to depth 3")
     ap.add_argument("--set", action="append", default=[], metavar="FIELD=N", help="override a field of the configuration")
     ap.add_argument("--threads", type=int, default=2)
@@ -115,7 +117,7 @@ def main():
     os.makedirs(a.run, exist_ok=True)
     source = latest(a.run) or a.source
     if source:
-        model, opt, ck = load_checkpoint(source)
+        model, opt, ck = load_checkpoint(source, a.context)
         step, before = ck["step"], ck["seconds"]
     else:
         model = Model(Config(**{k: int(v) for k, v in (s.split("=") for s in a.set)}))
@@ -131,7 +133,7 @@ def main():
     first, smooth = step, None
     while not stop:
         elapsed = time.time() - begun
-        f, lr, depth, share, gamma = rates(a, step, begun, elapsed)
+        f, lr, depth, share, gamma = rates(a, step, elapsed)
         if f >= 1 or elapsed > a.minutes * 60:
             break
         total, parts = model.losses(train.epoch_batch(step, a.batch, context), depth, mtp_share=share)
