@@ -4,6 +4,10 @@
  * A group counts only with its operating-system state: a kernel that does not save the wide registers
  * (XCR0) makes the instructions fault, whatever CPUID says.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include "kernels/cpu.h"
 #include "octavo_kernels.h"
 

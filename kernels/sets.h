@@ -18,8 +18,9 @@ extern const struct octavo_kernels octavo_set_attention_ref;
 extern const struct octavo_kernels octavo_set_rows_ref;
 extern const struct octavo_kernels octavo_set_route_ref;
 
-extern const struct octavo_kernels octavo_set_gemm_avx2; /* HAVE_AVX2 */
-
-extern const struct octavo_kernels octavo_set_gemm_avx512; /* HAVE_AVX512 */
+/* HAVE_AVX512 */
+extern const struct octavo_kernels octavo_set_gemm_avx512;
+/* HAVE_AVX512VBMI */
+extern const struct octavo_kernels octavo_set_gemm_avx512vbmi;
 
 #endif

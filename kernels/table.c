@@ -16,8 +16,17 @@ static const struct {
 	uint32_t needs;
 	const struct octavo_kernels *set;
 } sets[] = {
-        {0, &octavo_set_gemm_ref}, {0, &octavo_set_gemm_t_ref}, {0, &octavo_set_attention_ref},
-        {0, &octavo_set_rows_ref}, {0, &octavo_set_route_ref},
+        {0, &octavo_set_gemm_ref},
+        {0, &octavo_set_gemm_t_ref},
+        {0, &octavo_set_attention_ref},
+        {0, &octavo_set_rows_ref},
+        {0, &octavo_set_route_ref},
+#ifdef HAVE_AVX512
+        {OCTAVO_CPU_AVX512, &octavo_set_gemm_avx512},
+#endif
+#ifdef HAVE_AVX512VBMI
+        {OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI, &octavo_set_gemm_avx512vbmi},
+#endif
 };
 
 static void overlay(struct octavo_kernels *table, const struct octavo_kernels *set)

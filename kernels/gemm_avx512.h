@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * AVX-512: the GEMM.  The including file decodes FP8, since the best way depends on what comes with AVX-512:
+ *
+ *	struct codes;
+ *	static struct codes codes_for(enum octavo_dtype);
+ *	ALWAYS_INLINE void decode(const struct codes *, __m512i d, __m512 w[4]);
+ *		the codes in bytes 0..3 of the dword lanes of d, to F32
+ *
+ * For few rows the decoded weights stay in registers; for more they go through a panel in the first-level
+ * cache, and a block of weights is decoded once for all rows.
+ */
+#ifndef OCTAVO_GEMM_AVX512_H
+#define OCTAVO_GEMM_AVX512_H
+
+#include "kernels/panel_avx512.h"
+
+#define FEW 4      /* rows up to which decoded weights stay in registers */
+#define AHEAD 1024 /* bytes along a row between a load and its prefetch */
+
+enum kind { FP8, BF16, F16 };
+
+/* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
+struct block {
+	const struct octavo_matrix *w;
+	struct codes codes;
+	size_t n, count; /* rows that exist */
+	const uint8_t *row[LANES];
+	size_t row_bytes;
+	ptrdiff_t next; /* from a row to the one that the next block reads in its place */
+};
+
+ALWAYS_INLINE size_t element_size(const enum kind kind)
+{
+	return kind == FP8 ? 1 : 2;
+}
+
+/* One scale of the row block that row n lies in. */
+static inline float block_scale(const struct octavo_matrix *w, size_t n, size_t k)
+{
+	return octavo_matrix_scale(w, n, k);
+}
+
+/* The scales of the block's rows at column k: at most two rows of scale blocks meet in 16 rows. */
+static inline __m512 block_scales(const struct block *b, size_t k)
+{
+	const struct octavo_matrix *w = b->w;
+	size_t left = OCTAVO_BLOCK - (w->row0 + b->n) % OCTAVO_BLOCK;
+	__m512 scale = _mm512_set1_ps(block_scale(w, b->n, k));
+
+	if (left >= b->count)
+		return scale;
+	return _mm512_mask_mov_ps(_mm512_set1_ps(block_scale(w, b->n + left, k)), first_lanes(left), scale);
+}
+
+/* The end of the panel that starts at column k: 128 columns, or fewer where a scale block or the matrix ends. */
+static inline size_t panel_end(const struct octavo_matrix *w, size_t k)
+{
+	size_t most = w->scale_dtype == OCTAVO_NONE ? PANEL : OCTAVO_BLOCK - (w->col0 + k) % OCTAVO_BLOCK;
+
+	return k + smaller(most, w->cols - k);
+}
+
+/* The next cache line of each row comes from memory while this one is decoded; at the end of the rows those
+ * of the next block do. */
+ALWAYS_INLINE void prefetch(const struct block *b, size_t offset)
+{
+	size_t ahead = offset + AHEAD;
+	ptrdiff_t from = ahead < b->row_bytes ? (ptrdiff_t)ahead : b->next + (ptrdiff_t)(ahead - b->row_bytes);
+
+#pragma GCC unroll 16
+	for (int i = 0; i < LANES; i++)
+		_mm_prefetch((const char *)b->row[i] + from, _MM_HINT_T0);
+}
+
+/* Decodes one transposed dword per row: 4 codes, or 2 halves. */
+ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, __m512i d, __m512 *w)
+{
+	if (kind == FP8)
+		decode(&b->codes, d, w);
+	else if (kind == BF16)
+		split_bf16(d, w);
+	else
+		split_f16(d, w);
+}
+
+/* ---- few rows -------------------------------------------------------------------------------------------- */
+
+/* One step: 64 bytes of each row.  x points at the step's columns in [rows][PANEL]. */
+ALWAYS_INLINE void few_step(const enum kind kind, const size_t rows, const struct block *b, const __m512i d[16],
+                            const float *x, __m512 *acc)
+{
+	const size_t per_dword = 4 / element_size(kind);
+	const size_t dwords = CHUNK / per_dword; /* in a chunk */
+
+	for (size_t first = 0; first < 16; first += dwords) {
+		__m512 even[FEW], odd[FEW];
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			even[m] = odd[m] = _mm512_setzero_ps();
+#pragma GCC unroll 16
+		for (size_t i = first; i < first + dwords; i++) {
+			__m512 w[4];
+			decode_dword(kind, b, d[i], w);
+#pragma GCC unroll 4
+			for (size_t j = 0; j < per_dword; j += 2)
+#pragma GCC unroll 4
+				for (size_t m = 0; m < rows; m++) {
+					const float *xk = x + m * PANEL + i * per_dword + j;
+					even[m] = _mm512_fmadd_ps(w[j], _mm512_set1_ps(xk[0]), even[m]);
+					odd[m] = _mm512_fmadd_ps(w[j + 1], _mm512_set1_ps(xk[1]), odd[m]);
+				}
+		}
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			acc[m] = _mm512_add_ps(acc[m], _mm512_add_ps(even[m], odd[m]));
+	}
+}
+
+ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struct block *b, const struct octavo_rows *x,
+                            float *y, size_t ldy)
+{
+	const size_t size = element_size(kind), step = 64 / size;
+	const int scaled = b->w->scale_dtype != OCTAVO_NONE;
+	_Alignas(64) float xf[FEW * PANEL];
+	__m512 acc[FEW], sum[FEW];
+
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++)
+		acc[m] = sum[m] = _mm512_setzero_ps();
+	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
+		k1 = panel_end(b->w, k0);
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			widen_row(x->x + m * x->ld + k0, k1 - k0, xf + m * PANEL);
+		for (size_t k = k0; k < k1; k += step) {
+			__m512i d[16];
+			prefetch(b, k * size);
+			load_transposed(b->row, k * size, smaller(step, k1 - k) * size, d);
+			few_step(kind, rows, b, d, xf + (k - k0), acc);
+		}
+		if (!scaled)
+			continue;
+		__m512 scale = block_scales(b, k0);
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++) {
+			__m512 s = scale;
+			if (x->scale)
+				s = _mm512_mul_ps(_mm512_set1_ps(x->scale[m * x->scale_ld + k0 / OCTAVO_BLOCK]), s);
+			sum[m] = _mm512_fmadd_ps(s, acc[m], sum[m]);
+			acc[m] = _mm512_setzero_ps();
+		}
+	}
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++)
+		_mm512_mask_storeu_ps(y + m * ldy + b->n, first_lanes(b->count), scaled ? sum[m] : acc[m]);
+}
+
+/* ---- many rows ------------------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_t k0, size_t k1, float *panel)
+{
+	const size_t size = element_size(kind), step = 64 / size, per_dword = 4 / size;
+
+	for (size_t k = k0; k < k1; k += step) {
+		__m512i d[16];
+		prefetch(b, k * size);
+		load_transposed(b->row, k * size, smaller(step, k1 - k) * size, d);
+#pragma GCC unroll 16
+		for (size_t i = 0; i < 16; i++) {
+			__m512 w[4];
+			decode_dword(kind, b, d[i], w);
+#pragma GCC unroll 4
+			for (size_t j = 0; j < per_dword; j++)
+				_mm512_store_ps(panel + (k - k0 + i * per_dword + j) * LANES, w[j]);
+		}
+	}
+}
+
+ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
+                             size_t ldy)
+{
+	_Alignas(64) float panel[PANEL * LANES];
+	struct fold f = {
+	        .y = y + b->n, .ldy = ldy, .lanes = first_lanes(b->count), .scaled = b->w->scale_dtype != OCTAVO_NONE};
+
+	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
+		k1 = panel_end(b->w, k0);
+		fill_panel(kind, b, k0, k1, panel);
+		if (f.scaled)
+			f.scale = block_scales(b, k0);
+		f.first = k0 == 0;
+		multiply_rows(x, k0, k1 - k0, panel, f);
+	}
+}
+
+/* ---- all ------------------------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, size_t n0, size_t n1,
+                        const struct octavo_rows *x, float *y, size_t ldy)
+{
+	const uint8_t *data = w->data;
+	const size_t size = element_size(kind), pitch = w->ld * size;
+	struct block b = {.w = w, .row_bytes = w->cols * size, .next = (ptrdiff_t)(LANES * pitch)};
+
+	if (kind == FP8)
+		b.codes = codes_for(w->dtype);
+	for (b.n = n0; b.n < n1; b.n += LANES) {
+		b.count = smaller(LANES, n1 - b.n);
+		for (size_t i = 0; i < LANES; i++)
+			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
+		switch (x->rows) {
+		case 1:
+			few_rows(kind, 1, &b, x, y, ldy);
+			break;
+		case 2:
+			few_rows(kind, 2, &b, x, y, ldy);
+			break;
+		case 3:
+			few_rows(kind, 3, &b, x, y, ldy);
+			break;
+		case 4:
+			few_rows(kind, 4, &b, x, y, ldy);
+			break;
+		default:
+			many_rows(kind, &b, x, y, ldy);
+		}
+	}
+}
+
+static void gemm_fp8(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
+                     size_t ldy)
+{
+	gemm(FP8, w, n0, n1, x, y, ldy);
+}
+
+#endif
