@@ -26,7 +26,7 @@
 struct octavo_counter_probe {
 	int available;
 	char source[64];
-	char reason[256];
+	char reason[512];
 	char remedy[256];
 };
 

@@ -75,7 +75,7 @@ struct octavo_profiler {
 	double pair_ticks, sub_pair_ticks; /* cost of an empty begin/end pair */
 	enum octavo_tier tier, best_tier;
 	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT];
-	char loss[OCTAVO_COUNTER_COUNT][256]; /* the last report's words on counters lost since */
+	char loss[OCTAVO_COUNTER_COUNT][512]; /* the last report's words on counters lost since */
 };
 
 /* What a profiler is built from; the tests bring their own. */
@@ -83,6 +83,7 @@ struct profiler_parts {
 	struct octavo_clock clock;
 	const struct octavo_counter_backend *const *backend; /* [backends], best first; may be NULL */
 	unsigned backends;
+	char no_module[256]; /* why there is no module of hardware counters; "" if there is one */
 };
 
 enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,

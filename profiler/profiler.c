@@ -43,16 +43,45 @@ static void describe_clock(struct octavo_profiler *p)
 	snprintf(ref->source, sizeof ref->source, "%s", p->clock.source);
 }
 
-/* What to say of a counter that no backend knows or that was not asked for; backends put in better words. */
-static void presume_absent(struct octavo_profiler *p)
+/* What to say of a counter of which no backend had anything to say. */
+static void explain_silence(struct octavo_profiler *p)
 {
-	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
-		if (p->best_tier > OCTAVO_TIER_HARDWARE && OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c))
-			set_absent(&p->probe[c], "hardware counters were not asked for", "ask for the hardware tier");
-		else if (p->best_tier > OCTAVO_TIER_SOFTWARE)
-			set_absent(&p->probe[c], "software counters were not asked for", "ask for the software tier");
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
+		struct octavo_counter_probe *probe = &p->probe[c];
+		const enum octavo_tier tier =
+		        OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c) ? OCTAVO_TIER_HARDWARE : OCTAVO_TIER_SOFTWARE;
+
+		if (probe->available || probe->reason[0])
+			continue;
+		if (tier < p->best_tier)
+			set_absent(probe, "counters of its tier were not asked for", "ask for a better tier");
 		else
-			set_absent(&p->probe[c], "no source of counters provides it on this system", "");
+			set_absent(probe, "no source of counters on this system provides it", "");
+	}
+}
+
+/* Probes one backend.  Its reasons come before those of the backends that were asked earlier. */
+static uint32_t probe_backend(struct octavo_profiler *p, const struct octavo_counter_backend *backend, uint32_t wanted)
+{
+	uint32_t found;
+	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT] = {0};
+
+	found = backend->probe(backend, wanted, probe) & wanted;
+	if (found)
+		found = octavo_counters_check(backend, found, probe);
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
+		struct octavo_counter_probe *old = &p->probe[c];
+
+		probe[c].available = (found & OCTAVO_BIT(c)) != 0;
+		if (!probe[c].available && !probe[c].reason[0])
+			continue;
+		if (old->reason[0] && strlen(probe[c].reason) + strlen(old->reason) + 3 <= sizeof old->reason) {
+			strcat(probe[c].reason, "; ");
+			strcat(probe[c].reason, old->reason);
+		}
+		*old = probe[c];
+	}
+	return found;
 }
 
 /* Lets each backend in turn provide what those before it could not. */
@@ -61,26 +90,25 @@ static void choose_backends(struct octavo_profiler *p, const struct profiler_par
 	uint32_t wanted = OCTAVO_HARDWARE_COUNTERS | OCTAVO_SOFTWARE_COUNTERS;
 
 	p->tier = OCTAVO_TIER_TIME;
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
+		if (parts->no_module[0] && OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c))
+			set_absent(&p->probe[c], parts->no_module, "");
 	for (unsigned i = 0; i < parts->backends && p->backends < BACKENDS_MAX; i++) {
 		const struct octavo_counter_backend *backend = parts->backend[i];
 		uint32_t found;
 
 		if (!backend || backend->tier < p->best_tier)
 			continue;
-		found = backend->probe(backend, wanted, p->probe) & wanted;
-		if (found)
-			found = octavo_counters_check(backend, found, p->probe);
+		found = probe_backend(p, backend, wanted);
 		if (!found)
 			continue;
-		for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
-			if (found & OCTAVO_BIT(c))
-				p->probe[c].available = 1;
 		p->backend[p->backends] = backend;
 		p->counters[p->backends++] = found;
 		wanted &= ~found;
 		if (backend->tier < p->tier)
 			p->tier = backend->tier;
 	}
+	explain_silence(p);
 }
 
 static int compare_ticks(const void *left, const void *right)
@@ -142,7 +170,6 @@ enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struc
 	pthread_mutex_init(&p->lock, NULL);
 	p->start_ticks = p->clock.ticks();
 	p->start_ns = octavo_now_ns();
-	presume_absent(p);
 	describe_clock(p);
 	choose_backends(p, parts);
 	p->owner = phase_thread_find(p);
@@ -159,9 +186,17 @@ enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struc
 enum octavo_status octavo_profiler_open(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,
                                         struct octavo_error *error)
 {
-	const struct octavo_counter_backend *const backend[] = {&octavo_counters_time};
-	const struct profiler_parts parts = {octavo_clock_choose(), backend, sizeof backend / sizeof backend[0]};
+	const struct octavo_counter_backend *backend[] = {
+	        NULL,
+	        &octavo_counters_hardware,
+	        &octavo_counters_software,
+	        &octavo_counters_time,
+	};
+	struct profiler_parts parts = {octavo_clock_choose(), backend, sizeof backend / sizeof backend[0], ""};
 
+	/* PAPI takes milliseconds to start: only for those who ask for what it gives. */
+	if (settings && settings->enabled && settings->best_tier == OCTAVO_TIER_HARDWARE)
+		backend[0] = octavo_counters_load("octavo-papi.so", parts.no_module, sizeof parts.no_module);
 	return profiler_open_parts(out, settings, &parts, error);
 }
 
