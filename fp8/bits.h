@@ -42,18 +42,15 @@ struct octavo_unrounded {
 	unsigned shift;       /* 23 - mantissa, more below the format's smallest normal number */
 };
 
-/* Cuts the bits of a magnitude that is not NaN for a format with the given mantissa width and bias (below
- * 127), as if that format's exponents had no upper end.  A carry out of the rounded significand runs into the
- * exponent, which is right everywhere, also from the subnormals to the smallest normal number. */
+/* Cuts the bits of a magnitude that is not NaN for an 8-bit format with the given mantissa width and bias, as if
+ * that format's exponents had no upper end.  A carry out of the rounded significand runs into the exponent, which
+ * is right everywhere, also from the subnormals to the smallest normal number.  Zero and the subnormal floats
+ * get an implicit bit that they do not have: they are so far below (a shift above 100) that it is lost. */
 static inline struct octavo_unrounded octavo_unrounded(uint32_t magnitude, unsigned mantissa, unsigned bias)
 {
 	uint32_t lowest = 127 - bias + 1; /* F32 exponent field of the format's smallest normal number */
 	uint32_t exponent = magnitude >> 23;
-	uint32_t significand = magnitude & 0x7FFFFF;
-	if (exponent > 0)
-		significand |= 0x800000;
-	else
-		exponent = 1;
+	uint32_t significand = (magnitude & 0x7FFFFF) | 0x800000;
 	if (exponent < lowest)
 		return (struct octavo_unrounded){0, significand, 23 - mantissa + (lowest - exponent)};
 	return (struct octavo_unrounded){(exponent - lowest) << mantissa, significand, 23 - mantissa};

@@ -58,8 +58,8 @@ OCTAVO_API float octavo_f16_decode(uint16_t bits);
  * the distance from the smaller one (in units of their gap, cut off at 2^-32), decided by `random`, 32
  * uniform bits.  A value of the format stays as it is. */
 OCTAVO_API uint8_t octavo_e4m3_encode_stochastic(float x, uint32_t random);
-/* The same over x[count], with the bits of a Philox stream keyed by `seed`: element i depends only
- * on (seed, first + i), so any slicing gives the same codes. */
+/* The same over x[count], element i with word n % 4 of the Philox4x32-10 block of key `seed` and counter
+ * (n / 4 in two words, 0, 0xF8000000), n = first + i: so any slicing gives the same codes. */
 OCTAVO_API void octavo_e4m3_encode_stochastic_n(uint8_t *code, const float *x, size_t count, uint64_t seed,
                                                 uint64_t first);
 
