@@ -36,6 +36,7 @@ FAULTS = {
     "router_no_bias": "experts chosen without the correction bias",
     "router_group_max": "group score is the best biased score instead of the sum of the two best",
     "router_no_groups": "experts chosen from all groups",
+    "router_mask_zero": "experts of refused groups score 0 instead of -infinity, so they beat negative scores",
     "router_no_normalisation": "weights not divided by their sum (or divided, where norm_topk_prob is false)",
     "router_no_factor": "routed_scaling_factor left out",
     "router_softmax": "softmax scores instead of sigmoid (or the reverse)",
@@ -278,7 +279,8 @@ class Model:
             group_score = grouped.sort(-1, descending=True).values[..., :best].sum(-1)
             allowed = torch.zeros_like(group_score, dtype=torch.bool)
             allowed.scatter_(1, self._best(group_score, c["topk_group"]), True)
-            score = grouped.masked_fill(~allowed[..., None], -math.inf).flatten(1)
+            refused = 0.0 if "router_mask_zero" in self.faults else -math.inf
+            score = grouped.masked_fill(~allowed[..., None], refused).flatten(1)
         return self._best(score, c["num_experts_per_tok"]).sort(-1).values
 
     def scores(self, logit: Tensor) -> Tensor:
