@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * specbench's shared parts: options, exit codes, the JSON document, small helpers.
+ * bench/ is a user of the libraries: it includes their public headers only.
+ */
+#ifndef OCTAVO_BENCH_H
+#define OCTAVO_BENCH_H
+
+#include "octavo_engine.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+/* What the process returns. */
+enum { EXIT_OK = 0, EXIT_CHECK_FAILED = 1, EXIT_BAD_INPUT = 2 };
+
+enum { MAX_LIST = 32 };
+
+/* Every option of every command; a command lists the ones it takes, the parser refuses the others by name.
+ * Strings are borrowed from argv. */
+struct options {
+	const char *model, *prompts, *prompt, *text, *json;
+	const char *drafter;  /* comma list: "none,mtp,ngram" */
+	const char *accept;
+	const char *arithmetic; /* w8a16 | w8a8 */
+	long k[MAX_LIST];
+	size_t k_count;
+	float temperature[MAX_LIST];
+	size_t temperature_count;
+	unsigned top_k;
+	float top_p, min_p;
+	uint64_t seed;
+	size_t tokens, limit, threads;
+	double seconds;
+	bool ignore_eos, no_profile;
+	/* kernels */
+	const char *op, *isa;
+	size_t n[MAX_LIST], kdim[MAX_LIST], shapes;
+	size_t rows[MAX_LIST], rows_count;
+	size_t pool_mib;
+	size_t repeats;
+};
+
+/* Parses argv[1..] after the command; prints what is wrong and returns EXIT_BAD_INPUT, or EXIT_OK, or -1 after
+ * --help was printed.  `allowed` names the long options of this command, space separated. */
+int options_parse(struct options *o, int argc, char **argv, const char *command, const char *allowed,
+                  const char *help);
+
+/* "specbench: " and the message, on stderr; returns EXIT_BAD_INPUT. */
+int complain(const char *format, ...) OCTAVO_PRINTF(1, 2);
+
+/* The model to use: --model, else OCTAVO_MODEL, else bench/model beside the program, else the installed one.
+ * Returns NULL after complaining. */
+const char *find_model(const struct options *o);
+
+/* The values of --arithmetic and --accept, or their defaults; false after complaining. */
+bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out);
+bool accept_parse(const struct options *o, enum octavo_accept *out);
+
+/* A progress line on stderr, only if that is a terminal. */
+void progress(const char *what, size_t done, size_t total);
+void progress_clear(void);
+
+/* OpenMP as an octavo_parallel, for kernels called without an engine.  threads 0: all. */
+struct octavo_parallel bench_parallel(size_t threads);
+
+/* Commands.  Each gets argv from its own name on. */
+int command_default(int argc, char **argv);
+int command_run(int argc, char **argv);
+int command_generate(int argc, char **argv);
+int command_eval(int argc, char **argv);
+int command_kernels(int argc, char **argv);
+int command_machine(int argc, char **argv);
+int command_selftest(int argc, char **argv);
+
+/* ---- machine.c -------------------------------------------------------------------------------------------- */
+
+struct machine {
+	char cpu[128], hypervisor[64], kernel[128];
+	char isa[128];       /* "avx2 avx512 vbmi gfni" */
+	const char *chosen;  /* the set the table uses */
+	const char *isa_reason;
+	size_t threads, nodes, page_size;
+	size_t cache[4];     /* bytes of L1d, L2, L3, 0 if unknown; [0] unused */
+	double memory_gib;
+	double read_gbs, peak_gflops; /* measured; 0: not measured */
+};
+/* Reads what the system tells; measures nothing. */
+void machine_describe(struct machine *m, size_t threads);
+/* Read bandwidth in GB/s of the fastest of several plain read loops over `pool`, all threads, best of `repeats`. */
+double machine_read_bandwidth(const void *pool, size_t bytes, size_t threads, size_t repeats);
+/* FP32 fused multiply-adds per second as GFLOP/s of the widest vectors that the chosen set uses. */
+double machine_peak_gflops(size_t threads);
+void machine_print(const struct machine *m);
+json_t *machine_json(const struct machine *m);
+json_t *counters_json(const struct octavo_profile *profile);
+
+/* ---- kernels.c --------------------------------------------------------------------------------------------- */
+
+/* Measures, prints a table and returns the "kernels" array of the JSON document (NULL after complaining).
+ * Fills m->read_gbs from the same pool, interleaved. */
+json_t *kernels_measure(const struct options *o, struct machine *m);
+
+/* ---- runs.c, report.c --------------------------------------------------------------------------------------- */
+
+/* Writes a JSON document to a file, atomically; complains and returns false on failure. */
+bool json_write(json_t *document, const char *path);
+/* {"schema": 1, "tool": …, "version": …} */
+json_t *json_document(void);
+
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Small parts that several commands share.
+ */
+#include "bench/bench.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* ---- Words that stand for enums -------------------------------------------------------------------------------- */
+
+bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out)
+{
+	if (!o->arithmetic || !strcmp(o->arithmetic, "w8a16")) {
+		*out = OCTAVO_W8A16;
+		return true;
+	}
+	if (!strcmp(o->arithmetic, "w8a8")) {
+		*out = OCTAVO_W8A8;
+		return true;
+	}
+	complain("option --arithmetic: \"%s\" is neither w8a16 nor w8a8", o->arithmetic);
+	return false;
+}
+
+bool accept_parse(const struct options *o, enum octavo_accept *out)
+{
+	*out = OCTAVO_ACCEPT_MATCH;
+	if (!o->accept || !strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_MATCH)))
+		return true;
+	*out = OCTAVO_ACCEPT_GREEDY;
+	if (!strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_GREEDY)))
+		return true;
+	complain("option --accept: unknown rule \"%s\" (known: match, greedy)", o->accept);
+	return false;
+}
+
+/* ---- Progress ----------------------------------------------------------------------------------------------- */
+
+static bool drawn;
+
+void progress(const char *what, size_t done, size_t total)
+{
+	enum { WIDTH = 30 };
+	if (!isatty(STDERR_FILENO) || !total)
+		return;
+	char bar[WIDTH + 1];
+	size_t full = done * WIDTH / total;
+	for (size_t i = 0; i < WIDTH; i++)
+		bar[i] = i < full ? '#' : '.';
+	bar[WIDTH] = 0;
+	fprintf(stderr, "\r\033[K[%s] %s", bar, what);
+	fflush(stderr);
+	drawn = true;
+}
+
+void progress_clear(void)
+{
+	if (!drawn)
+		return;
+	fputs("\r\033[K", stderr);
+	fflush(stderr);
+	drawn = false;
+}
+
+/* ---- The model's place ---------------------------------------------------------------------------------------- */
+
+static bool has_config(const char *dir)
+{
+	char path[PATH_MAX];
+	int length = snprintf(path, sizeof path, "%s/config.json", dir);
+	return length > 0 && (size_t)length < sizeof path && access(path, R_OK) == 0;
+}
+
+/* bench/model beside the program, or one level up: a libtool build runs .libs/specbench. */
+static const char *beside_program(void)
+{
+	static char dir[PATH_MAX + 32];
+	char program[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+	if (length <= 0)
+		return NULL;
+	program[length] = 0;
+	for (int up = 0; up < 2; up++) {
+		char *slash = strrchr(program, '/');
+		if (!slash)
+			return NULL;
+		*slash = 0;
+		snprintf(dir, sizeof dir, "%s/bench/model", program);
+		if (has_config(dir))
+			return dir;
+	}
+	return NULL;
+}
+
+const char *find_model(const struct options *o)
+{
+	const char *dir = o->model ? o->model : getenv("OCTAVO_MODEL");
+	if (dir)
+		return dir; /* the loader says best what is wrong with it */
+	dir = beside_program();
+	if (!dir && has_config(OCTAVO_MODELDIR))
+		dir = OCTAVO_MODELDIR;
+	if (!dir)
+		complain("no model: the bundled one is neither beside this program nor in %s; name one with --model DIR",
+		         OCTAVO_MODELDIR);
+	return dir;
+}
+
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
+
+static size_t thread_count; /* of the pool below; specbench has one */
+
+static void run_openmp(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
+{
+	(void)context;
+#pragma omp parallel for schedule(static) num_threads((int)thread_count)
+	for (size_t task = 0; task < tasks; task++)
+		fn(arg, task);
+}
+
+struct octavo_parallel bench_parallel(size_t threads)
+{
+#ifdef _OPENMP
+	thread_count = threads ? threads : (size_t)omp_get_num_procs();
+#else
+	(void)threads;
+	thread_count = 1;
+#endif
+	return (struct octavo_parallel){ run_openmp, NULL, thread_count };
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+
+json_t *json_document(void)
+{
+	return json_pack("{s:i, s:s, s:s}", "schema", 1, "tool", "specbench", "version", octavo_version());
+}
+
+bool json_write(json_t *document, const char *path)
+{
+	char temporary[PATH_MAX];
+	int length = snprintf(temporary, sizeof temporary, "%s.part", path);
+	if (length < 0 || (size_t)length >= sizeof temporary) {
+		complain("%s: the name is too long", path);
+		return false;
+	}
+	if (json_dump_file(document, temporary, JSON_INDENT(1) | JSON_REAL_PRECISION(9))) {
+		complain("%s: cannot write: %s", path, strerror(errno));
+		remove(temporary);
+		return false;
+	}
+	if (rename(temporary, path)) {
+		complain("%s: cannot replace: %s", path, strerror(errno));
+		remove(temporary);
+		return false;
+	}
+	return true;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `specbench generate`: text in, text out, as it is decoded.
+ */
+#include "bench/bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+	"usage: specbench generate --prompt TEXT [OPTIONS]\n"
+	"\n"
+	"Prints the continuation of a text as it is decoded; a line of figures goes to standard error.\n"
+	"\n"
+	"  --prompt TEXT        what to continue (required)\n"
+	"  --model DIR          default: the bundled model\n"
+	"  --tokens N           new tokens, at most (default 128)\n"
+	"  --drafter NAME       mtp (default where the model has a module), ngram or none: the text is the same\n"
+	"  -k N                 drafted tokens per step (default: mtp 1, ngram 4)\n"
+	"  --accept RULE        match (default) or greedy\n"
+	"  --temperature T      default 0.8; 0 is greedy\n"
+	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A, --threads N\n";
+
+static bool stream(struct octavo_engine *engine, struct octavo_session *session, struct octavo_error *error)
+{
+	const int32_t *token;
+	size_t count, length;
+	do {
+		if (octavo_session_step(session, &token, &count, error) != OCTAVO_OK)
+			return false;
+		for (size_t i = 0; i < count; i++) {
+			const char *text = octavo_token_text(engine, token[i], &length);
+			int end = 0;
+			for (size_t j = 0; j < octavo_engine_model(engine)->eos_count; j++)
+				end |= octavo_engine_model(engine)->eos[j] == token[i];
+			if (text && !end)
+				fwrite(text, 1, length, stdout);
+		}
+		fflush(stdout);
+	} while (count);
+	putchar('\n');
+	return true;
+}
+
+static void print_figures(const struct octavo_session_stats *s, const struct octavo_session_settings *settings)
+{
+	static const char *const why[] = { "running", "end of sequence", "token limit", "context full" };
+	size_t drafted = 0, accepted = 0;
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
+		drafted += s->drafted[i];
+		accepted += s->accepted[i];
+	}
+	fprintf(stderr, "[%zu prompt tokens, %.1f/s; %zu new tokens, %.1f/s; drafter %s", s->prompt_tokens,
+	        s->prefill_ns ? (double)(s->prompt_tokens - 1) * 1e9 / (double)s->prefill_ns : 0.0, s->emitted,
+	        s->decode_ns ? (double)s->emitted * 1e9 / (double)s->decode_ns : 0.0, settings->drafter);
+	if (drafted)
+		fprintf(stderr, ", %zu of %zu drafted tokens accepted, %.2f tokens per step", accepted, drafted,
+		        (double)s->emitted / (double)s->steps);
+	fprintf(stderr, "; %s]\n", why[s->finish]);
+}
+
+static int generate(const struct options *o, struct octavo_engine *engine)
+{
+	struct octavo_error error;
+	struct octavo_session *session = NULL;
+	struct octavo_session_settings settings = {
+		.drafter = o->drafter ? o->drafter : octavo_engine_model(engine)->mtp_layers ? "mtp" : "none",
+		.k = o->k_count ? (unsigned)o->k[0] : 0,
+		.sampling = { .temperature = o->temperature_count ? o->temperature[0] : 0.8f, .top_k = o->top_k,
+			      .top_p = o->top_p, .min_p = o->min_p },
+		.stream = { o->seed, 0 },
+		.max_new = o->tokens ? o->tokens : 128,
+		.ignore_eos = o->ignore_eos,
+	};
+	if (!accept_parse(o, &settings.accept))
+		return EXIT_BAD_INPUT;
+	size_t length = strlen(o->prompt), count;
+	int32_t *token = calloc(length + 1, sizeof *token);
+	if (!token)
+		return complain("out of memory");
+	enum octavo_status status =
+		octavo_encode(engine, o->prompt, length, OCTAVO_ENCODE_BOS, token, length + 1, &count, &error);
+	if (status == OCTAVO_OK)
+		status = octavo_session_open(&session, engine, &settings, &error);
+	if (status == OCTAVO_OK)
+		status = octavo_session_prompt(session, token, count, &error);
+	if (status == OCTAVO_OK) {
+		fputs(o->prompt, stdout);
+		fflush(stdout);
+		if (!stream(engine, session, &error))
+			status = OCTAVO_ENUMERIC;
+		print_figures(octavo_session_stats(session), &settings);
+	}
+	octavo_session_close(&session);
+	free(token);
+	return status == OCTAVO_OK ? EXIT_OK : complain("%s", error.text);
+}
+
+int command_generate(int argc, char **argv)
+{
+	struct options o = { 0 };
+	int parsed = options_parse(&o, argc, argv, "generate",
+	                           "model prompt tokens drafter k accept temperature top-k top-p min-p seed ignore-eos "
+	                           "arithmetic threads",
+	                           help);
+	if (parsed)
+		return parsed < 0 ? EXIT_OK : parsed;
+	if (!o.prompt)
+		return complain("generate: --prompt TEXT is required (see specbench generate --help)");
+	if (!*o.prompt)
+		return complain("generate: option --prompt: the text is empty");
+	if (o.k_count > 1 || o.temperature_count > 1)
+		return complain("generate: -k and --temperature take one value here");
+	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads };
+	if (!settings.model_dir)
+		return EXIT_BAD_INPUT;
+	if (!arithmetic_parse(&o, &settings.arithmetic))
+		return EXIT_BAD_INPUT;
+	struct octavo_engine *engine;
+	struct octavo_error error;
+	if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK)
+		return complain("%s", error.text);
+	int status = generate(&o, engine);
+	octavo_engine_close(&engine);
+	return status;
+}

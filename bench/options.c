@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One table of options for all commands.  A command takes those it names; every other one is refused by name,
+ * so that nothing on a command line is silently ignored.
+ */
+#include "bench/bench.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+int complain(const char *format, ...)
+{
+	va_list args;
+	progress_clear();
+	fputs("specbench: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return EXIT_BAD_INPUT;
+}
+
+/* ---- Values ------------------------------------------------------------------------------------------------ */
+
+static bool parse_unsigned(const char *text, const char **end, uint64_t most, uint64_t *out)
+{
+	if (*text < '0' || *text > '9') /* strtoull would take a sign and spaces */
+		return false;
+	char *stop;
+	errno = 0;
+	unsigned long long value = strtoull(text, &stop, 10);
+	if (errno || value > most)
+		return false;
+	*out = value;
+	*end = stop;
+	return true;
+}
+
+static bool parse_number(const char *text, const char **end, double least, double most, double *out)
+{
+	char *stop;
+	double value = strtod(text, &stop);
+	if (stop == text || !isfinite(value) || value < least || value > most)
+		return false;
+	*out = value;
+	*end = stop;
+	return true;
+}
+
+enum kind { STRING, SIZE, SIZES, LONGS, FLOATS, FLOAT, DOUBLE, SEED, UNSIGNED, SHAPE, FLAG, LATER };
+
+struct option_entry {
+	const char *name;
+	enum kind kind;
+	size_t offset, count_offset;
+	double least, most;
+	const char *expects;
+};
+
+#define AT(field) offsetof(struct options, field)
+static const struct option_entry entries[] = {
+	{ "model", STRING, AT(model), 0, 0, 0, "a directory" },
+	{ "prompts", STRING, AT(prompts), 0, 0, 0, "a .jsonl file" },
+	{ "prompt", STRING, AT(prompt), 0, 0, 0, "text" },
+	{ "text", STRING, AT(text), 0, 0, 0, "a text file" },
+	{ "json", STRING, AT(json), 0, 0, 0, "a file to write" },
+	{ "drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them" },
+	{ "accept", STRING, AT(accept), 0, 0, 0, "match or greedy" },
+	{ "arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8" },
+	{ "k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list" },
+	{ "temperature", FLOATS, AT(temperature), AT(temperature_count), 0, 100, "0 (greedy) to 100, or a comma list" },
+	{ "top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "a number of tokens, 0 for off" },
+	{ "top-p", FLOAT, AT(top_p), 0, 0, 1, "0 to 1" },
+	{ "min-p", FLOAT, AT(min_p), 0, 0, 0.999999, "0 to below 1" },
+	{ "seed", SEED, AT(seed), 0, 0, 0, "a whole number" },
+	{ "tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 or more" },
+	{ "limit", SIZE, AT(limit), 0, 1, 1e9, "1 or more" },
+	{ "threads", SIZE, AT(threads), 0, 1, 4096, "1 to 4096" },
+	{ "seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 or more" },
+	{ "ignore-eos", FLAG, AT(ignore_eos), 0, 0, 0, "" },
+	{ "no-profile", FLAG, AT(no_profile), 0, 0, 0, "" },
+	{ "op", STRING, AT(op), 0, 0, 0, "an operation" },
+	{ "isa", STRING, AT(isa), 0, 0, 0, "an instruction set" },
+	{ "shape", SHAPE, 0, 0, 1, 1 << 20, "N,K" },
+	{ "rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list" },
+	{ "pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "MiB" },
+	{ "repeats", SIZE, AT(repeats), 0, 1, 100000, "1 or more" },
+	/* The command line that the design promises; these parts are not built yet. */
+	{ "tree", LATER, 0, 0, 0, 0, "" },
+	{ "batch", LATER, 0, 0, 0, 0, "" },
+	{ "weights", LATER, 0, 0, 0, 0, "" },
+	{ "html", LATER, 0, 0, 0, 0, "" },
+	{ "trace", LATER, 0, 0, 0, 0, "" },
+	{ "backend", LATER, 0, 0, 0, 0, "" },
+	{ "record", LATER, 0, 0, 0, 0, "" },
+};
+
+static bool store_list_item(struct options *o, const struct option_entry *e, double value)
+{
+	size_t *count = (size_t *)((char *)o + e->count_offset);
+	if (*count == MAX_LIST)
+		return false;
+	char *base = (char *)o + e->offset;
+	if (e->kind == LONGS)
+		((long *)(void *)base)[*count] = (long)value;
+	else if (e->kind == SIZES)
+		((size_t *)(void *)base)[*count] = (size_t)value;
+	else
+		((float *)(void *)base)[*count] = (float)value;
+	++*count;
+	return true;
+}
+
+static bool store_list(struct options *o, const struct option_entry *e, const char *text)
+{
+	for (const char *at = text;; at++) {
+		double value;
+		uint64_t whole;
+		if (e->kind == FLOATS) {
+			if (!parse_number(at, &at, e->least, e->most, &value))
+				return false;
+		} else {
+			if (!parse_unsigned(at, &at, (uint64_t)e->most, &whole) || (double)whole < e->least)
+				return false;
+			value = (double)whole;
+		}
+		if (!store_list_item(o, e, value))
+			return false;
+		if (!*at)
+			return true;
+		if (*at != ',')
+			return false;
+	}
+}
+
+static bool store_shape(struct options *o, const struct option_entry *e, const char *text)
+{
+	uint64_t n, k;
+	if (o->shapes == MAX_LIST || !parse_unsigned(text, &text, (uint64_t)e->most, &n) || *text++ != ',' ||
+	    !parse_unsigned(text, &text, (uint64_t)e->most, &k) || *text || !n || !k)
+		return false;
+	o->n[o->shapes] = n;
+	o->kdim[o->shapes++] = k;
+	return true;
+}
+
+static bool store(struct options *o, const struct option_entry *e, const char *text)
+{
+	void *at = (char *)o + e->offset;
+	uint64_t whole;
+	double value;
+	switch (e->kind) {
+	case STRING:
+		*(const char **)at = text;
+		return true;
+	case FLAG:
+		*(bool *)at = true;
+		return true;
+	case SEED:
+		if (!parse_unsigned(text, &text, UINT64_MAX, &whole) || *text)
+			return false;
+		*(uint64_t *)at = whole;
+		return true;
+	case SIZE:
+	case UNSIGNED:
+		if (!parse_unsigned(text, &text, (uint64_t)e->most, &whole) || *text || (double)whole < e->least)
+			return false;
+		if (e->kind == SIZE)
+			*(size_t *)at = (size_t)whole;
+		else
+			*(unsigned *)at = (unsigned)whole;
+		return true;
+	case FLOAT:
+	case DOUBLE:
+		if (!parse_number(text, &text, e->least, e->most, &value) || *text)
+			return false;
+		if (e->kind == FLOAT)
+			*(float *)at = (float)value;
+		else
+			*(double *)at = value;
+		return true;
+	case SHAPE:
+		return store_shape(o, e, text);
+	default:
+		return store_list(o, e, text);
+	}
+}
+
+/* ---- The command line ---------------------------------------------------------------------------------------- */
+
+/* "--name", "--name=value" or "-k"; *value is what follows '=', or NULL. */
+static const struct option_entry *find_entry(const char *arg, const char **value)
+{
+	const char *name = arg[1] == '-' ? arg + 2 : arg + 1;
+	const char *equals = strchr(name, '=');
+	size_t length = equals ? (size_t)(equals - name) : strlen(name);
+	*value = equals ? equals + 1 : NULL;
+	if (arg[1] != '-' && !(length == 1 && *name == 'k'))
+		return NULL;
+	for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
+		if (strlen(entries[i].name) == length && !strncmp(entries[i].name, name, length))
+			return &entries[i];
+	return NULL;
+}
+
+static bool is_allowed(const char *name, const char *allowed)
+{
+	size_t length = strlen(name);
+	for (const char *at = allowed; (at = strstr(at, name)); at += length)
+		if ((at == allowed || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+			return true;
+	return false;
+}
+
+int options_parse(struct options *o, int argc, char **argv, const char *command, const char *allowed, const char *help)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value;
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			fputs(help, stdout);
+			return -1;
+		}
+		if (argv[i][0] != '-' || !argv[i][1])
+			return complain("%s: unexpected argument \"%s\" (see specbench %s --help)", command, argv[i], command);
+		const struct option_entry *e = find_entry(argv[i], &value);
+		if (!e)
+			return complain("%s: unknown option %s (see specbench %s --help)", command, argv[i], command);
+		if (e->kind == LATER)
+			return complain("%s: option --%s is not available in this version", command, e->name);
+		if (!is_allowed(e->name, allowed))
+			return complain("%s: option --%s does not apply to this command (see specbench %s --help)", command,
+			                e->name, command);
+		if (e->kind == FLAG && value)
+			return complain("%s: option --%s takes no value", command, e->name);
+		if (e->kind != FLAG && !value) {
+			if (i + 1 == argc)
+				return complain("%s: option --%s needs a value: %s", command, e->name, e->expects);
+			value = argv[++i];
+		}
+		if (!store(o, e, value))
+			return complain("%s: option --%s: \"%s\" is not %s", command, e->name, value, e->expects);
+	}
+	return EXIT_OK;
+}

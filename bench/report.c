@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a run's figures look like: as text, and as the "runs" of the JSON document.
+ */
+#include "bench/runs.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool is_plain(const struct run *run)
+{
+	return !strcmp(run->drafter, "none");
+}
+
+bool runs_identical(const struct runs *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (r->run[i].divergence.found)
+			return false;
+	return true;
+}
+
+/* ---- Text: speed ------------------------------------------------------------------------------------------------ */
+
+static double tokens_per_step(const struct run *run)
+{
+	return (double)run->tokens / (double)run->steps;
+}
+
+static void print_acceptance(const struct run *run)
+{
+	char text[OCTAVO_MAX_K * 6 + 1] = "";
+	size_t at = 0;
+	for (size_t i = 0; i < OCTAVO_MAX_K && run->drafted[i]; i++)
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s.%02.0f", i ? " " : "",
+		                       fmin(99.0, 100.0 * (double)run->accepted[i] / (double)run->drafted[i]));
+	printf("  %-19s", *text ? text : "-");
+}
+
+static void print_speed_row(const struct run *run)
+{
+	printf("  %-7s", run->drafter);
+	if (is_plain(run))
+		printf("  -");
+	else
+		printf(" %2u", run->k);
+	printf("  %8.1f  %5.2f", run->tokens_per_s, run->speedup);
+	if (is_plain(run))
+		printf("  %-12s", "");
+	else
+		printf("  %5.2f..%-5.2f", run->lo, run->hi);
+	print_acceptance(run);
+	printf("  %6.2f  %5.2f", tokens_per_step(run), run->distinct4);
+	if (is_plain(run))
+		printf("  -\n");
+	else
+		printf("  %s\n", run->divergence.found ? "NO" : "yes");
+}
+
+static void print_divergence(const struct run *run)
+{
+	const struct divergence *d = &run->divergence;
+	if (d->found)
+		printf("  %s k=%u left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
+		       "%.6g\n",
+		       run->drafter, run->k, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
+}
+
+static void print_speed(const struct runs *r, size_t first, size_t end)
+{
+	printf("\n%s at temperature %g: %zu prompts, up to %zu tokens each, acceptance rule %s\n\n", r->arithmetic,
+	       (double)r->run[first].sampling.temperature, r->prompts, r->tokens,
+	       octavo_accept_name(r->run[first].accept));
+	printf("  drafter  k  tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  identical\n");
+	for (size_t i = first; i < end; i++)
+		print_speed_row(&r->run[i]);
+	for (size_t i = first; i < end; i++)
+		print_divergence(&r->run[i]);
+}
+
+/* ---- Text: phases ------------------------------------------------------------------------------------------------ */
+
+static const enum octavo_phase listed[] = {
+	OCTAVO_PHASE_DRAFT,     OCTAVO_PHASE_VERIFY, OCTAVO_PHASE_ACCEPT,  OCTAVO_PHASE_OTHER,
+	OCTAVO_PHASE_ATTENTION, OCTAVO_PHASE_DENSE,  OCTAVO_PHASE_EXPERTS, OCTAVO_PHASE_HEAD,
+};
+
+static void print_column_heads(const struct runs *r, size_t first, size_t end)
+{
+	char name[16];
+	printf("  %-14s", "");
+	for (size_t i = first; i < end; i++) {
+		if (is_plain(&r->run[i]))
+			snprintf(name, sizeof name, "plain");
+		else
+			snprintf(name, sizeof name, "%s %u", r->run[i].drafter, r->run[i].k);
+		printf("  %8s", name);
+	}
+	putchar('\n');
+}
+
+/* A counter of the phases per emitted token; sums of top phases, profiler and the rest equal the total. */
+static void print_phase_table(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
+{
+	print_column_heads(r, first, end);
+	for (size_t p = 0; p < sizeof listed / sizeof *listed; p++) {
+		bool sub = (int)listed[p] >= OCTAVO_PHASE_TOP;
+		if ((int)listed[p] == OCTAVO_PHASE_TOP)
+			printf("  of which, in draft, verify and prefill together\n");
+		printf("  %s%-*s", sub ? "  " : "", sub ? 12 : 14, octavo_phase_name(listed[p]));
+		for (size_t i = first; i < end; i++) {
+			const struct run *run = &r->run[i];
+			printf("  %8.1f", run->profile.phase[listed[p]].owner_inclusive[counter] / (double)run->tokens / unit);
+		}
+		putchar('\n');
+	}
+}
+
+static void print_counter_notes(const struct octavo_profile *p)
+{
+	printf("\n  counters: %s tier%s%s\n", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "", p->tier_reason);
+	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
+		const struct octavo_counter_source *s = &p->source[c];
+		if (!s->available)
+			printf("    %-17s n/a: %s%s%s\n", octavo_counter_name((enum octavo_counter)c), s->reason,
+			       *s->remedy ? "; " : "", s->remedy);
+	}
+}
+
+/* What a user waits for: the sum of the phases, the profiler's own share and the rest are the whole. */
+static void print_sums(const struct runs *r, size_t first, size_t end)
+{
+	const char *names[] = { "prefill", "profiler", "rest", "total" };
+	for (size_t line = 0; line < 4; line++) {
+		printf("  %-14s", names[line]);
+		for (size_t i = first; i < end; i++) {
+			const struct octavo_profile *p = &r->run[i].profile;
+			double ns[] = { p->phase[OCTAVO_PHASE_PREFILL].owner_inclusive[OCTAVO_COUNTER_WALL_NS], p->overhead_ns,
+				        p->unattributed[OCTAVO_COUNTER_WALL_NS], p->total[OCTAVO_COUNTER_WALL_NS] };
+			printf("  %8.1f", ns[line] / (double)r->run[i].tokens / 1e3);
+		}
+		putchar('\n');
+	}
+}
+
+static void print_phases(const struct runs *r, size_t first, size_t end)
+{
+	const struct octavo_profile *p = &r->run[first].profile;
+	enum octavo_counter cycles =
+		p->source[OCTAVO_COUNTER_CORE_CYCLES].available ? OCTAVO_COUNTER_CORE_CYCLES : OCTAVO_COUNTER_REF_CYCLES;
+	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
+		return; /* measured without the profiler */
+	printf("\nWhere the time goes: microseconds per emitted token\n\n");
+	print_phase_table(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
+	print_sums(r, first, end);
+	printf("\nThe same in thousands of %s per emitted token (%s)\n\n", octavo_counter_name(cycles),
+	       p->source[cycles].source);
+	print_phase_table(r, first, end, cycles, 1e3);
+}
+
+void runs_print(const struct runs *r)
+{
+	for (size_t first = 0, end; first < r->count; first = end) {
+		for (end = first + 1; end < r->count && !is_plain(&r->run[end]);)
+			end++;
+		print_speed(r, first, end);
+		print_phases(r, first, end);
+	}
+	if (r->run[0].profile.source[OCTAVO_COUNTER_WALL_NS].available)
+		print_counter_notes(&r->run[0].profile);
+	if (r->prompts < r->loaded)
+		printf("\n  %zu of %zu prompts: the time for this report was up (--seconds)\n", r->prompts, r->loaded);
+	if (runs_identical(r))
+		printf("\n  identical: yes. Every run emitted the tokens of plain decoding, bit for bit.\n");
+	else
+		printf("\n  identical: NO. See the divergences above.\n");
+}
+
+/* ---- JSON ---------------------------------------------------------------------------------------------------------- */
+
+static json_t *phase_json(const struct octavo_profile *p, enum octavo_phase phase)
+{
+	double total = p->total[OCTAVO_COUNTER_WALL_NS];
+	const double *own = p->phase[phase].owner_inclusive;
+	json_t *o = json_pack("{s:f, s:f, s:I}", "ns", own[OCTAVO_COUNTER_WALL_NS], "share",
+	                      total > 0 ? own[OCTAVO_COUNTER_WALL_NS] / total : 0.0, "calls",
+	                      (json_int_t)p->phase[phase].calls);
+	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
+		const char *name = octavo_counter_name((enum octavo_counter)c);
+		if (c == OCTAVO_COUNTER_WALL_NS)
+			continue;
+		if (!p->source[c].available) {
+			json_object_set_new(o, name, json_null());
+			continue;
+		}
+		json_object_set_new(o, name, json_real(own[c]));
+		json_t *threads = json_pack("{s:f, s:f}", "self", p->phase[phase].self[c], "inclusive",
+		                            p->phase[phase].inclusive[c]);
+		char key[64];
+		snprintf(key, sizeof key, "%s_all_threads", name);
+		json_object_set_new(o, key, threads);
+	}
+	return o;
+}
+
+static json_t *phases_json(const struct octavo_profile *p)
+{
+	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
+		return json_null();
+	json_t *o = json_object();
+	for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
+		json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase), phase_json(p, (enum octavo_phase)phase));
+	json_object_set_new(o, "profiler_ns", json_real(p->overhead_ns));
+	json_object_set_new(o, "unattributed_ns", json_real(p->unattributed[OCTAVO_COUNTER_WALL_NS]));
+	json_object_set_new(o, "total_ns", json_real(p->total[OCTAVO_COUNTER_WALL_NS]));
+	return o;
+}
+
+static json_t *divergence_json(const struct divergence *d)
+{
+	if (!d->found)
+		return json_null();
+	return json_pack("{s:s, s:I, s:i, s:i, s:f}", "prompt", d->prompt, "token", (json_int_t)d->token, "plain",
+	                 (int)d->plain, "got", (int)d->got, "margin", (double)d->margin);
+}
+
+static json_t *run_json(const struct runs *r, const struct run *run, const struct run *plain)
+{
+	json_t *acceptance = json_array();
+	for (size_t i = 0; i < OCTAVO_MAX_K && run->drafted[i]; i++)
+		json_array_append_new(acceptance, json_real((double)run->accepted[i] / (double)run->drafted[i]));
+	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model, "arithmetic",
+	                      r->arithmetic, "drafter", run->drafter, "k", (json_int_t)run->k, "accept",
+	                      octavo_accept_name(run->accept), "lossy", 0, "temperature",
+	                      (double)run->sampling.temperature, "tokens", (json_int_t)run->tokens, "prompts",
+	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
+	                      plain->tokens_per_s, "speedup", run->speedup);
+	json_object_set_new(o, "speedup_ci", json_pack("[f, f]", run->lo, run->hi));
+	json_object_set_new(o, "speedup_predicted", json_null());
+	json_object_set_new(o, "identical", json_boolean(!run->divergence.found));
+	json_object_set_new(o, "divergence", divergence_json(&run->divergence));
+	json_object_set_new(o, "tau", json_real(tokens_per_step(run)));
+	json_object_set_new(o, "acceptance", acceptance);
+	json_object_set_new(o, "distinct4", json_real(run->distinct4));
+	json_object_set_new(o, "zero_draft_steps", json_integer((json_int_t)run->zero_draft_steps));
+	json_object_set_new(o, "steps", json_integer((json_int_t)run->steps));
+	json_object_set_new(o, "prefill_ns", json_real(run->prefill_ns));
+	json_object_set_new(o, "decode_ns", json_real(run->decode_ns));
+	json_object_set_new(o, "expert_union", json_integer((json_int_t)run->expert_union));
+	json_object_set_new(o, "expert_rows", json_integer((json_int_t)run->expert_rows));
+	json_object_set_new(o, "phases", phases_json(&run->profile));
+	return o;
+}
+
+json_t *runs_json(const struct runs *r)
+{
+	json_t *all = json_array();
+	const struct run *plain = NULL;
+	for (size_t i = 0; i < r->count; i++) {
+		if (is_plain(&r->run[i]))
+			plain = &r->run[i];
+		json_array_append_new(all, run_json(r, &r->run[i], plain));
+	}
+	return all;
+}

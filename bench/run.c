@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `specbench` and `specbench run`: measure, print, write JSON.
+ */
+#include "bench/runs.h"
+
+#include <limits.h>
+#include <string.h>
+
+static const char run_help[] =
+	"usage: specbench run [OPTIONS]\n"
+	"\n"
+	"Decodes prompts with each drafter, interleaved with plain decoding, and compares speed and output.\n"
+	"\n"
+	"  --model DIR          a Hugging Face checkpoint directory (default: the bundled model)\n"
+	"  --prompts FILE       JSON lines with id, category, text (default: MODEL/prompts.jsonl)\n"
+	"  --limit N            the first N prompts only\n"
+	"  --tokens N           new tokens per prompt (default 64)\n"
+	"  --drafter LIST       mtp, ngram, none (default: all that the model can feed)\n"
+	"  -k LIST              drafted tokens per step, 1 to 8 (default: mtp 1,2,3,4; ngram 4)\n"
+	"  --accept RULE        match (default): the target's keyed draw decides; greedy: its argmax\n"
+	"  --temperature LIST   default 0.8; 0 is greedy\n"
+	"  --top-k N, --top-p P, --min-p P\n"
+	"                       truncate the target's law, in this order\n"
+	"  --seed S             key of the random numbers (default 0)\n"
+	"  --ignore-eos         decode on past the end-of-sequence token\n"
+	"  --arithmetic A       w8a16 (default) or w8a8\n"
+	"  --threads N          default: all processors\n"
+	"  --seconds S          stop after the prompt that ends nearest to S seconds\n"
+	"  --no-profile         leave the phase profiler out\n"
+	"  --json FILE          write the figures as JSON\n";
+
+static const char run_options[] = "model prompts limit tokens drafter k accept temperature top-k top-p min-p seed "
+				  "ignore-eos arithmetic threads seconds no-profile json";
+
+static const char default_help[] =
+	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"
+	"\n"
+	"  --model DIR, --prompts FILE, --threads N, --tokens N, --seed S, --seconds S, --json FILE\n"
+	"                       as for specbench run; the JSON goes to specbench.json unless told otherwise\n";
+
+static void print_model(const char *dir, const struct octavo_model_info *m, double open_seconds)
+{
+	printf("\nmodel %s: %s, %zu layers + %zu MTP, hidden %zu, vocabulary %zu", dir, m->architecture, m->layers,
+	       m->mtp_layers, m->hidden, m->vocab);
+	if (m->experts)
+		printf(", %zu experts of which %zu per token", m->experts, m->experts_per_token);
+	printf("\n  %.1f M parameters, %.1f M active per token, %.1f MB of weights, opened in %.2f s\n",
+	       (double)m->parameters * 1e-6, (double)m->active_parameters * 1e-6, (double)m->weight_bytes * 1e-6,
+	       open_seconds);
+}
+
+/* Everything between an open engine and the printed runs; adds "runs" and "counters" to the document. */
+static bool measure(const struct options *o, struct octavo_engine *engine, struct octavo_profiler *profiler,
+                    struct runs *r, json_t *document)
+{
+	char path[PATH_MAX];
+	struct prompts prompts = { 0 };
+	const char *file = o->prompts;
+	if (!file) {
+		snprintf(path, sizeof path, "%s/prompts.jsonl", r->model);
+		file = path;
+	}
+	bool good = runs_plan(r, o, octavo_engine_model(engine)) && prompts_load(&prompts, file, engine, o->limit) &&
+	            runs_measure(r, o, engine, profiler, &prompts);
+	if (good) {
+		runs_print(r);
+		json_object_set_new(document, "counters", counters_json(&r->run[0].profile));
+		json_object_set_new(document, "runs", runs_json(r));
+	}
+	prompts_free(&prompts);
+	return good;
+}
+
+/* Opens the model and measures; adds to the document. */
+static int report_runs(const struct options *o, json_t *document)
+{
+	struct octavo_error error;
+	struct octavo_engine *engine = NULL;
+	struct octavo_profiler *profiler = NULL;
+	struct octavo_profiler_settings profiling = { .enabled = 1, .best_tier = OCTAVO_TIER_HARDWARE };
+	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads };
+	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
+		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16" };
+	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic))
+		return EXIT_BAD_INPUT;
+	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
+		return complain("profiler: %s", error.text);
+	settings.profiler = profiler;
+	uint64_t start = octavo_now_ns();
+	int status = EXIT_BAD_INPUT;
+	if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK) {
+		complain("%s", error.text);
+	} else {
+		print_model(settings.model_dir, octavo_engine_model(engine), (double)(octavo_now_ns() - start) * 1e-9);
+		if (measure(o, engine, profiler, &runs, document))
+			status = runs_identical(&runs) ? EXIT_OK : EXIT_CHECK_FAILED;
+	}
+	runs_free(&runs);
+	octavo_engine_close(&engine);
+	octavo_profiler_close(&profiler);
+	return status;
+}
+
+int command_run(int argc, char **argv)
+{
+	struct options o = { 0 };
+	int parsed = options_parse(&o, argc, argv, "run", run_options, run_help);
+	if (parsed)
+		return parsed < 0 ? EXIT_OK : parsed;
+	json_t *document = json_document();
+	struct machine machine;
+	machine_describe(&machine, o.threads);
+	json_object_set_new(document, "machine", machine_json(&machine));
+	int status = report_runs(&o, document);
+	if (status != EXIT_BAD_INPUT && o.json && !json_write(document, o.json))
+		status = EXIT_BAD_INPUT;
+	json_decref(document);
+	return status;
+}
+
+int command_default(int argc, char **argv)
+{
+	struct options o = { 0 };
+	int parsed = options_parse(&o, argc, argv, "", "model prompts threads tokens seed seconds json", default_help);
+	if (parsed)
+		return parsed < 0 ? EXIT_OK : parsed;
+	/* Two minutes on two cores, kernels included. */
+	o.temperature[o.temperature_count++] = 0.8f;
+	o.temperature[o.temperature_count++] = 0.0f;
+	if (o.seconds == 0)
+		o.seconds = 80;
+	if (!find_model(&o))
+		return EXIT_BAD_INPUT;
+	json_t *document = json_document();
+	struct machine machine;
+	machine_describe(&machine, o.threads);
+	machine_print(&machine);
+	fflush(stdout);
+	json_t *kernels = kernels_measure(&o, &machine);
+	json_object_set_new(document, "machine", machine_json(&machine));
+	json_object_set_new(document, "kernels", kernels ? kernels : json_array());
+	int status = kernels ? report_runs(&o, document) : EXIT_CHECK_FAILED;
+	const char *path = o.json ? o.json : "specbench.json";
+	if (status != EXIT_BAD_INPUT) {
+		if (json_write(document, path))
+			printf("\n  written: %s\n", path);
+		else
+			status = EXIT_BAD_INPUT;
+	}
+	json_decref(document);
+	return status;
+}

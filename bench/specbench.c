@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * specbench: the front door.
+ */
+#include "bench/bench.h"
+
+#include <string.h>
+
+static const char usage[] =
+	"usage: specbench [COMMAND] [OPTIONS]\n"
+	"\n"
+	"  (nothing)   the machine, a short kernel table, then plain, MTP and n-gram decoding of the bundled model\n"
+	"              side by side; writes specbench.json\n"
+	"  run         the same measurements with your model, prompts and parameters\n"
+	"  generate    text in, text out, streaming\n"
+	"  eval        loss on a text, for each arithmetic\n"
+	"  kernels     time the kernels against the memory bandwidth of this machine\n"
+	"  machine     processor, instruction sets, caches, counters; measured bandwidth and peak\n"
+	"  selftest    check the arithmetic and the counters of this machine\n"
+	"\n"
+	"specbench COMMAND --help lists a command's options. Exit status: 0 success, 1 a check failed (for example\n"
+	"output that is not identical to plain decoding), 2 bad usage or input.\n";
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{ "run", command_run },         { "generate", command_generate }, { "eval", command_eval },
+	{ "kernels", command_kernels }, { "machine", command_machine },   { "selftest", command_selftest },
+};
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return command_default(argc, argv);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		fputs(usage, stdout);
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		printf("specbench %s\n", octavo_version());
+		return EXIT_OK;
+	}
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(argc - 1, argv + 1);
+	if (argv[1][0] == '-') /* options of the default report */
+		return command_default(argc, argv);
+	fputs(usage, stderr);
+	return complain("unknown command \"%s\"", argv[1]);
+}
