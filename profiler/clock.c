@@ -2,6 +2,10 @@
  *
  * The two clocks: CLOCK_MONOTONIC, and the processor's constant-rate counter.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <time.h>
 
 #if defined(__x86_64__) || defined(__i386__)

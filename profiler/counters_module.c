@@ -2,6 +2,10 @@
  *
  * Finding and loading a module of counters.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>

@@ -3,6 +3,10 @@
  * Counters of the kernel's perf_event interface, one group per thread: its software events, and the core's own
  * where PAPI does not have them (it knows no processor that is newer than itself; the kernel's names work on).
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

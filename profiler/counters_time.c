@@ -2,6 +2,10 @@
  *
  * Counters that need nobody's leave: the thread's CPU clock and the kernel's books on the thread.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,10 @@
  *
  * Opening a profiler: which counters there are, and what it costs to use them.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

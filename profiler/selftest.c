@@ -3,6 +3,10 @@
  * Does a counter count?  Known work, and the least it must cause.  Opening proves nothing: a kernel may accept an
  * event that the processor lacks, filter it away, or never schedule it, and every one of these reads as zero.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>

@@ -2,6 +2,10 @@
  *
  * The threads of a profiler: found through a thread-local slot, made on the first call.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <stdlib.h>
 #include <string.h>
 
