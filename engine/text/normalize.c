@@ -41,9 +41,31 @@ enum octavo_status octavo_normalizer_open(int *nfc, const json_t *normalizer, st
 	return OCTAVO_OK;
 }
 
+/* utf8proc sorts runs of combining characters in quadratic time.  Text in a language has at most a few together;
+ * Unicode's own Stream-Safe format (UAX #15) stops at 30. */
+enum { MAX_COMBINING_RUN = 1000 };
+
+static enum octavo_status check_runs(const char *text, size_t length, struct octavo_error *error)
+{
+	size_t run = 0;
+	for (size_t at = 0; at < length;) {
+		utf8proc_int32_t code_point;
+		at += (size_t)utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at),
+		                               &code_point);
+		run = utf8proc_get_property(code_point)->combining_class ? run + 1 : 0;
+		if (run > MAX_COMBINING_RUN)
+			return octavo_fail(error, OCTAVO_ELIMIT, "text: more than %d combining characters in a row",
+			                   MAX_COMBINING_RUN);
+	}
+	return OCTAVO_OK;
+}
+
 enum octavo_status octavo_nfc(char **out, size_t *out_length, const char *text, size_t length,
                               struct octavo_error *error)
 {
+	enum octavo_status status = check_runs(text, length, error);
+	if (status)
+		return status;
 	utf8proc_uint8_t *normal = NULL;
 	utf8proc_ssize_t size = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &normal,
 	                                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);

@@ -92,7 +92,7 @@ static enum octavo_status find_matches(const struct octavo_split *split, const s
 	return status;
 }
 
-/* Joins or drops the pieces from index `first` on, as the split's behaviour wants, and drops empty ones. */
+/* Joins or drops the pieces from index `first` on, as the split's behaviour wants. */
 static void apply_behavior(enum octavo_split_behavior behavior, struct octavo_pieces *list, size_t first)
 {
 	size_t kept = first;
@@ -103,14 +103,24 @@ static void apply_behavior(enum octavo_split_behavior behavior, struct octavo_pi
 		                   ? now.match == previous_match
 		                   : behavior == OCTAVO_SPLIT_MERGED_WITH_PREVIOUS && now.match && previous_match == 0;
 		previous_match = now.match;
-		if (join && kept > first)
+		if (join)
 			list->piece[kept - 1].end = now.end;
 		else if (behavior == OCTAVO_SPLIT_MERGED_WITH_NEXT && now.match && i + 1 < list->count &&
 		         !piece[1].match)
 			piece[1].start = now.start;
-		else if (now.start < now.end && !(behavior == OCTAVO_SPLIT_REMOVED && now.match))
+		else if (behavior != OCTAVO_SPLIT_REMOVED || !now.match)
 			list->piece[kept++] = now;
 	}
+	list->count = kept;
+}
+
+/* Not before the joins: an empty match has neighbours, too. */
+static void drop_empty(struct octavo_pieces *list)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < list->count; i++)
+		if (list->piece[i].start < list->piece[i].end)
+			list->piece[kept++] = list->piece[i];
 	list->count = kept;
 }
 
@@ -128,6 +138,7 @@ static enum octavo_status run_split(const struct octavo_split *split, const stru
 			return status;
 		apply_behavior(split->behavior, spare, first);
 	}
+	drop_empty(spare);
 	struct octavo_pieces before = *pieces;
 	pieces->piece = spare->piece;
 	pieces->count = spare->count;
@@ -164,10 +175,10 @@ static enum octavo_status prefix_spaces(struct octavo_pieces *pieces, struct oct
 
 /* ---- All of them ---------------------------------------------------------------------------------------------- */
 
-/* A limit that honest patterns never meet, on any text, but that ends the hopeless ones. */
+/* PCRE2's own limit, raised for long texts: honest patterns never meet it, and the hopeless ones end. */
 static uint32_t match_limit(size_t length)
 {
-	return length < 10000000 ? 100000000 + 100 * (uint32_t)length : UINT32_MAX;
+	return length < 40000000 ? 10000000 + 100 * (uint32_t)length : UINT32_MAX;
 }
 
 static enum octavo_status open_matcher(struct matcher *matcher, size_t length, struct octavo_error *error)

@@ -118,7 +118,7 @@ const struct octavo_added_token *octavo_added_find(const struct octavo_added_lis
 
 /* Reads "normalizer": *nfc says whether text is brought to normalisation form C; otherwise it stays as it is. */
 enum octavo_status octavo_normalizer_open(int *nfc, const json_t *normalizer, struct octavo_error *error);
-/* *out is malloc'ed. */
+/* Valid UTF-8 to normalisation form C.  *out is malloc'ed. */
 enum octavo_status octavo_nfc(char **out, size_t *out_length, const char *text, size_t length,
                               struct octavo_error *error);
 /* EFORMAT with the offset of the first byte that is not UTF-8. */
