@@ -140,7 +140,7 @@ static enum octavo_status size_of(size_t *bytes, const struct octavo_tensor *ten
 static enum octavo_status parse_offsets(struct octavo_tensor *tensor, const json_t *offsets, unsigned bits,
                                         const unsigned char *data, size_t data_bytes, const struct place *at)
 {
-	size_t begin, end, bytes;
+	size_t begin, end, bytes = 0;
 	if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !get_size(&begin, json_array_get(offsets, 0)) ||
 	    !get_size(&end, json_array_get(offsets, 1)))
 		return octavo_fail(at->error, OCTAVO_EFORMAT, "%s: %s: data_offsets: not two plain integers", at->file,

@@ -76,17 +76,22 @@ static void wrong_dtype(struct binder *b, const struct octavo_tensor *tensor, co
 
 /* ---- Vectors --------------------------------------------------------------------------------------- */
 
+/* Of F32, BF16 or E8M0 data, which need not be aligned. */
 static float element(const struct octavo_tensor *tensor, size_t i)
 {
-	/* The data need not be aligned. */
-	if (tensor->dtype == OCTAVO_F32) {
-		float value;
-		memcpy(&value, (const char *)tensor->data + i * sizeof value, sizeof value);
-		return value;
+	const unsigned char *at = (const unsigned char *)tensor->data + i * octavo_dtype_size(tensor->dtype);
+	uint16_t half;
+	float single;
+	switch (tensor->dtype) {
+	case OCTAVO_F32:
+		memcpy(&single, at, sizeof single);
+		return single;
+	case OCTAVO_BF16:
+		memcpy(&half, at, sizeof half);
+		return octavo_bf16_decode(half);
+	default:
+		return octavo_e8m0_decode(*at);
 	}
-	uint16_t bits;
-	memcpy(&bits, (const char *)tensor->data + i * sizeof bits, sizeof bits);
-	return octavo_bf16_decode(bits);
 }
 
 /* Norm gains and router biases: published in BF16 or F32, widened here. */
@@ -116,6 +121,17 @@ static size_t blocks(size_t n)
 	return n / OCTAVO_BLOCK + (n % OCTAVO_BLOCK != 0);
 }
 
+/* Names the first scale that octavo_matrix_check did not let pass. */
+static void blame_scale(struct binder *b, const struct octavo_tensor *tensor)
+{
+	size_t i = 0, last = tensor->shape[0] * tensor->shape[1] - 1;
+	while (i < last && element(tensor, i) >= 0 && element(tensor, i) <= 0x1p40f)
+		i++;
+	b->status =
+	        octavo_fail(b->error, OCTAVO_ENUMERIC, "%s: %s: scale [%zu][%zu] is %g, not in 0 to 2^40", tensor->file,
+	                    tensor->name, i / tensor->shape[1], i % tensor->shape[1], (double)element(tensor, i));
+}
+
 static void bind_scale(struct binder *b, struct octavo_matrix *m, const char *stem)
 {
 	const size_t shape[] = {blocks(m->rows), blocks(m->cols)};
@@ -129,18 +145,8 @@ static void bind_scale(struct binder *b, struct octavo_matrix *m, const char *st
 	m->scale_dtype = tensor->dtype;
 	m->scale = tensor->data;
 	m->scale_ld = shape[1];
-	if (octavo_matrix_check(m) == OCTAVO_OK)
-		return;
-	for (size_t i = 0; i < shape[0] * shape[1]; i++) {
-		size_t row = i / shape[1], col = i % shape[1];
-		float scale = octavo_matrix_scale(m, row * OCTAVO_BLOCK, col * OCTAVO_BLOCK);
-		if (!(scale >= 0 && scale <= 0x1p40f)) {
-			b->status = octavo_fail(b->error, OCTAVO_ENUMERIC,
-			                        "%s: %s: scale [%zu][%zu] is %g, not in 0 to 2^40", tensor->file,
-			                        tensor->name, row, col, (double)scale);
-			return;
-		}
-	}
+	if (octavo_matrix_check(m) != OCTAVO_OK)
+		blame_scale(b, tensor);
 }
 
 /* Which matrices may be FP8: those that the model multiplies with, but neither the vocabulary's nor the router's. */

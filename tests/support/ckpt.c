@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include "tests/support/ckpt.h"
 
 #include <dirent.h>
@@ -41,7 +45,7 @@ static void *must(void *pointer)
 
 static size_t dtype_bytes(const char *dtype)
 {
-	if (strncmp(dtype, "F8", 2) == 0 || strcmp(dtype, "U8") == 0)
+	if (dtype[1] == '8')
 		return 1;
 	if (strstr(dtype, "16"))
 		return 2;
@@ -227,7 +231,7 @@ static void add_mtp(struct builder *b)
 
 /* ---- The model ------------------------------------------------------------------------------------- */
 
-static json_t *tiny_config(const struct ckpt_options *o)
+json_t *ckpt_config(const struct ckpt_options *o)
 {
 	json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "model_type",
 	                           "deepseek_v3", "vocab_size", VOCAB, "hidden_size", HIDDEN, "intermediate_size",
@@ -262,7 +266,7 @@ struct ckpt *ckpt_new(const struct ckpt_options *options)
 	struct ckpt *ckpt = must(calloc(1, sizeof *ckpt));
 	struct builder b = {.ckpt = ckpt, .options = options, .random = options->seed};
 	ckpt->shards = 1;
-	ckpt->config = tiny_config(options);
+	ckpt->config = ckpt_config(options);
 	add_bf16(&b, "model.embed_tokens", VOCAB, HIDDEN, 1);
 	for (unsigned i = 0; i < LAYERS; i++) {
 		snprintf(b.prefix, sizeof b.prefix, "model.layers.%u.", i);

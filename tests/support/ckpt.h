@@ -44,6 +44,8 @@ struct ckpt_options {
  * dense), 8 experts in 4 groups, vocabulary 300.  Weights are random, of a size that keeps activations near 1. */
 struct ckpt *ckpt_new(const struct ckpt_options *options);
 void ckpt_free(struct ckpt *ckpt);
+/* Its config.json alone; the caller owns it. */
+json_t *ckpt_config(const struct ckpt_options *options);
 
 /* Appends a tensor of zero bytes and returns it. */
 struct ckpt_tensor *ckpt_add(struct ckpt *ckpt, const char *name, const char *dtype, size_t rank, const size_t *shape);
@@ -52,7 +54,7 @@ void ckpt_remove(struct ckpt *ckpt, const char *name);
 /* Changes dtype and shape; the data become zero bytes. */
 void ckpt_reshape(struct ckpt_tensor *tensor, const char *dtype, size_t rank, const size_t *shape);
 
-/* A fresh temporary directory (to be given to ckpt_remove_dir). */
+/* A fresh temporary directory (to be given to ckpt_dir_free). */
 char *ckpt_dir_new(void);
 /* Removes the directory and the files in it, and frees the path. */
 void ckpt_dir_free(char *dir);

@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Whole checkpoints: every tensor bound to its role, every deviation named.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "engine/load/load.h"
+#include "tests/support/ckpt.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- Helpers --------------------------------------------------------------------------------------- */
+
+struct loaded {
+	char *dir;
+	struct octavo_config config;
+	struct octavo_checkpoint *checkpoint;
+	struct octavo_weights weights;
+	struct octavo_error error;
+};
+
+static enum octavo_status load_dir(struct loaded *l, const char *dir)
+{
+	enum octavo_status status = octavo_config_load(&l->config, dir, &l->error);
+	if (status == OCTAVO_OK)
+		status = octavo_checkpoint_open(&l->checkpoint, dir, &l->error);
+	if (status == OCTAVO_OK)
+		status = octavo_weights_bind(&l->weights, &l->config, l->checkpoint, &l->error);
+	return status;
+}
+
+static enum octavo_status load(struct loaded *l, const struct ckpt *ckpt)
+{
+	*l = (struct loaded){.dir = ckpt_dir_new(), .error.text = "no message"};
+	ckpt_write(ckpt, l->dir);
+	return load_dir(l, l->dir);
+}
+
+static void unload(struct loaded *l)
+{
+	octavo_weights_release(&l->weights);
+	octavo_checkpoint_close(&l->checkpoint);
+	if (l->dir)
+		ckpt_dir_free(l->dir);
+}
+
+static void expect_good(struct ckpt *ckpt)
+{
+	struct loaded l;
+	enum octavo_status status = load(&l, ckpt);
+	if (status != OCTAVO_OK)
+		print_error("%s\n", l.error.text);
+	unload(&l);
+	ckpt_free(ckpt);
+	assert_int_equal(status, OCTAVO_OK);
+}
+
+/* Writes and frees the checkpoint; `text` is the whole message. */
+static void expect_bad(struct ckpt *ckpt, enum octavo_status wanted, const char *text)
+{
+	struct loaded l;
+	enum octavo_status status = load(&l, ckpt);
+	struct octavo_error error = l.error;
+	unload(&l);
+	ckpt_free(ckpt);
+	assert_string_equal(error.text, text);
+	assert_int_equal(status, wanted);
+}
+
+static struct ckpt *tiny(void)
+{
+	return ckpt_new(&(struct ckpt_options){.mtp = 1, .seed = 7});
+}
+
+static void same_matrix(struct ckpt *ckpt, const char *stem, const struct octavo_matrix *m)
+{
+	char name[160];
+	snprintf(name, sizeof name, "%s.weight", stem);
+	const struct ckpt_tensor *t = ckpt_find(ckpt, name);
+	assert_string_equal(octavo_dtype_name(m->dtype), t->dtype);
+	assert_int_equal(m->rows, t->shape[0]);
+	assert_int_equal(m->cols, t->shape[1]);
+	assert_int_equal(m->ld, t->shape[1]);
+	assert_memory_equal(m->data, t->data, t->bytes);
+	if (m->dtype != OCTAVO_E4M3) {
+		assert_null(m->scale);
+		return;
+	}
+	snprintf(name, sizeof name, "%s.weight_scale_inv", stem);
+	t = ckpt_find(ckpt, name);
+	assert_string_equal(octavo_dtype_name(m->scale_dtype), t->dtype);
+	assert_int_equal(m->scale_ld, t->shape[1]);
+	assert_memory_equal(m->scale, t->data, t->bytes);
+}
+
+static void same_vector(struct ckpt *ckpt, const char *name, const float *v)
+{
+	const struct ckpt_tensor *t = ckpt_find(ckpt, name);
+	assert_int_equal((uintptr_t)v % OCTAVO_ALIGNMENT, 0);
+	for (size_t i = 0; i < t->shape[0]; i++) {
+		uint32_t bits;
+		if (strcmp(t->dtype, "F32") == 0)
+			memcpy(&bits, t->data + 4 * i, 4);
+		else
+			bits = (uint32_t)t->data[2 * i] << 16 | (uint32_t)t->data[2 * i + 1] << 24;
+		assert_memory_equal(&v[i], &bits, 4);
+	}
+}
+
+/* ---- Good checkpoints ------------------------------------------------------------------------------ */
+
+static void check_layers(struct ckpt *ckpt, const struct octavo_weights *w)
+{
+	const struct octavo_layer *l = &w->layer[0];
+	assert_false(l->moe);
+	same_vector(ckpt, "model.layers.0.input_layernorm.weight", l->input_norm);
+	same_vector(ckpt, "model.layers.0.post_attention_layernorm.weight", l->post_norm);
+	same_matrix(ckpt, "model.layers.0.self_attn.q_a_proj", &l->q_a);
+	same_matrix(ckpt, "model.layers.0.self_attn.q_b_proj", &l->q_b);
+	same_vector(ckpt, "model.layers.0.self_attn.q_a_layernorm.weight", l->q_norm);
+	same_matrix(ckpt, "model.layers.0.self_attn.kv_a_proj_with_mqa", &l->kv_a);
+	same_vector(ckpt, "model.layers.0.self_attn.kv_a_layernorm.weight", l->kv_norm);
+	same_matrix(ckpt, "model.layers.0.self_attn.kv_b_proj", &l->kv_b);
+	same_matrix(ckpt, "model.layers.0.self_attn.o_proj", &l->o);
+	same_matrix(ckpt, "model.layers.0.mlp.gate_proj", &l->dense.gate);
+	same_matrix(ckpt, "model.layers.0.mlp.up_proj", &l->dense.up);
+	same_matrix(ckpt, "model.layers.0.mlp.down_proj", &l->dense.down);
+	l = &w->layer[2];
+	assert_true(l->moe);
+	same_matrix(ckpt, "model.layers.2.mlp.gate", &l->router);
+	same_vector(ckpt, "model.layers.2.mlp.gate.e_score_correction_bias", l->router_bias);
+	same_matrix(ckpt, "model.layers.2.mlp.experts.7.gate_proj", &l->expert[7].gate);
+	same_matrix(ckpt, "model.layers.2.mlp.experts.3.up_proj", &l->expert[3].up);
+	same_matrix(ckpt, "model.layers.2.mlp.experts.0.down_proj", &l->expert[0].down);
+	same_matrix(ckpt, "model.layers.2.mlp.shared_experts.down_proj", &l->shared.down);
+}
+
+static void check_model(struct ckpt *ckpt, const struct octavo_weights *w)
+{
+	same_matrix(ckpt, "model.embed_tokens", &w->embed);
+	same_matrix(ckpt, "lm_head", &w->head);
+	same_vector(ckpt, "model.norm.weight", w->final_norm);
+	check_layers(ckpt, w);
+	same_vector(ckpt, "model.layers.3.enorm.weight", w->mtp[0].enorm);
+	same_vector(ckpt, "model.layers.3.hnorm.weight", w->mtp[0].hnorm);
+	same_matrix(ckpt, "model.layers.3.eh_proj", &w->mtp[0].eh_proj);
+	same_vector(ckpt, "model.layers.3.shared_head.norm.weight", w->mtp[0].head_norm);
+	same_matrix(ckpt, "model.layers.3.self_attn.o_proj", &w->mtp[0].layer.o);
+	same_matrix(ckpt, "model.layers.3.mlp.experts.5.up_proj", &w->mtp[0].layer.expert[5].up);
+}
+
+/* Checkpoints written by the independent oracle. */
+static void test_oracle_files(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"tiny-blocks", "tiny-noq", "tiny-ragged", "tiny-v2"};
+	const char *source = getenv("OCTAVO_SRCDIR");
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		char dir[PATH_MAX];
+		struct loaded l = {0};
+		snprintf(dir, sizeof dir, "%s/tests/data/%s", source ? source : ".", names[i]);
+		if (access(dir, F_OK) != 0)
+			skip();
+		enum octavo_status status = load_dir(&l, dir);
+		if (status != OCTAVO_OK)
+			print_error("%s: %s\n", dir, l.error.text);
+		unload(&l);
+		assert_int_equal(status, OCTAVO_OK);
+	}
+}
+
+/* The data may begin at any byte of the file. */
+static void test_bound(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	for (ckpt->pad = 0; ckpt->pad < 3; ckpt->pad++) {
+		struct loaded l;
+		assert_int_equal(load(&l, ckpt), OCTAVO_OK);
+		check_model(ckpt, &l.weights);
+		unload(&l);
+	}
+	ckpt_free(ckpt);
+}
+
+static void test_shards(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	ckpt->shards = 3;
+	for (size_t i = 0; i < ckpt->count; i++)
+		ckpt->tensor[i].shard = strstr(ckpt->tensor[i].name, "scale_inv") ? 2 : i % 2;
+	struct loaded l;
+	assert_int_equal(load(&l, ckpt), OCTAVO_OK);
+	check_model(ckpt, &l.weights);
+	assert_int_equal(octavo_checkpoint_count(l.checkpoint), ckpt->count);
+	unload(&l);
+	ckpt_free(ckpt);
+}
+
+/* 2 (heads) x 48 + ...: the numbers of the tiny model, added up by hand. */
+static void test_parameters(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	struct loaded l;
+	assert_int_equal(load(&l, ckpt), OCTAVO_OK);
+	size_t attention = 144 * 160 + 160 * 144 + 160 * 160 + 176 * 128 + 160 * 80;
+	size_t expert = 3 * 136 * 160, router = 8 * 160, vocabulary = 300 * 160;
+	size_t rest = 3 * attention + 3 * 200 * 160 + 2 * (router + expert) + vocabulary;
+	assert_int_equal(l.weights.active_parameters, rest + 2 * 3 * expert);
+	assert_int_equal(l.weights.parameters, rest + 2 * 8 * expert + vocabulary);
+	unload(&l);
+	ckpt_free(ckpt);
+}
+
+static void test_kinds(void **state)
+{
+	(void)state;
+	expect_good(ckpt_new(&(struct ckpt_options){0}));
+	expect_good(ckpt_new(&(struct ckpt_options){.no_q_lora = 1}));
+	expect_good(ckpt_new(&(struct ckpt_options){.bf16 = 1, .mtp = 2}));
+	expect_good(ckpt_new(&(struct ckpt_options){.dense = 1, .mtp = 1}));
+	expect_good(ckpt_new(&(struct ckpt_options){.e8m0 = 1}));
+}
+
+static void test_tied_head(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = ckpt_new(&(struct ckpt_options){0});
+	json_object_set_new(ckpt->config, "tie_word_embeddings", json_true());
+	ckpt_remove(ckpt, "lm_head.weight");
+	struct loaded l;
+	assert_int_equal(load(&l, ckpt), OCTAVO_OK);
+	same_matrix(ckpt, "model.embed_tokens", &l.weights.head);
+	assert_true(l.weights.parameters - l.weights.active_parameters == 2 * 5 * 3 * 136 * 160);
+	unload(&l);
+	ckpt_free(ckpt);
+}
+
+/* Dtypes that other producers store. */
+static void test_other_dtypes(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	ckpt_reshape(ckpt_find(ckpt, "model.norm.weight"), "F32", 1, (size_t[]){160});
+	ckpt_reshape(ckpt_find(ckpt, "lm_head.weight"), "F32", 2, (size_t[]){300, 160});
+	ckpt_reshape(ckpt_find(ckpt, "model.embed_tokens.weight"), "F16", 2, (size_t[]){300, 160});
+	ckpt_reshape(ckpt_find(ckpt, "model.layers.1.mlp.gate.weight"), "F32", 2, (size_t[]){8, 160});
+	ckpt_reshape(ckpt_find(ckpt, "model.layers.0.self_attn.o_proj.weight"), "F8_E5M2", 2, (size_t[]){160, 80});
+	ckpt_reshape(ckpt_find(ckpt, "model.layers.0.self_attn.q_a_proj.weight_scale_inv"), "BF16", 2,
+	             (size_t[]){2, 2});
+	ckpt_reshape(ckpt_find(ckpt, "model.layers.0.self_attn.q_b_proj.weight_scale_inv"), "F8_E8M0", 2,
+	             (size_t[]){2, 2});
+	ckpt_remove(ckpt, "model.layers.3.embed_tokens.weight");
+	ckpt_remove(ckpt, "model.layers.3.shared_head.head.weight");
+	ckpt_add(ckpt, "model.layers.0.self_attn.rotary_emb.inv_freq", "BF16", 1, (size_t[]){16});
+	ckpt_add(ckpt, "model.layers.0.self_attn.k_scale", "F32", 0, NULL);
+	expect_good(ckpt);
+}
+
+/* ---- Bad checkpoints ------------------------------------------------------------------------------- */
+
+#define AT "model.safetensors: "
+#define L0 "model.layers.0."
+
+static void test_missing(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	ckpt_remove(ckpt, "model.layers.2.mlp.experts.5.up_proj.weight");
+	expect_bad(ckpt, OCTAVO_EFORMAT, "model.layers.2.mlp.experts.5.up_proj.weight: missing from the checkpoint");
+	ckpt = tiny();
+	ckpt_remove(ckpt, L0 "self_attn.kv_b_proj.weight_scale_inv");
+	expect_bad(ckpt, OCTAVO_EFORMAT, L0 "self_attn.kv_b_proj.weight_scale_inv: missing from the checkpoint");
+	ckpt = tiny();
+	ckpt_remove(ckpt, "model.layers.1.mlp.gate.e_score_correction_bias");
+	expect_bad(ckpt, OCTAVO_EFORMAT,
+	           "model.layers.1.mlp.gate.e_score_correction_bias: missing from the checkpoint");
+	ckpt = ckpt_new(&(struct ckpt_options){0});
+	json_object_set_new(ckpt->config, "num_nextn_predict_layers", json_integer(1));
+	expect_bad(ckpt, OCTAVO_EFORMAT,
+	           "model.layers.3.enorm.weight: missing, though config.json gives num_nextn_predict_layers 1 "
+	           "(make it 0 for a copy that was saved without its MTP layers)");
+}
+
+static void test_unexpected(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	ckpt_add(ckpt, L0 "self_attn.q_proj.bias", "BF16", 1, (size_t[]){160});
+	expect_bad(ckpt, OCTAVO_EFORMAT, AT L0 "self_attn.q_proj.bias: unexpected: the model has no place for it");
+	ckpt = tiny();
+	ckpt_add(ckpt, "empty", "F32", 1, (size_t[]){0});
+	expect_bad(ckpt, OCTAVO_EFORMAT, AT "empty: unexpected: the model has no place for it");
+	ckpt = ckpt_new(&(struct ckpt_options){.bf16 = 1});
+	ckpt_add(ckpt, L0 "self_attn.o_proj.weight_scale_inv", "F32", 2, (size_t[]){2, 1});
+	expect_bad(ckpt, OCTAVO_EFORMAT,
+	           AT L0 "self_attn.o_proj.weight_scale_inv: unexpected: the model has no place for it");
+}
+
+static void test_foreign(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name, *text;
+	} foreign[] = {
+	        {L0 "mlp.up_proj.weight_scale", "only weight_scale_inv of 128x128 blocks is supported"},
+	        {L0 "mlp.up_proj.input_scale", "static activation scales are not supported"},
+	        {L0 "mlp.up_proj.weight_packed", "compressed-tensors weights are not supported"},
+	        {L0 "self_attn.indexer.wk.weight", "the indexer of DeepSeek sparse attention is not implemented"},
+	};
+	for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+		char text[256];
+		struct ckpt *ckpt = tiny();
+		ckpt_add(ckpt, foreign[i].name, "F32", 1, (size_t[]){1});
+		snprintf(text, sizeof text, AT "%s: %s", foreign[i].name, foreign[i].text);
+		expect_bad(ckpt, OCTAVO_ENOTSUP, text);
+	}
+}
+
+struct reshape_case {
+	const char *name, *dtype;
+	size_t rank, shape[3];
+	const char *text;
+};
+
+static const struct reshape_case reshapes[] = {
+        {"model.embed_tokens.weight", "BF16", 2, {301, 160}, "shape [301, 160], but config.json makes it [300, 160]"},
+        {"lm_head.weight", "BF16", 2, {299, 160}, "shape [299, 160], but config.json makes it [300, 160]"},
+        {"lm_head.weight", "F8_E4M3", 2, {300, 160}, "dtype F8_E4M3, not BF16, F16 or F32"},
+        {"model.norm.weight", "BF16", 2, {160, 1}, "shape [160, 1], but config.json makes it [160]"},
+        {"model.norm.weight", "F16", 1, {160}, "dtype F16, not BF16 or F32"},
+        {L0 "self_attn.q_a_proj.weight",
+         "F8_E4M3",
+         2,
+         {160, 144},
+         "shape [160, 144], but config.json makes it [144, 160]"},
+        {L0 "self_attn.kv_b_proj.weight", "F8_E4M3", 1, {22528}, "shape [22528], but config.json makes it [176, 128]"},
+        {L0 "self_attn.o_proj.weight", "I8", 2, {160, 80}, "dtype I8, not F8_E4M3, F8_E5M2, BF16, F16 or F32"},
+        {L0 "self_attn.o_proj.weight",
+         "F8_E4M3FNUZ",
+         2,
+         {160, 80},
+         "dtype F8_E4M3FNUZ, not F8_E4M3, F8_E5M2, BF16, F16 or F32"},
+        {L0 "self_attn.kv_a_proj_with_mqa.weight_scale_inv",
+         "F32",
+         2,
+         {1, 2},
+         "shape [1, 2], but config.json makes it [2, 2]"},
+        {L0 "mlp.down_proj.weight_scale_inv", "F32", 3, {2, 2, 1}, "shape [2, 2, 1], but config.json makes it [2, 2]"},
+        {L0 "mlp.down_proj.weight_scale_inv", "F16", 2, {2, 2}, "dtype F16, not F32, BF16 or F8_E8M0"},
+        {"model.layers.1.mlp.gate.weight", "F8_E4M3", 2, {8, 160}, "dtype F8_E4M3, not BF16, F16 or F32"},
+        {"model.layers.1.mlp.gate.e_score_correction_bias", "F32", 1, {7}, "shape [7], but config.json makes it [8]"},
+        {"model.layers.3.eh_proj.weight",
+         "BF16",
+         2,
+         {160, 160},
+         "shape [160, 160], but config.json makes it [160, 320]"},
+        {"model.layers.3.embed_tokens.weight",
+         "BF16",
+         2,
+         {300, 80},
+         "shape [300, 80], but config.json makes it [300, 160]"},
+        {"model.layers.3.shared_head.head.weight", "BF16", 0, {0}, "shape [], but config.json makes it [300, 160]"},
+};
+
+static void test_reshaped(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof reshapes / sizeof *reshapes; i++) {
+		const struct reshape_case *c = &reshapes[i];
+		char text[256];
+		struct ckpt *ckpt = tiny();
+		ckpt_reshape(ckpt_find(ckpt, c->name), c->dtype, c->rank, c->shape);
+		snprintf(text, sizeof text, AT "%s: %s", c->name, c->text);
+		expect_bad(ckpt, OCTAVO_EFORMAT, text);
+	}
+}
+
+static void test_numbers(void **state)
+{
+	(void)state;
+	static const char name[] = "model.layers.2.mlp.experts.6.down_proj.weight_scale_inv";
+	static const struct {
+		float scale;
+		const char *text;
+	} bad[] = {{NAN, "nan"}, {-1, "-1"}, {INFINITY, "inf"}, {0x1.000002p40f, "1.09951e+12"}};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char text[256];
+		struct ckpt *ckpt = tiny();
+		memcpy(ckpt_find(ckpt, name)->data + 12, &bad[i].scale, 4);
+		snprintf(text, sizeof text, AT "%s: scale [1][1] is %s, not in 0 to 2^40", name, bad[i].text);
+		expect_bad(ckpt, OCTAVO_ENUMERIC, text);
+	}
+	static const float good[] = {0, 0x1p-41f, 0x1p40f};
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		struct ckpt *ckpt = tiny();
+		memcpy(ckpt_find(ckpt, name)->data + 12, &good[i], 4);
+		expect_good(ckpt);
+	}
+	struct ckpt *ckpt = tiny();
+	memcpy(ckpt_find(ckpt, "model.norm.weight")->data + 2 * 159, "\x80\x7F", 2);
+	expect_bad(ckpt, OCTAVO_ENUMERIC, AT "model.norm.weight: element 159 is not finite");
+}
+
+/* ---- Damage ---------------------------------------------------------------------------------------- */
+
+static void test_truncated(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tiny();
+	struct loaded l;
+	char path[PATH_MAX];
+	size_t bytes;
+	char *dir = ckpt_dir_new();
+	ckpt_write(ckpt, dir);
+	free(ckpt_read_file(dir, "model.safetensors", &bytes));
+	snprintf(path, sizeof path, "%s/model.safetensors", dir);
+	for (int i = 15; i >= 0; i--) {
+		l = (struct loaded){0};
+		assert_int_equal(truncate(path, (off_t)(bytes * (size_t)i / 16)), 0);
+		assert_int_equal(load_dir(&l, dir), OCTAVO_EFORMAT);
+		assert_ptr_equal(strstr(l.error.text, AT), l.error.text);
+		unload(&l);
+	}
+	ckpt_dir_free(dir);
+	ckpt_free(ckpt);
+}
+
+/* One bit of the header at a time.  A flip may leave a legal file (in the free text of the metadata); whatever it
+ * does, there is a status, and a message with every failure. */
+static void test_bit_flips(void **state)
+{
+	(void)state;
+	enum { FLIPS = 600 };
+	struct ckpt *ckpt = tiny();
+	char *dir = ckpt_dir_new(), path[PATH_MAX];
+	uint64_t random = 42;
+	size_t bytes, failures = 0;
+	ckpt_write(ckpt, dir);
+	unsigned char *file = ckpt_read_file(dir, "model.safetensors", &bytes);
+	size_t header = 8 + (file[0] | (size_t)file[1] << 8 | (size_t)file[2] << 16);
+	snprintf(path, sizeof path, "%s/model.safetensors", dir);
+	int fd = open(path, O_WRONLY);
+	for (int i = 0; i < FLIPS; i++) {
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		/* The first flips go through the length, bit by bit. */
+		size_t bit = i < 64 ? (size_t)i : (size_t)(random >> 33) % (8 * header);
+		unsigned char flipped = file[bit / 8] ^ (unsigned char)(1u << bit % 8);
+		struct loaded l = {0};
+		assert_int_equal(pwrite(fd, &flipped, 1, (off_t)(bit / 8)), 1);
+		enum octavo_status status = load_dir(&l, dir);
+		assert_true(status == OCTAVO_OK || l.error.text[0] != '\0');
+		failures += status != OCTAVO_OK;
+		unload(&l);
+		assert_int_equal(pwrite(fd, &file[bit / 8], 1, (off_t)(bit / 8)), 1);
+	}
+	close(fd);
+	assert_true(failures > FLIPS * 9 / 10);
+	free(file);
+	ckpt_dir_free(dir);
+	ckpt_free(ckpt);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_bound),      cmocka_unit_test(test_shards),
+	        cmocka_unit_test(test_parameters), cmocka_unit_test(test_kinds),
+	        cmocka_unit_test(test_tied_head),  cmocka_unit_test(test_other_dtypes),
+	        cmocka_unit_test(test_missing),    cmocka_unit_test(test_unexpected),
+	        cmocka_unit_test(test_foreign),    cmocka_unit_test(test_reshaped),
+	        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_truncated),
+	        cmocka_unit_test(test_bit_flips),  cmocka_unit_test(test_oracle_files),
+	};
+	return cmocka_run_group_tests_name("weights", tests, NULL, NULL);
+}
