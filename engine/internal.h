@@ -99,6 +99,9 @@ struct octavo_engine {
 	float *mtp_hidden[2]; /* [rows][hidden], by tap: after shared_head.norm, or before */
 	float *mtp_logits;    /* [vocab] of its last row */
 	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
+	/* Sees x [rows][hidden] F32, the residual stream, after each main layer.  NULL but in tests. */
+	void (*observe)(void *context, size_t layer, const float *x, size_t rows);
+	void *observe_context;
 	void *arena;
 };
 

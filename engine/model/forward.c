@@ -60,8 +60,11 @@ enum octavo_status octavo_forward(struct octavo_engine *e, const struct octavo_b
 	e->expert_union = e->expert_rows = 0;
 	for (size_t row = 0; row < b->rows; row++)
 		octavo_embed(e, b->token[row], e->work.x + row * hidden);
-	for (size_t layer = 0; layer < e->config.layers; layer++)
+	for (size_t layer = 0; layer < e->config.layers; layer++) {
 		octavo_block(e, &e->weights.layer[layer], layer);
+		if (e->observe)
+			e->observe(e->observe_context, layer, e->work.x, b->rows);
+	}
 	memcpy(e->hidden[OCTAVO_TAP_PRE_NORM], e->work.x, b->rows * hidden * sizeof *e->work.x);
 	octavo_norm_rows(e, e->hidden[OCTAVO_TAP_POST_NORM], hidden, e->work.x, e->weights.final_norm, b->rows, hidden,
 	                 e->config.norm_eps);
