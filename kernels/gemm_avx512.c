@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * GEMM for AVX-512 F/BW/DQ/VL: FP8 is decoded by arithmetic; BF16 and F16.
+ * GEMM for AVX-512 F/BW/DQ/VL: FP8 is decoded by arithmetic; BF16, F16 and F32.
  */
 #include "kernels/panel_avx512.h"
 #include "kernels/sets.h"
@@ -34,7 +34,14 @@ static void gemm_bf16(const struct octavo_matrix *w, size_t n0, size_t n1, const
 		gemm(F16, w, n0, n1, x, y, ldy);
 }
 
+static void gemm_f32(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
+                     size_t ldy)
+{
+	gemm(F32, w, n0, n1, x, y, ldy);
+}
+
 const struct octavo_kernels octavo_set_gemm_avx512 = {
         .gemm_fp8 = OCTAVO_KERNEL(gemm, gemm_fp8, "avx512", LANES, gemm_fp8),
         .gemm_bf16 = OCTAVO_KERNEL(gemm, gemm_bf16, "avx512", LANES, gemm_bf16),
+        .gemm_f32 = OCTAVO_KERNEL(gemm, gemm_f32, "avx512", LANES, gemm_f32),
 };

@@ -18,7 +18,7 @@
 #define FEW 4      /* rows up to which decoded weights stay in registers */
 #define AHEAD 1024 /* bytes along a row between a load and its prefetch */
 
-enum kind { FP8, BF16, F16 };
+enum kind { FP8, BF16, F16, F32 };
 
 /* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
 struct block {
@@ -32,13 +32,7 @@ struct block {
 
 ALWAYS_INLINE size_t element_size(const enum kind kind)
 {
-	return kind == FP8 ? 1 : 2;
-}
-
-/* One scale of the row block that row n lies in. */
-static inline float block_scale(const struct octavo_matrix *w, size_t n, size_t k)
-{
-	return octavo_matrix_scale(w, n, k);
+	return kind == FP8 ? 1 : kind == F32 ? 4 : 2;
 }
 
 /* The scales of the block's rows at column k: at most two rows of scale blocks meet in 16 rows. */
@@ -46,19 +40,11 @@ static inline __m512 block_scales(const struct block *b, size_t k)
 {
 	const struct octavo_matrix *w = b->w;
 	size_t left = OCTAVO_BLOCK - (w->row0 + b->n) % OCTAVO_BLOCK;
-	__m512 scale = _mm512_set1_ps(block_scale(w, b->n, k));
+	__m512 scale = _mm512_set1_ps(octavo_matrix_scale(w, b->n, k));
 
 	if (left >= b->count)
 		return scale;
-	return _mm512_mask_mov_ps(_mm512_set1_ps(block_scale(w, b->n + left, k)), first_lanes(left), scale);
-}
-
-/* The end of the panel that starts at column k: 128 columns, or fewer where a scale block or the matrix ends. */
-static inline size_t panel_end(const struct octavo_matrix *w, size_t k)
-{
-	size_t most = w->scale_dtype == OCTAVO_NONE ? PANEL : OCTAVO_BLOCK - (w->col0 + k) % OCTAVO_BLOCK;
-
-	return k + smaller(most, w->cols - k);
+	return _mm512_mask_mov_ps(_mm512_set1_ps(octavo_matrix_scale(w, b->n + left, k)), first_lanes(left), scale);
 }
 
 /* The next cache line of each row comes from memory while this one is decoded; at the end of the rows those
@@ -73,15 +59,17 @@ ALWAYS_INLINE void prefetch(const struct block *b, size_t offset)
 		_mm_prefetch((const char *)b->row[i] + from, _MM_HINT_T0);
 }
 
-/* Decodes one transposed dword per row: 4 codes, or 2 halves. */
+/* Decodes one transposed dword per row: 4 codes, 2 halves or a float. */
 ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, __m512i d, __m512 *w)
 {
 	if (kind == FP8)
 		decode(&b->codes, d, w);
 	else if (kind == BF16)
 		split_bf16(d, w);
-	else
+	else if (kind == F16)
 		split_f16(d, w);
+	else
+		w[0] = _mm512_castsi512_ps(d);
 }
 
 /* ---- few rows -------------------------------------------------------------------------------------------- */
@@ -129,7 +117,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struc
 	for (size_t m = 0; m < rows; m++)
 		acc[m] = sum[m] = _mm512_setzero_ps();
 	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
-		k1 = panel_end(b->w, k0);
+		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++)
 			widen_row(x->x + m * x->ld + k0, k1 - k0, xf + m * PANEL);
@@ -158,14 +146,16 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struc
 
 /* ---- many rows ------------------------------------------------------------------------------------------- */
 
+/* Fills whole chunks: zeros behind k1. */
 ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_t k0, size_t k1, float *panel)
 {
 	const size_t size = element_size(kind), step = 64 / size, per_dword = 4 / size;
+	size_t end = k0 + (k1 - k0 + CHUNK - 1) / CHUNK * CHUNK;
 
-	for (size_t k = k0; k < k1; k += step) {
+	for (size_t k = k0; k < end; k += step) {
 		__m512i d[16];
 		prefetch(b, k * size);
-		load_transposed(b->row, k * size, smaller(step, k1 - k) * size, d);
+		load_transposed(b->row, k * size, smaller(step, k1 - smaller(k, k1)) * size, d);
 #pragma GCC unroll 16
 		for (size_t i = 0; i < 16; i++) {
 			__m512 w[4];
@@ -185,7 +175,7 @@ ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *b, const 
 	        .y = y + b->n, .ldy = ldy, .lanes = first_lanes(b->count), .scaled = b->w->scale_dtype != OCTAVO_NONE};
 
 	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
-		k1 = panel_end(b->w, k0);
+		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
 		fill_panel(kind, b, k0, k1, panel);
 		if (f.scaled)
 			f.scale = block_scales(b, k0);
@@ -209,7 +199,7 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 		b.count = smaller(LANES, n1 - b.n);
 		for (size_t i = 0; i < LANES; i++)
 			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
-		switch (x->rows) {
+		switch (kind == F32 ? SIZE_MAX : x->rows) { /* 64 bytes of F32 are but half a chunk */
 		case 1:
 			few_rows(kind, 1, &b, x, y, ldy);
 			break;

@@ -34,6 +34,15 @@ static inline __mmask16 first_lanes(size_t count)
 	return count < LANES ? (__mmask16)((1u << count) - 1) : (__mmask16)0xffff;
 }
 
+/* The end of the panel that starts at index i of an axis of `size`, which starts at `offset` in its scale block:
+ * 128 elements, or fewer where a scale block or the axis ends. */
+static inline size_t panel_end(const struct octavo_matrix *w, unsigned offset, size_t i, size_t size)
+{
+	size_t most = w->scale_dtype == OCTAVO_NONE ? PANEL : OCTAVO_BLOCK - (offset + i) % OCTAVO_BLOCK;
+
+	return i + smaller(most, size - i);
+}
+
 /* 16 BF16 values to F32. */
 static inline __m512 widen(__m256i bf16)
 {

@@ -20,6 +20,9 @@ extern const struct octavo_kernels octavo_set_route_ref;
 
 /* HAVE_AVX512 */
 extern const struct octavo_kernels octavo_set_gemm_avx512;
+extern const struct octavo_kernels octavo_set_gemm_t_avx512;
+extern const struct octavo_kernels octavo_set_attention_avx512;
+extern const struct octavo_kernels octavo_set_rows_avx512;
 /* HAVE_AVX512VBMI */
 extern const struct octavo_kernels octavo_set_gemm_avx512vbmi;
 

@@ -23,6 +23,9 @@ static const struct {
         {0, &octavo_set_route_ref},
 #ifdef HAVE_AVX512
         {OCTAVO_CPU_AVX512, &octavo_set_gemm_avx512},
+        {OCTAVO_CPU_AVX512, &octavo_set_gemm_t_avx512},
+        {OCTAVO_CPU_AVX512, &octavo_set_attention_avx512},
+        {OCTAVO_CPU_AVX512, &octavo_set_rows_avx512},
 #endif
 #ifdef HAVE_AVX512VBMI
         {OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI, &octavo_set_gemm_avx512vbmi},
