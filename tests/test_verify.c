@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Random numbers, laws and acceptance: the pure functions of octavo_verify.h against definitions written out here.
+ */
+#include "octavo_verify.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <string.h>
+
+/* ---- Random numbers ------------------------------------------------------------------------------------------- */
+
+static void draws_are_keyed(void **state)
+{
+	(void)state;
+	struct octavo_stream s = { 42, 7 };
+	double u = octavo_draw(&s, 100, OCTAVO_DRAW_TARGET, 0);
+	assert_true(u >= 0.0 && u < 1.0);
+	assert_true(u == octavo_draw(&s, 100, OCTAVO_DRAW_TARGET, 0));
+	/* Every part of the counter and the key matters. */
+	assert_true(u != octavo_draw(&s, 101, OCTAVO_DRAW_TARGET, 0));
+	assert_true(u != octavo_draw(&s, 100, OCTAVO_DRAW_DRAFT, 0));
+	assert_true(u != octavo_draw(&s, 100, OCTAVO_DRAW_TARGET, 1));
+	assert_true(u != octavo_draw(&(struct octavo_stream){ 43, 7 }, 100, OCTAVO_DRAW_TARGET, 0));
+	assert_true(u != octavo_draw(&(struct octavo_stream){ 42, 8 }, 100, OCTAVO_DRAW_TARGET, 0));
+	assert_true(u != octavo_draw(&(struct octavo_stream){ 42, 7 + (1ull << 32) }, 100, OCTAVO_DRAW_TARGET, 0));
+}
+
+/* Chi-square over 64 cells; 99.99 % quantile for 63 degrees of freedom is 113.1. */
+static void draws_are_uniform(void **state)
+{
+	(void)state;
+	enum { CELLS = 64, DRAWS = 64000 };
+	size_t count[CELLS] = { 0 };
+	struct octavo_stream s = { 1, 2 };
+	double chi = 0.0, expected = (double)DRAWS / CELLS;
+	for (uint32_t i = 0; i < DRAWS; i++)
+		count[(size_t)(octavo_draw(&s, i, OCTAVO_DRAW_TARGET, 0) * CELLS)]++;
+	for (size_t i = 0; i < CELLS; i++)
+		chi += ((double)count[i] - expected) * ((double)count[i] - expected) / expected;
+	if (!(chi < 113.1))
+		fail_msg("chi-square %g", chi);
+}
+
+/* ---- Laws ------------------------------------------------------------------------------------------------------- */
+
+enum { V = 6 };
+static const float logits[V] = { 1.0f, 3.0f, -2.0f, 3.0f, 0.5f, 2.0f };
+
+static void expect_law(const struct octavo_sampling *s, const int keep[V])
+{
+	double law[V], total = 0.0;
+	uint32_t order[V];
+	assert_int_equal(octavo_law(s, logits, V, law, order), OCTAVO_OK);
+	for (int i = 0; i < V; i++)
+		total += keep[i] ? exp((double)logits[i] / (double)s->temperature) : 0.0;
+	for (int i = 0; i < V; i++) {
+		double p = keep[i] ? exp((double)logits[i] / (double)s->temperature) / total : 0.0;
+		if (!(fabs(law[i] - p) < 1e-6) || (!keep[i] && law[i] != 0.0))
+			fail_msg("token %d: %g instead of %g", i, law[i], p);
+	}
+}
+
+static void law_is_softmax(void **state)
+{
+	(void)state;
+	const int all[V] = { 1, 1, 1, 1, 1, 1 };
+	for (float t = 0.25f; t < 5.0f; t *= 2.0f)
+		expect_law(&(struct octavo_sampling){ .temperature = t }, all);
+}
+
+static void law_is_truncated(void **state)
+{
+	(void)state;
+	/* At temperature 1 the masses are about .38 (1, 3), .14 (5), .05 (0), .03 (4), .003 (2). */
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 1 }, (const int[V]){ 0, 1, 0, 0, 0, 0 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 3 }, (const int[V]){ 0, 1, 0, 1, 0, 1 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 99 }, (const int[V]){ 1, 1, 1, 1, 1, 1 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_p = 0.3f }, (const int[V]){ 0, 1, 0, 0, 0, 0 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_p = 0.7f }, (const int[V]){ 0, 1, 0, 1, 0, 0 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_p = 0.8f }, (const int[V]){ 0, 1, 0, 1, 0, 1 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_p = 1.0f }, (const int[V]){ 1, 1, 1, 1, 1, 1 });
+	/* top-p counts within what top-k leaves: .5, .5 */
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 2, .top_p = 0.45f }, (const int[V]){ 0, 1, 0, 0, 0, 0 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 2, .top_p = 0.55f }, (const int[V]){ 0, 1, 0, 1, 0, 0 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .min_p = 0.3f }, (const int[V]){ 0, 1, 0, 1, 0, 1 });
+	expect_law(&(struct octavo_sampling){ .temperature = 1, .min_p = 0.5f }, (const int[V]){ 0, 1, 0, 1, 0, 0 });
+}
+
+static void greedy_takes_the_lowest(void **state)
+{
+	(void)state;
+	double law[V];
+	struct octavo_sampling greedy = { 0 };
+	assert_int_equal(octavo_argmax(logits, V), 1);
+	assert_int_equal(octavo_law(&greedy, logits, V, law, NULL), OCTAVO_OK);
+	for (int i = 0; i < V; i++)
+		assert_true(law[i] == (i == 1));
+}
+
+static void bad_logits_are_refused(void **state)
+{
+	(void)state;
+	double law[3];
+	const struct octavo_sampling s = { .temperature = 1 }, greedy = { 0 };
+	const float nan[3] = { 0, NAN, 0 }, hot[3] = { 0, INFINITY, 0 };
+	const float none[3] = { -INFINITY, -INFINITY, -INFINITY }, masked[3] = { -INFINITY, 0, -INFINITY };
+	assert_int_equal(octavo_argmax(nan, 3), -1);
+	assert_int_equal(octavo_law(&s, nan, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&greedy, nan, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&s, hot, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&s, none, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&s, masked, 3, law, NULL), OCTAVO_OK);
+	assert_true(law[0] == 0.0 && law[1] == 1.0 && law[2] == 0.0);
+	assert_int_equal(octavo_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 1 }, masked, 3, law, NULL),
+	                 OCTAVO_EINVAL);
+}
+
+static void quantile_walks_the_law(void **state)
+{
+	(void)state;
+	const double law[5] = { 0, 1, 0, 2, 1 }; /* unnormalised: 1/4, 1/2, 1/4 */
+	assert_int_equal(octavo_quantile(law, 5, 0.0), 1);
+	assert_int_equal(octavo_quantile(law, 5, 0.2499), 1);
+	assert_int_equal(octavo_quantile(law, 5, 0.25), 3);
+	assert_int_equal(octavo_quantile(law, 5, 0.7499), 3);
+	assert_int_equal(octavo_quantile(law, 5, 0.75), 4);
+	assert_int_equal(octavo_quantile(law, 5, 1.0 - 0x1p-53), 4);
+	const double tail[3] = { 1, 1, 0 };
+	assert_int_equal(octavo_quantile(tail, 3, 1.0 - 0x1p-53), 1); /* never a token of zero mass */
+	assert_int_equal(octavo_quantile((const double[2]){ 0, 0 }, 2, 0.5), -1);
+}
+
+static void parameters_are_checked(void **state)
+{
+	(void)state;
+	static const struct {
+		struct octavo_sampling s;
+		const char *field;
+	} bad[] = {
+		{ { .temperature = -1 }, "temperature" },   { { .temperature = NAN }, "temperature" },
+		{ { .temperature = INFINITY }, "temperature" }, { { .temperature = 1e-6f }, "temperature" },
+		{ { .top_p = -0.1f }, "top_p" },            { { .top_p = 1.5f }, "top_p" },
+		{ { .top_p = NAN }, "top_p" },              { { .min_p = 1.0f }, "min_p" },
+		{ { .min_p = -1.0f }, "min_p" },
+	};
+	struct octavo_error error;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_int_equal(octavo_sampling_check(&bad[i].s, &error), OCTAVO_EINVAL);
+		assert_non_null(strstr(error.text, bad[i].field));
+	}
+	assert_int_equal(octavo_sampling_check(&(struct octavo_sampling){ .temperature = 0.8f, .top_p = 0.9f }, &error),
+	                 OCTAVO_OK);
+}
+
+/* ---- Acceptance ---------------------------------------------------------------------------------------------------- */
+
+struct script {
+	const int32_t *token; /* the target's choice per row */
+	size_t asked;
+};
+
+static int32_t scripted(void *context, size_t row)
+{
+	struct script *s = context;
+	s->asked++;
+	return s->token[row];
+}
+
+static void chain_stops_at_the_first_mismatch(void **state)
+{
+	(void)state;
+	const int32_t token[4] = { 9, 5, 6, 7 }, parent[4] = { -1, 0, 1, 2 };
+	const struct octavo_draft draft = { 4, token, parent };
+	static const struct {
+		int32_t choice[4];
+		size_t accepted;
+		int32_t next;
+	} cases[] = {
+		{ { 5, 6, 7, 8 }, 3, 8 }, /* all, and the bonus */
+		{ { 5, 6, 0, 8 }, 2, 0 },
+		{ { 5, 0, 7, 8 }, 1, 0 }, /* a match after a mismatch does not count */
+		{ { 0, 6, 7, 8 }, 0, 0 },
+		{ { 7, 6, 7, 8 }, 0, 7 }, /* the token of a later row is no match */
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct script s = { cases[i].choice, 0 };
+		struct octavo_outcome out;
+		assert_int_equal(octavo_accept_walk(&draft, scripted, &s, &out), OCTAVO_OK);
+		assert_int_equal(out.accepted, cases[i].accepted);
+		assert_int_equal(out.next, cases[i].next);
+		assert_int_equal(s.asked, cases[i].accepted + 1); /* one draw per emitted token, none for the rest */
+		for (size_t j = 0; j < out.accepted; j++)
+			assert_int_equal(out.path[j], j + 1);
+	}
+}
+
+static void tree_follows_the_matching_child(void **state)
+{
+	(void)state;
+	/*      0
+	 *    1   2        tokens: 1 = a, 2 = b; under 2: 3 = a, 4 = c */
+	const int32_t token[5] = { 0, 'a', 'b', 'a', 'c' }, parent[5] = { -1, 0, 0, 2, 2 };
+	const struct octavo_draft draft = { 5, token, parent };
+	struct octavo_outcome out;
+	struct script s = { (const int32_t[5]){ 'b', 'x', 'c', 'x', 'z' }, 0 };
+	assert_int_equal(octavo_accept_walk(&draft, scripted, &s, &out), OCTAVO_OK);
+	assert_int_equal(out.accepted, 2);
+	assert_int_equal(out.path[0], 2);
+	assert_int_equal(out.path[1], 4);
+	assert_int_equal(out.next, 'z');
+	s = (struct script){ (const int32_t[5]){ 'c', 'x', 'x', 'x', 'x' }, 0 }; /* a grandchild is no child */
+	assert_int_equal(octavo_accept_walk(&draft, scripted, &s, &out), OCTAVO_OK);
+	assert_int_equal(out.accepted, 0);
+}
+
+static void bad_drafts_are_refused(void **state)
+{
+	(void)state;
+	const int32_t token[3] = { 1, 2, 3 }, forward[3] = { -1, 2, 0 }, orphan[3] = { -1, 0, -1 };
+	struct octavo_outcome out;
+	struct script s = { token, 0 };
+	assert_int_equal(octavo_accept_walk(&(struct octavo_draft){ 3, token, forward }, scripted, &s, &out), OCTAVO_EINVAL);
+	assert_int_equal(octavo_accept_walk(&(struct octavo_draft){ 3, token, orphan }, scripted, &s, &out), OCTAVO_EINVAL);
+	assert_int_equal(octavo_accept_walk(&(struct octavo_draft){ 0, token, forward }, scripted, &s, &out), OCTAVO_EINVAL);
+	assert_int_equal(octavo_accept_walk(&(struct octavo_draft){ OCTAVO_MAX_DRAFT + 1, token, forward }, scripted, &s, &out),
+	                 OCTAVO_EINVAL);
+}
+
+/* `match` emits, whatever was drafted, the tokens that the keyed numbers choose from the rows' laws; over positions
+ * their frequencies are the law's.  Deterministic and adversarial drafts alike. */
+static void match_draws_from_the_law(void **state)
+{
+	(void)state;
+	enum { ROUNDS = 20000 };
+	const struct octavo_sampling sampling = { .temperature = 0.7f };
+	const float two[2][4] = { { 0.0f, 1.0f, 0.5f, -1.0f }, { 1.0f, 0.0f, -0.5f, 0.2f } };
+	double law[2][4], scratch[4], expected, chi = 0.0;
+	size_t count[4][4] = { { 0 } }, bonus[4] = { 0 };
+	for (int row = 0; row < 2; row++)
+		assert_int_equal(octavo_law(&sampling, two[row], 4, law[row], NULL), OCTAVO_OK);
+	for (uint32_t i = 0; i < ROUNDS; i++) {
+		const int32_t token[2] = { 0, (int32_t)(i % 4) }, parent[2] = { -1, 0 };
+		const struct octavo_stream stream = { 5, i };
+		struct octavo_outcome out;
+		assert_int_equal(octavo_accept_match(&(struct octavo_draft){ 2, token, parent }, &two[0][0], 4, 4, &sampling,
+		                                     &stream, 10, scratch, NULL, &out),
+		                 OCTAVO_OK);
+		int32_t first = out.accepted ? token[1] : out.next;
+		double u = octavo_draw(&stream, 10, OCTAVO_DRAW_TARGET, 0);
+		assert_int_equal(first, octavo_quantile(law[0], 4, u)); /* the draft has no say */
+		count[i % 4][first]++;
+		if (out.accepted) {
+			assert_int_equal(out.next, octavo_quantile(law[1], 4, octavo_draw(&stream, 11, OCTAVO_DRAW_TARGET, 0)));
+			bonus[out.next]++;
+		}
+	}
+	size_t accepted = bonus[0] + bonus[1] + bonus[2] + bonus[3];
+	for (int t = 0; t < 4; t++) {
+		for (int draft = 0; draft < 4; draft++) {
+			expected = law[0][t] * ROUNDS / 4;
+			chi += ((double)count[draft][t] - expected) * ((double)count[draft][t] - expected) / expected;
+		}
+		expected = law[1][t] * (double)accepted;
+		chi += ((double)bonus[t] - expected) * ((double)bonus[t] - expected) / expected;
+	}
+	if (!(chi < 44.26)) /* 99.99 % quantile for 4 * 3 + 3 = 15 degrees of freedom */
+		fail_msg("chi-square %g", chi);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(draws_are_keyed),        cmocka_unit_test(draws_are_uniform),
+		cmocka_unit_test(law_is_softmax),         cmocka_unit_test(law_is_truncated),
+		cmocka_unit_test(greedy_takes_the_lowest), cmocka_unit_test(bad_logits_are_refused),
+		cmocka_unit_test(quantile_walks_the_law), cmocka_unit_test(parameters_are_checked),
+		cmocka_unit_test(chain_stops_at_the_first_mismatch), cmocka_unit_test(tree_follows_the_matching_child),
+		cmocka_unit_test(bad_drafts_are_refused), cmocka_unit_test(match_draws_from_the_law),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
