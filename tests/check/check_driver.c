@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Checks of the table as a whole and of the drivers: threads, floating-point environment, bad arguments.
+ */
+#include "fpstate.h"
+#include "gemm_case.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* ---- The table ---- */
+
+static void complete(struct check *check)
+{
+	struct octavo_kernels reference;
+	octavo_kernels_init(&reference, 0);
+#define CHECK_DESCRIPTOR(type, slot)                                                                                   \
+	check_case(check, "slot %s", #slot);                                                                           \
+	check_that(check, check->new->slot && check->new->slot->run, "empty");                                         \
+	check_that(check, strcmp(check->new->slot->name, #slot) == 0, "holds a kernel named %s",                       \
+	           check->new->slot->name);                                                                            \
+	check_that(check, !(check->new->slot->flags &OCTAVO_APPROXIMATE), "approximate kernel chosen by default");     \
+	check_that(check, check->new->slot->granule > 0, "granule is zero");                                           \
+	check_that(check, strcmp(reference.slot->isa, "ref") == 0, "the reference set holds %s", reference.slot->isa);
+	OCTAVO_SLOTS(CHECK_DESCRIPTOR)
+#undef CHECK_DESCRIPTOR
+	check_case(check, "octavo_kernels_get");
+	struct octavo_kernels detected;
+	octavo_kernels_init(&detected, octavo_cpu_detect());
+	check_that(check, memcmp(&detected, octavo_kernels_get(), sizeof detected) == 0,
+	           "is not the table of octavo_cpu_detect");
+}
+
+/* ---- A parallel_for of threads, as an embedding engine might bring ---- */
+
+struct work {
+	octavo_task_fn *fn;
+	void *arg;
+	size_t tasks;
+	atomic_size_t next;
+	bool hostile; /* run each task in a floating-point environment that rounds and flushes otherwise */
+	atomic_size_t damaged;
+};
+
+static void *work_thread(void *arg)
+{
+	struct work *work = arg;
+	if (work->hostile)
+		fp_make_hostile();
+	uint32_t control = fp_control();
+	for (size_t task; (task = atomic_fetch_add(&work->next, 1)) < work->tasks;) {
+		/* From the last task to the first, to make order matter if it can. */
+		work->fn(work->arg, work->tasks - 1 - task);
+		atomic_fetch_add(&work->damaged, fp_control() != control);
+	}
+	return NULL;
+}
+
+struct team {
+	size_t threads;
+	bool hostile;
+	size_t damaged; /* tasks that left another control register than they found */
+	size_t failed;  /* threads that could not be started; the others do their work */
+};
+
+static void team_run(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
+{
+	struct team *team = context;
+	struct work work = {.fn = fn, .arg = arg, .tasks = tasks, .hostile = team->hostile};
+	pthread_t thread[8];
+	size_t started = 0;
+
+	while (started < team->threads && pthread_create(&thread[started], NULL, work_thread, &work) == 0)
+		started++;
+	if (started == 0)
+		team->failed++;
+	for (size_t i = 0; i < started; i++)
+		pthread_join(thread[i], NULL);
+	team->damaged += atomic_load(&work.damaged);
+}
+
+/* ---- Groups ---- */
+
+/* Products large enough to be cut: E4M3, W8A8, BF16 and F32 weights, one of them without rows. */
+static const struct gemm_shape group_shapes[] = {
+        {3, 200, 300, OCTAVO_E4M3, OCTAVO_F32, 5, 77, false, false, FILL_PLAIN},
+        {7, 129, 256, OCTAVO_E4M3, OCTAVO_BF16, 0, 0, true, false, FILL_PLAIN},
+        {1, 1000, 200, OCTAVO_BF16, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN},
+        {17, 65, 100, OCTAVO_F32, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN},
+        {1, 16, 32, OCTAVO_E5M2, OCTAVO_E8M0, 0, 0, false, false, FILL_PLAIN},
+};
+enum { GROUP = sizeof group_shapes / sizeof *group_shapes };
+
+static const struct octavo_gemm_kernel *kernel_for(const struct octavo_kernels *table, enum octavo_dtype dtype)
+{
+	return dtype == OCTAVO_F32 ? table->gemm_f32 : dtype == OCTAVO_BF16 ? table->gemm_bf16 : table->gemm_fp8;
+}
+
+/* The group's operands live side by side: gemm_case_make would free the last, so each keeps its own copy of y only. */
+static void group(struct check *check, size_t i, const struct octavo_parallel *parallel, struct team *team)
+{
+	struct gemm_case c = gemm_case_make(check, &group_shapes[i]);
+	struct octavo_product product[4] = {
+	        {.w = &c.w, .x = c.x, .y = c.got, .ldy = c.ldy},
+	        {.w = &c.w, .x = c.x, .y = c.want, .ldy = c.ldy, .checked = 1}, /* no rows: y stays as it is */
+	        {.w = &c.w, .x = gemm_case_row(&c, 0), .ldy = c.ldy},
+	        {.w = &c.w, .x = gemm_case_row(&c, c.x.rows - 1), .ldy = c.ldy},
+	};
+	product[1].x.rows = 0;
+	for (size_t j = 2; j < 4; j++)
+		product[j].y = check_alloc(check, c.ldy * sizeof(float), sizeof(float));
+	enum octavo_status status = octavo_gemm_group(check->new, parallel, product, 4);
+	check_that(check, status == OCTAVO_OK, "status %d", (int)status);
+	check_that(check, !team || team->damaged == 0, "the control register of a worker thread changed");
+	check_that(check, !team || team->failed == 0, "no thread could be started");
+
+	fp_make_default();
+	check_run(check, kernel_for(check->ref, c.w.dtype), &c.w, 0, c.width, &c.x, c.want, c.ldy);
+	gemm_case_equal(check, &c);
+	check_equal_f32(check, "first row", c.want, product[2].y, 1, c.ldy);
+	check_equal_f32(check, "last row", c.want + (c.x.rows - 1) * c.ldy, product[3].y, 1, c.ldy);
+}
+
+static void threads(struct check *check)
+{
+	for (size_t i = 0; i < GROUP; i++) {
+		group(check, i, NULL, NULL);
+		for (size_t n = 1; n <= 4; n++) {
+			struct team team = {.threads = n};
+			struct octavo_parallel parallel = {team_run, &team, n};
+			group(check, i, &parallel, &team);
+		}
+	}
+}
+
+/* A caller that rounds toward zero and flushes subnormals gets the same bits, and its environment back. */
+static void environment(struct check *check)
+{
+	for (size_t i = 0; i < GROUP; i++) {
+		struct team team = {.threads = 2, .hostile = true};
+		struct octavo_parallel parallel = {team_run, &team, 2};
+		group(check, i, &parallel, &team);
+
+		struct gemm_case c = gemm_case_make(check, &group_shapes[i]);
+		fp_make_hostile();
+		uint32_t control = fp_control();
+		enum octavo_status status = octavo_gemm(check->new, NULL, &c.w, &c.x, c.got, c.ldy);
+		uint32_t after = fp_control();
+		fp_make_default();
+		check_that(check, status == OCTAVO_OK, "status %d", (int)status);
+		check_that(check, after == control, "the control register was 0x%x and is 0x%x", (unsigned)control,
+		           (unsigned)after);
+		check_run(check, kernel_for(check->ref, c.w.dtype), &c.w, 0, c.width, &c.x, c.want, c.ldy);
+		gemm_case_equal(check, &c);
+	}
+}
+
+static void transposed(struct check *check)
+{
+	for (size_t i = 0; i < GROUP; i++) {
+		struct gemm_shape shape = group_shapes[i];
+		shape.transposed = true;
+		shape.row_scales = false;
+		struct gemm_case c = gemm_case_make(check, &shape);
+		fp_make_hostile();
+		uint32_t control = fp_control();
+		enum octavo_status status = octavo_gemm_transposed(check->new, &c.w, &c.x, c.got, c.ldy);
+		uint32_t after = fp_control();
+		fp_make_default();
+		check_that(check, status == OCTAVO_OK, "status %d", (int)status);
+		check_that(check, after == control, "the control register changed");
+		check_run(check, check->ref->gemm_t, &c.w, 0, c.width, &c.x, c.want, c.ldy);
+		gemm_case_equal(check, &c);
+	}
+}
+
+/* ---- Bad arguments ---- */
+
+enum fault {
+	NO_TABLE,
+	NO_MATRIX,
+	NO_ROWS,
+	NO_WEIGHTS,
+	NO_X,
+	NO_Y,
+	NO_SCALE,
+	ZERO_N,
+	ZERO_K,
+	HUGE_N,
+	NARROW_LD,
+	NARROW_LDX,
+	NARROW_LDY,
+	NARROW_SCALES,
+	BLOCK_START,
+	WEIGHT_DTYPE,
+	SCALE_DTYPE,
+	ROW_SCALES_UNSCALED,
+	ROW_SCALES_NARROW,
+	SCALE_NAN,
+	SCALE_NEGATIVE,
+	SCALE_INFINITE,
+	SCALE_LARGE,
+	FAULTS
+};
+
+static const float bad_scale[] = {NAN, -1.0f, INFINITY, 0x1.000002p40f};
+
+static void spoil(struct gemm_case *c, enum fault fault)
+{
+	static const float one = 1.0f;
+
+	switch (fault) {
+	case NO_WEIGHTS:
+		c->w.data = NULL;
+		break;
+	case NO_X:
+		c->x.x = NULL;
+		break;
+	case NO_Y:
+		c->got = NULL;
+		break;
+	case NO_SCALE:
+		c->w.scale = NULL;
+		break;
+	case ZERO_N:
+		c->w.rows = 0;
+		break;
+	case ZERO_K:
+		c->w.cols = 0;
+		break;
+	case HUGE_N: /* rows * ld wraps around to something small */
+		c->w.rows = SIZE_MAX / c->w.ld + 2;
+		c->ldy = c->w.rows;
+		break;
+	case NARROW_LD:
+		c->w.ld = c->w.cols - 1;
+		break;
+	case NARROW_LDX:
+		c->x.ld = (c->transposed ? c->w.rows : c->w.cols) - 1;
+		break;
+	case NARROW_LDY:
+		c->ldy = c->width - 1;
+		break;
+	case NARROW_SCALES:
+		c->w.scale_ld = 0;
+		break;
+	case BLOCK_START:
+		c->w.row0 = 128;
+		break;
+	case WEIGHT_DTYPE:
+		c->w.dtype = OCTAVO_E8M0;
+		break;
+	case SCALE_DTYPE:
+		c->w.scale_dtype = OCTAVO_E4M3;
+		break;
+	case ROW_SCALES_UNSCALED:
+		c->w.scale_dtype = OCTAVO_NONE;
+		c->x.scale = &one;
+		c->x.scale_ld = 1;
+		break;
+	case ROW_SCALES_NARROW:
+		c->x.scale = &one;
+		c->x.scale_ld = 0;
+		break;
+	case SCALE_NAN:
+	case SCALE_NEGATIVE:
+	case SCALE_INFINITE:
+	case SCALE_LARGE:
+		c->w.scale = &bad_scale[fault - SCALE_NAN];
+		break;
+	default:
+		break;
+	}
+}
+
+static enum octavo_status call(const struct octavo_kernels *table, const struct octavo_matrix *w,
+                               const struct octavo_rows *x, const struct gemm_case *c)
+{
+	return c->transposed ? octavo_gemm_transposed(table, w, x, c->got, c->ldy)
+	                     : octavo_gemm(table, NULL, w, x, c->got, c->ldy);
+}
+
+/* A right call with one thing spoilt, for both drivers. */
+static void arguments(struct check *check)
+{
+	for (int i = 0; i < 2 * FAULTS; i++) {
+		enum fault fault = (enum fault)(i / 2);
+		struct gemm_shape shape = {2, 10, 20, OCTAVO_E4M3, OCTAVO_F32, 0, 0, false, i % 2, FILL_PLAIN};
+		struct gemm_case c = gemm_case_make(check, &shape);
+		check_that(check, call(check->new, &c.w, &c.x, &c) == OCTAVO_OK, "refused before anything was wrong");
+		spoil(&c, fault);
+		enum octavo_status want = fault >= SCALE_NAN ? OCTAVO_ENUMERIC : OCTAVO_EINVAL;
+		enum octavo_status got = call(fault == NO_TABLE ? NULL : check->new, fault == NO_MATRIX ? NULL : &c.w,
+		                              fault == NO_ROWS ? NULL : &c.x, &c);
+		check_that(check, got == want, "%s with fault %d gives status %d, must be %d",
+		           c.transposed ? "octavo_gemm_transposed" : "octavo_gemm", (int)fault, (int)got, (int)want);
+	}
+	check_that(check, octavo_gemm_group(check->new, NULL, NULL, 0) == OCTAVO_OK, "an empty group is refused");
+	check_that(check, octavo_gemm_group(check->new, NULL, NULL, 1) == OCTAVO_EINVAL, "a NULL group is accepted");
+}
+
+const struct check_entry check_driver_entries[] = {
+        {"table.complete", SLOT_TABLE, complete},        /* what the table holds */
+        {"driver.threads", SLOT_TABLE, threads},         /* groups on 1 to 4 threads */
+        {"driver.environment", SLOT_TABLE, environment}, /* a caller with another rounding mode */
+        {"driver.transposed", SLOT_TABLE, transposed},   /* the serial transposed driver */
+        {"driver.arguments", SLOT_TABLE, arguments},     /* every refusal */
+        {0},
+};

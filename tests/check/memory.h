@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Guarded buffers: each lies in a region of its own between two inaccessible pages.
+ */
+#ifndef OCTAVO_CHECK_MEMORY_H
+#define OCTAVO_CHECK_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MEMORY_CANARY 0xAA
+
+/* Reserves the regions; false if the system refuses. */
+bool memory_open(void);
+/* Gives all buffers back. */
+void memory_reset(void);
+/* A buffer filled with the canary byte, placed by the bits of `placement` (see check_alloc); NULL if too large. */
+void *memory_take(size_t bytes, size_t align, uint32_t placement);
+/* "before" or "behind" if a byte next to some buffer has changed, else NULL. */
+const char *memory_damage(void);
+
+#endif
