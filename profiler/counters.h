@@ -34,7 +34,7 @@ struct octavo_counter_probe {
 struct octavo_counter_backend {
 	const char *name;
 	enum octavo_tier tier;
-	const void *context;
+	void *context; /* what the functions below know their backend's data by */
 	/* Which of the wanted counters (a set of bits) can be opened on this thread.  Writes source for these,
 	 * reason and remedy for those it was asked for and cannot give; leaves alone what it does not know. */
 	uint32_t (*probe)(const struct octavo_counter_backend *backend, uint32_t wanted,

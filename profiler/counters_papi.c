@@ -12,31 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "profiler/counters.h"
-
-enum { NAMES = 3, EVENTS_MAX = 3 };
-
-static const struct candidate {
-	enum octavo_counter counter;
-	const char *name[NAMES]; /* best first; NULL after the last */
-} candidates[EVENTS_MAX] = {
-        {OCTAVO_COUNTER_CORE_CYCLES, {"PAPI_TOT_CYC", "perf::CYCLES", NULL}},
-        {OCTAVO_COUNTER_INSTRUCTIONS, {"PAPI_TOT_INS", "perf::INSTRUCTIONS", NULL}},
-        {OCTAVO_COUNTER_LLC_MISSES, {"PAPI_L3_TCM", "PAPI_L3_LDM", "perf::LLC-LOAD-MISSES"}},
-};
+#include "profiler/counters_papi.h"
 
 struct papi_thread {
 	int set;
 	unsigned events;
-	enum octavo_counter counter[EVENTS_MAX]; /* [events] */
+	enum octavo_counter counter[PAPI_EVENTS]; /* [events] */
 };
-
-/* What was found for each candidate, once for the process: as PAPI itself is, which the program may use too. */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct {
-	const char *name; /* NULL if none works */
-	int status;       /* the PAPI status of the last name tried */
-} found[EVENTS_MAX];
 
 /* PAPI keeps what it knows of a thread beyond its end, so a number must not come back as pthread_self does. */
 static unsigned long thread_number(void)
@@ -84,40 +66,47 @@ static int try_event(const char *name)
 	return status;
 }
 
-static void find_names(void)
+/* Once for the process, so that all threads count the same. */
+static void find_names(struct papi_events *events)
 {
 	const int status = initialise();
 
-	for (unsigned i = 0; i < EVENTS_MAX; i++) {
-		found[i].status = status;
-		for (unsigned n = 0; status == PAPI_OK && n < NAMES && candidates[i].name[n]; n++) {
-			found[i].status = try_event(candidates[i].name[n]);
-			if (found[i].status == PAPI_OK) {
-				found[i].name = candidates[i].name[n];
-				break;
-			}
+	for (unsigned i = 0; i < PAPI_EVENTS; i++) {
+		struct papi_event *event = &events->event[i];
+
+		event->status = status;
+		for (unsigned n = 0; status == PAPI_OK && !event->found && n < PAPI_NAMES && event->name[n]; n++) {
+			event->status = try_event(event->name[n]);
+			if (event->status == PAPI_OK)
+				event->found = event->name[n];
 		}
 	}
+	events->searched = 1;
 }
 
 static uint32_t papi_probe(const struct octavo_counter_backend *backend, uint32_t wanted,
                            struct octavo_counter_probe *probe)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct papi_events *events = backend->context;
 	uint32_t countable = 0;
 
-	(void)backend;
-	pthread_once(&once, find_names);
-	for (unsigned i = 0; i < EVENTS_MAX; i++) {
-		struct octavo_counter_probe *out = &probe[candidates[i].counter];
+	pthread_mutex_lock(&lock);
+	if (!events->searched)
+		find_names(events);
+	pthread_mutex_unlock(&lock);
+	for (unsigned i = 0; i < PAPI_EVENTS; i++) {
+		const struct papi_event *event = &events->event[i];
+		struct octavo_counter_probe *out = &probe[event->counter];
 
-		if (!(wanted & OCTAVO_BIT(candidates[i].counter)))
+		if (!(wanted & OCTAVO_BIT(event->counter)))
 			continue;
-		if (found[i].name) {
-			snprintf(out->source, sizeof out->source, "papi %s", found[i].name);
-			countable |= OCTAVO_BIT(candidates[i].counter);
+		if (event->found) {
+			snprintf(out->source, sizeof out->source, "papi %s", event->found);
+			countable |= OCTAVO_BIT(event->counter);
 		} else {
-			snprintf(out->reason, sizeof out->reason, "papi %s: %s", candidates[i].name[0],
-			         PAPI_strerror(found[i].status));
+			snprintf(out->reason, sizeof out->reason, "papi %s: %s", event->name[0],
+			         PAPI_strerror(event->status));
 		}
 	}
 	return countable;
@@ -141,17 +130,18 @@ static int to_errno(int status)
 	}
 }
 
-static int add_events(struct papi_thread *thread, uint32_t counters)
+static int add_events(struct papi_thread *thread, const struct papi_events *events, uint32_t counters)
 {
-	for (unsigned i = 0; i < EVENTS_MAX; i++) {
+	for (unsigned i = 0; i < PAPI_EVENTS; i++) {
+		const struct papi_event *event = &events->event[i];
 		int status;
 
-		if (!(counters & OCTAVO_BIT(candidates[i].counter)))
+		if (!(counters & OCTAVO_BIT(event->counter)))
 			continue;
-		status = PAPI_add_named_event(thread->set, found[i].name);
+		status = PAPI_add_named_event(thread->set, event->found);
 		if (status != PAPI_OK)
 			return status;
-		thread->counter[thread->events++] = candidates[i].counter;
+		thread->counter[thread->events++] = event->counter;
 	}
 	return PAPI_OK;
 }
@@ -161,7 +151,6 @@ static int papi_start(const struct octavo_counter_backend *backend, uint32_t cou
 	struct papi_thread *thread = calloc(1, sizeof *thread);
 	int status;
 
-	(void)backend;
 	if (!thread)
 		return ENOMEM;
 	thread->set = PAPI_NULL;
@@ -169,7 +158,7 @@ static int papi_start(const struct octavo_counter_backend *backend, uint32_t cou
 	if (status == PAPI_OK)
 		status = PAPI_create_eventset(&thread->set);
 	if (status == PAPI_OK)
-		status = add_events(thread, counters);
+		status = add_events(thread, backend->context, counters);
 	if (status == PAPI_OK)
 		status = PAPI_start(thread->set);
 	if (status != PAPI_OK) {
@@ -184,7 +173,7 @@ static int papi_start(const struct octavo_counter_backend *backend, uint32_t cou
 static int papi_read(void *argument, uint64_t *value)
 {
 	const struct papi_thread *thread = argument;
-	long long count[EVENTS_MAX];
+	long long count[PAPI_EVENTS];
 	const int status = PAPI_read(thread->set, count);
 
 	if (status != PAPI_OK)
@@ -197,16 +186,23 @@ static int papi_read(void *argument, uint64_t *value)
 static void papi_stop(void *argument)
 {
 	struct papi_thread *thread = argument;
-	long long count[EVENTS_MAX];
+	long long count[PAPI_EVENTS];
 
 	PAPI_stop(thread->set, count);
 	discard(thread->set);
 	free(thread);
 }
 
+static struct papi_events events = {
+        .event = {{OCTAVO_COUNTER_CORE_CYCLES, {"PAPI_TOT_CYC", "perf::CYCLES", NULL}, NULL, 0},
+                  {OCTAVO_COUNTER_INSTRUCTIONS, {"PAPI_TOT_INS", "perf::INSTRUCTIONS", NULL}, NULL, 0},
+                  {OCTAVO_COUNTER_LLC_MISSES, {"PAPI_L3_TCM", "PAPI_L3_LDM", "perf::LLC-LOAD-MISSES"}, NULL, 0}},
+};
+
 static const struct octavo_counter_backend papi_backend = {
         .name = "papi",
         .tier = OCTAVO_TIER_HARDWARE,
+        .context = &events,
         .probe = papi_probe,
         .start_thread = papi_start,
         .read = papi_read,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The real sources of counters, and what they say where there is nothing to count: a kernel that refuses, a filter
- * that forbids, a module that is broken.  No test needs a PMU, and none passes because there is none.
+ * The real sources of counters, and what they say where there is nothing to count: a kernel that refuses, a
+ * filter that forbids.  No test needs a PMU, and none passes because there is none.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -394,63 +394,6 @@ static void a_filter_is_named(void **state)
 	assert_behind_filter(ENOSYS, "a seccomp filter hides perf_event_open (ENOSYS)");
 }
 
-/* ---- Modules --------------------------------------------------------------------------------- */
-
-static void papi_counts_or_says_why_not(void **state)
-{
-	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT] = {0};
-	const struct octavo_counter_backend *papi;
-	char reason[256] = "";
-	uint32_t found, counting;
-
-	(void)state;
-	papi = octavo_counters_load("octavo-papi.so", reason, sizeof reason);
-	if (!papi) {
-		print_message("%s\n", reason);
-		skip();
-	}
-	found = papi->probe(papi, OCTAVO_HARDWARE_COUNTERS, probe);
-	assert_int_equal(found & ~OCTAVO_HARDWARE_COUNTERS, 0);
-	counting = octavo_counters_check(papi, found, probe);
-	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		if (!(OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c)))
-			continue;
-		print_message("%s: %s%s\n", octavo_counter_name(c), probe[c].source, probe[c].reason);
-		assert_ptr_equal(strstr(counting & OCTAVO_BIT(c) ? probe[c].source : probe[c].reason, "papi "),
-		                 counting & OCTAVO_BIT(c) ? probe[c].source : probe[c].reason);
-	}
-}
-
-static void a_broken_module_is_refused(void **state)
-{
-	char directory[] = "/tmp/octavo-test-XXXXXX", path[64], reason[256] = "";
-	const char *old = getenv("OCTAVO_MODULE_PATH");
-	char *saved = old ? strdup(old) : NULL;
-	FILE *file;
-
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	snprintf(path, sizeof path, "%s/broken.so", directory);
-	setenv("OCTAVO_MODULE_PATH", directory, 1);
-	assert_null(octavo_counters_load("absent.so", reason, sizeof reason));
-	assert_string_equal(reason, "absent.so is not installed");
-
-	file = fopen(path, "w");
-	assert_non_null(file);
-	fputs("not a library", file);
-	fclose(file);
-	assert_null(octavo_counters_load("broken.so", reason, sizeof reason));
-	assert_non_null(strstr(reason, path));
-
-	unlink(path);
-	rmdir(directory);
-	if (saved)
-		setenv("OCTAVO_MODULE_PATH", saved, 1);
-	else
-		unsetenv("OCTAVO_MODULE_PATH");
-	free(saved);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,8 +407,6 @@ int main(void)
 	        cmocka_unit_test(no_permission_does_not_hide_no_pmu),
 	        cmocka_unit_test(a_group_reads_all_its_members),
 	        cmocka_unit_test(a_filter_is_named),
-	        cmocka_unit_test(papi_counts_or_says_why_not),
-	        cmocka_unit_test(a_broken_module_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
