@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utf8proc.h>
+
 /* Unicode White_Space, and everything else, as ranges for a bracketed class. */
 #define SPACE                                                                                                          \
 	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
@@ -156,10 +158,7 @@ static void translate_item(struct translator *t)
 	else if (t->at[0] == '&' && t->at[1] == '&')
 		refuse(t, t->at, 2, "class intersection is not supported");
 	else
-		copy(t, 1 + strspn(t->at + 1, "\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f"
-		                              "\x90\x91\x92\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f"
-		                              "\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf"
-		                              "\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7\xb8\xb9\xba\xbb\xbc\xbd\xbe\xbf"));
+		copy(t, (size_t)utf8proc_utf8class[(unsigned char)*t->at]);
 }
 
 /* [...].  A hyphen is a range operator only between two single characters; elsewhere it is written escaped, for a
@@ -170,16 +169,16 @@ static void translate_class(struct translator *t)
 	copy(t, t->at[1] == '^' ? 2 : 1);
 	if (*t->at == ']')
 		refuse(t, start, (size_t)(t->at - start) + 1, "an empty class, or a bracket that should be escaped");
+	const char *first = t->at;
 	int left_side = 0; /* the item before could begin a range */
 	while (!t->status && *t->at && *t->at != ']') {
-		if (*t->at == '-' && left_side && t->at[1] != ']' && !is_set(t->at + 1)) {
+		if (*t->at == '-' && left_side && t->at[1] && t->at[1] != ']' && !is_set(t->at + 1)) {
 			copy(t, 1);
 			translate_item(t);
 			left_side = 0;
 		} else if (*t->at == '-') {
 			put(t, "\\-", 2);
-			t->at++;
-			left_side = 0;
+			left_side = t->at++ == first;
 		} else {
 			left_side = !is_set(t->at);
 			translate_item(t);

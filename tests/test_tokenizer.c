@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Text to ids and back: a hand-made tokenizer of 288 tokens, and DeepSeek-V3's own where OCTAVO_DEEPSEEK_V3 names a
+ * directory with its tokenizer.json and tokenizer_config.json.  All expected ids were checked against Hugging Face's
+ * `tokenizers`.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "engine/text/tokenizer.h"
+#include "octavo_engine.h"
+#include "tests/support/tokfile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_IDS = 64 };
+
+struct vector {
+	const char *text;
+	size_t length;
+	int32_t id[32];
+	size_t count;
+};
+#define VECTOR(text, ...)                                                                                              \
+	{                                                                                                              \
+		text, sizeof(text) - 1, {__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)              \
+	}
+
+static void check_vector(const struct octavo_tokenizer *tokenizer, const struct vector *vector, unsigned flags)
+{
+	int32_t id[MAX_IDS];
+	size_t count;
+	struct octavo_error error;
+	enum octavo_status status =
+	        octavo_tokenizer_encode(tokenizer, vector->text, vector->length, flags, id, MAX_IDS, &count, &error);
+	if (status)
+		fail_msg("\"%s\": %s", vector->text, error.text);
+	int same = count == vector->count && memcmp(id, vector->id, count * sizeof *id) == 0;
+	if (!same) {
+		print_error("\"%s\" gave", vector->text);
+		for (size_t i = 0; i < count; i++)
+			print_error(" %d", (int)id[i]);
+		print_error("\n");
+	}
+	assert_true(same);
+}
+
+#define CHECK(tokenizer, flags, table) check_table(tokenizer, flags, table, sizeof(table) / sizeof *(table))
+static void check_table(const struct octavo_tokenizer *tokenizer, unsigned flags, const struct vector *table,
+                        size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		check_vector(tokenizer, &table[i], flags);
+}
+
+/* The hand-made tokenizer with one change (none if path is NULL). */
+static struct octavo_tokenizer *open_changed(const char *path, const char *json, const char *config)
+{
+	json_t *root = tokfile_load();
+	if (path)
+		tokfile_set(root, path, json);
+	struct octavo_tokenizer *tokenizer;
+	struct octavo_error error;
+	if (tokfile_open(&tokenizer, root, config, TOKFILE_VOCAB, &error))
+		fail_msg("%s", error.text);
+	json_decref(root);
+	return tokenizer;
+}
+
+/* ---- The hand-made tokenizer ---------------------------------------------------------------------------- */
+
+static const struct vector words[] = {
+        VECTOR("hello world", 262, 267),
+        VECTOR("hello  world", 262, 35, 267),
+        VECTOR("12345", 274, 55, 56),              /* digits in threes, from the left */
+        VECTOR("中中文", 282, 282, 233, 153, 138), /* a character without merges is its bytes */
+        VECTOR("aaaaa", 272, 100),                 /* leftmost of equal merges */
+        VECTOR("aaa", 271, 100),
+        VECTOR("abc", 100, 268), /* "b c" ranks before "a b" */
+        VECTOR("abcabc'sx", 100, 268, 100, 268, 277, 123),
+        VECTOR("xyz", 123, 124, 125), /* a token, but no merge makes it */
+        VECTOR("café", 102, 100, 105, 283),
+        VECTOR("\n\n   x", 278, 275, 35, 123), /* the look-ahead leaves one space to the x */
+        VECTOR("a\0b", 100, 3, 101),
+};
+
+static void test_words(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	CHECK(tokenizer, 0, words);
+	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, words);
+	octavo_tokenizer_close(&tokenizer);
+	assert_null(tokenizer);
+}
+
+static void test_array_merges(void **state)
+{
+	(void)state;
+	json_t *root = tokfile_load(), *merges = json_object_get(json_object_get(root, "model"), "merges");
+	for (size_t i = 0; i < json_array_size(merges); i++) {
+		const char *merge = json_string_value(json_array_get(merges, i)), *space = strchr(merge, ' ');
+		json_t *pair = json_pack("[s%s]", merge, (int)(space - merge), space + 1);
+		assert_int_equal(json_array_set_new(merges, i, pair), 0);
+	}
+	struct octavo_tokenizer *tokenizer;
+	assert_int_equal(tokfile_open(&tokenizer, root, NULL, TOKFILE_VOCAB, NULL), OCTAVO_OK);
+	CHECK(tokenizer, 0, words);
+	octavo_tokenizer_close(&tokenizer);
+	json_decref(root);
+}
+
+static void test_ignore_merges(void **state)
+{
+	(void)state;
+	static const struct vector whole[] = {
+	        VECTOR("xyz", 284),
+	        VECTOR("abc", 270),
+	        VECTOR("xyz hello<t", 284, 35, 262, 279),
+	};
+	struct octavo_tokenizer *tokenizer = open_changed("model/ignore_merges", "true", NULL);
+	CHECK(tokenizer, 0, whole);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+static void test_byte_level_variants(void **state)
+{
+	(void)state;
+	static const struct vector gpt2[] = {
+	        VECTOR("hello world12345", 262, 267, 274, 55, 56),
+	        VECTOR("world", 122, 264, 266),
+	        VECTOR("ab'sc   x", 269, 277, 102, 275, 35, 123),
+	};
+	struct octavo_tokenizer *tokenizer =
+	        open_changed("pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", NULL);
+	CHECK(tokenizer, 0, gpt2);
+	octavo_tokenizer_close(&tokenizer);
+
+	static const struct vector prefixed[] = {
+	        VECTOR("world", 267), VECTOR(" world", 267),
+	        VECTOR("world<think>world", 267, 286, 267), /* every section between added tokens */
+	};
+	tokenizer = open_changed("pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", NULL);
+	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, prefixed);
+	octavo_tokenizer_close(&tokenizer);
+
+	static const struct vector uncut[] = {VECTOR("12345 world  world", 274, 55, 56, 267, 35, 267)};
+	tokenizer = open_changed("pre_tokenizer",
+	                         "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}", NULL);
+	CHECK(tokenizer, 0, uncut);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+static void test_nfc(void **state)
+{
+	(void)state;
+	static const struct vector composed[] = {
+	        VECTOR("cafe\xcc\x81", 102, 100, 105, 283),
+	        VECTOR("\xe2\x84\xab", 198, 136), /* the Angstrom sign is a letter */
+	        VECTOR("<think> deep", 287),
+	};
+	struct octavo_tokenizer *tokenizer =
+	        open_changed("normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}", NULL);
+	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, composed);
+
+	char run[2 * 1200]; /* combining characters without end */
+	for (size_t i = 0; i < sizeof run; i += 2)
+		memcpy(run + i, "\xcc\x81", 2);
+	size_t count;
+	struct octavo_error error;
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, run, sizeof run, 0, NULL, 0, &count, &error),
+	                 OCTAVO_ELIMIT);
+	assert_string_equal(error.text, "text: more than 1000 combining characters in a row");
+	octavo_tokenizer_close(&tokenizer);
+}
+
+/* ---- Control tokens ---------------------------------------------------------------------------------------- */
+
+static const struct vector controls[] = {
+        VECTOR("a<t>b<think> deep<think>x", 100, 280, 101, 287, 286, 123), /* the longest of two */
+        VECTOR("<｜User｜>hello<｜end▁of▁sentence｜>", 285, 262, 1),
+        VECTOR("<t><t>", 280, 280),
+        VECTOR("<t", 279),
+};
+
+static void test_control(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, controls);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+/* Whether merging or looking up whole pieces, plain text must not come out as an added token. */
+static void test_control_safety(void **state)
+{
+	(void)state;
+	for (int ignore_merges = 0; ignore_merges < 2; ignore_merges++) {
+		struct octavo_tokenizer *tokenizer =
+		        open_changed("model/ignore_merges", ignore_merges ? "true" : "false", NULL);
+		for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
+			int32_t id[MAX_IDS];
+			size_t count, bytes = 0;
+			assert_int_equal(octavo_tokenizer_encode(tokenizer, controls[i].text, controls[i].length, 0, id,
+			                                         MAX_IDS, &count, NULL),
+			                 OCTAVO_OK);
+			for (size_t j = 0; j < count; j++) {
+				size_t length;
+				const char *text = octavo_tokenizer_text(tokenizer, id[j], &length);
+				assert_true(id[j] >= 3 && id[j] <= 284 && id[j] != 280);
+				assert_memory_equal(text, controls[i].text + bytes, length);
+				bytes += length;
+			}
+			assert_int_equal(bytes, controls[i].length);
+		}
+		octavo_tokenizer_close(&tokenizer);
+	}
+}
+
+static void test_bos(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *config;
+		int32_t bos;
+	} cases[] = {
+	        {NULL, -1},
+	        {"{}", -1},
+	        {"{\"add_bos_token\":false,\"bos_token\":\"<t>\"}", -1},
+	        {"{\"add_bos_token\":null,\"bos_token\":7}", -1},
+	        {"{\"add_bos_token\":true,\"bos_token\":\"<｜begin▁of▁sentence｜>\"}", 0},
+	        {"{\"add_bos_token\":true,\"bos_token\":{\"content\":\"<｜User｜>\",\"lstrip\":false}}", 285},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, cases[i].config);
+		int32_t id[2];
+		size_t count;
+		assert_int_equal(octavo_tokenizer_bos(tokenizer), cases[i].bos);
+		assert_int_equal(octavo_tokenizer_encode(tokenizer, "hello", 5, OCTAVO_ENCODE_BOS, id, 2, &count, NULL),
+		                 OCTAVO_OK);
+		assert_int_equal(count, cases[i].bos < 0 ? 1 : 2);
+		assert_int_equal(id[count - 1], 262);
+		if (cases[i].bos >= 0)
+			assert_int_equal(id[0], cases[i].bos);
+		octavo_tokenizer_close(&tokenizer);
+	}
+}
+
+/* ---- Limits ---------------------------------------------------------------------------------------------------- */
+
+static void test_room(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	int32_t id[3] = {-7, -7, -7};
+	size_t count;
+	struct octavo_error error;
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, "12345", 5, 0, id, 2, &count, &error), OCTAVO_ELIMIT);
+	assert_int_equal(count, 3);
+	assert_int_equal(id[0], 274);
+	assert_int_equal(id[2], -7);
+	assert_string_equal(error.text, "text: 3 tokens, and there is room for 2");
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, "12345", 5, 0, NULL, 0, &count, NULL), OCTAVO_ELIMIT);
+	assert_int_equal(count, 3);
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, NULL, 0, OCTAVO_ENCODE_BOS, NULL, 0, &count, NULL),
+	                 OCTAVO_OK);
+	assert_int_equal(count, 0);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+static void test_invalid_utf8(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		int offset;
+	} cases[] = {
+	        {"ab\xff", 2},
+	        {"\x80", 0},
+	        {"a\xc3", 1},                    /* cut short */
+	        {"aa\xc0\xaf", 2},               /* overlong */
+	        {"\xe4\xb8\xad\xed\xa0\x80", 3}, /* a surrogate */
+	        {"\xf4\x90\x80\x80", 0},         /* beyond U+10FFFF */
+	};
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct octavo_error error;
+		char want[64];
+		size_t count;
+		snprintf(want, sizeof want, "text: byte %d: not valid UTF-8", cases[i].offset);
+		assert_int_equal(octavo_tokenizer_encode(tokenizer, cases[i].text, strlen(cases[i].text), 0, NULL, 0,
+		                                         &count, &error),
+		                 OCTAVO_EFORMAT);
+		assert_string_equal(error.text, want);
+	}
+	octavo_tokenizer_close(&tokenizer);
+}
+
+static void test_token_text(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	static const struct {
+		int32_t id;
+		const char *text;
+	} cases[] = {{0, "<｜begin▁of▁sentence｜>"},
+	             {267, " world"},
+	             {281, "\xe4\xb8"},
+	             {280, "<t>"},
+	             {287, "<think> deep"}};
+	size_t length;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_string_equal(octavo_tokenizer_text(tokenizer, cases[i].id, &length), cases[i].text);
+		assert_int_equal(length, strlen(cases[i].text));
+	}
+	static const int32_t none[] = {-1, 288, 299, 300, INT32_MAX};
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+		assert_null(octavo_tokenizer_text(tokenizer, none[i], &length));
+		assert_int_equal(length, 0);
+	}
+	octavo_tokenizer_close(&tokenizer);
+}
+
+/* A piece of a megabyte: merging must neither overflow nor take the square of its length. */
+static void test_long_piece(void **state)
+{
+	(void)state;
+	enum { BYTES = 1 << 20 };
+	char *text = malloc(BYTES);
+	int32_t *id = malloc(BYTES * sizeof *id);
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	size_t count;
+	memset(text, 'a', BYTES);
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, text, BYTES, 0, id, BYTES, &count, NULL), OCTAVO_OK);
+	assert_int_equal(count, BYTES / 4);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(id[i], 272);
+	memset(text, ' ', BYTES);
+	text[BYTES - 1] = 'x';
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, text, BYTES, 0, id, BYTES, &count, NULL), OCTAVO_OK);
+	assert_int_equal(count, (BYTES - 2) / 2 + 2); /* pairs merge first, and no single one is left for a triple */
+	assert_int_equal(id[0], 275);
+	assert_int_equal(id[count - 2], 35);
+	assert_int_equal(id[count - 1], 123);
+	free(text);
+	free(id);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+/* ---- Round trips --------------------------------------------------------------------------------------------------
+ */
+
+static uint64_t random_state;
+static uint32_t random_below(uint32_t n)
+{
+	random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)((random_state >> 33) % n);
+}
+
+/* Appends a random character: ASCII, white space, any of the basic plane, any at all. */
+static size_t random_character(char *out)
+{
+	static const char *const spaces[] = {" ", "\n", "\r\n", "\t", "\xc2\xa0", "\xe3\x80\x80", "\xe2\x80\x8b"};
+	uint32_t kind = random_below(4), c;
+	if (kind == 1) {
+		const char *space = spaces[random_below(7)];
+		memcpy(out, space, strlen(space));
+		return strlen(space);
+	}
+	do
+		c = random_below(kind == 0 ? 0x80 : kind == 2 ? 0x10000 : 0x110000);
+	while (c >= 0xd800 && c < 0xe000);
+	size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+	for (size_t i = length; i-- > 1; c >>= 6)
+		out[i] = (char)(0x80 | (c & 0x3f));
+	out[0] = (char)(lead[length] | c);
+	return length;
+}
+
+static void round_trip(const struct octavo_tokenizer *tokenizer, const char *text, size_t bytes, unsigned flags)
+{
+	int32_t id[1024];
+	size_t count, at = 0;
+	struct octavo_error error;
+	if (octavo_tokenizer_encode(tokenizer, text, bytes, flags, id, 1024, &count, &error))
+		fail_msg("%s", error.text);
+	for (size_t i = 0; i < count; i++) {
+		size_t length;
+		const char *token = octavo_tokenizer_text(tokenizer, id[i], &length);
+		assert_non_null(token);
+		assert_true(length <= bytes - at);
+		assert_memory_equal(token, text + at, length);
+		at += length;
+	}
+	assert_int_equal(at, bytes);
+}
+
+static void check_round_trips(const struct octavo_tokenizer *tokenizer)
+{
+	random_state = 20240101;
+	for (int i = 0; i < 3000; i++) {
+		char text[1024];
+		size_t bytes = 0;
+		for (uint32_t characters = random_below(200); characters > 0; characters--)
+			bytes += random_character(text + bytes);
+		round_trip(tokenizer, text, bytes, i % 2 ? OCTAVO_ENCODE_CONTROL : 0);
+	}
+}
+
+static void test_round_trip(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
+	check_round_trips(tokenizer);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+/* ---- DeepSeek-V3's own tokenizer ------------------------------------------------------------------------------------
+ */
+
+/* NULL, said aloud, without it. */
+static struct octavo_tokenizer *open_deepseek(void)
+{
+	const char *dir = getenv("OCTAVO_DEEPSEEK_V3");
+	if (!dir || !*dir) {
+		print_message("OCTAVO_DEEPSEEK_V3 is not set: DeepSeek-V3's tokenizer is not tested\n");
+		return NULL;
+	}
+	struct octavo_tokenizer *tokenizer;
+	struct octavo_error error;
+	if (octavo_tokenizer_open(&tokenizer, dir, 129280, &error))
+		fail_msg("%s", error.text);
+	return tokenizer;
+}
+
+static const struct vector deepseek[] = {
+        VECTOR("Hello, world!", 19923, 14, 2058, 3),
+        VECTOR("Hello world", 19923, 2058),
+        VECTOR("  leading", 223, 6646),
+        VECTOR("a  b", 67, 223, 291),
+        VECTOR("a   123", 67, 361, 6895),
+        VECTOR("12345678", 6895, 18009, 2597),
+        VECTOR("3.14159", 21, 16, 9926, 3318),
+        VECTOR("你好，世界", 30594, 303, 3427),
+        VECTOR("日本語テスト", 88768, 109288),
+        VECTOR("こんにちは123abc", 4549, 7245, 2298, 12457, 2841, 6895, 32372),
+        VECTOR("don't I'm we'll", 20385, 1664, 342, 4571, 579, 5922),
+        VECTOR("foo_bar(x)=y;", 40897, 100869, 4042, 6912, 91, 29),
+        VECTOR("\n\n  def f(x):\n\treturn x\n", 271, 223, 1351, 285, 4042, 3395, 5562, 1527, 201),
+        VECTOR("tab\tsep\r\nline2", 14278, 200, 88351, 204, 201, 1836, 20),
+        VECTOR("émigré café", 8242, 350, 17713, 57664),
+        VECTOR("e\u0301", 71, 17793),
+        VECTOR("👩\u200d👩\u200d👧", 25730, 105, 46088, 25730, 105, 46088, 25730, 103),
+        VECTOR("\u200b zero", 35020, 8390),
+        VECTOR("$100 + €20", 6, 1457, 940, 21820, 397),
+        VECTOR("#include <stdio.h>", 6201, 818, 21968, 5196, 32),
+        VECTOR("1/2 ²½", 19, 17, 20, 223, 1628, 23951),
+        VECTOR("مرحبا بالعالم", 10393, 2212, 53067, 9254, 1183, 14059),
+        VECTOR("   \n  x", 14320, 223, 1527),
+        VECTOR(" !!! ", 4050, 6909, 223),
+        VECTOR("end   ", 523, 361),
+        VECTOR("<｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜>", 0, 128803, 23166, 128804),
+};
+
+static void test_deepseek_vectors(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_deepseek();
+	if (!tokenizer)
+		skip();
+	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, deepseek);
+	static const struct vector with_bos[] = {VECTOR("Hello world", 0, 19923, 2058)};
+	CHECK(tokenizer, OCTAVO_ENCODE_BOS, with_bos);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+/* Here every piece that the patterns cut is one token. */
+static void test_deepseek_pieces(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_deepseek();
+	if (!tokenizer)
+		skip();
+	static const char text[] = "\n\n  def f(x):\n\treturn x\n";
+	static const char *const piece[] = {"\n\n", " ", " def", " f", "(x", "):\n", "\treturn", " x", "\n"};
+	int32_t id[MAX_IDS];
+	size_t count;
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, text, strlen(text), 0, id, MAX_IDS, &count, NULL),
+	                 OCTAVO_OK);
+	assert_int_equal(count, 9);
+	for (size_t i = 0; i < count; i++) {
+		size_t length;
+		assert_string_equal(octavo_tokenizer_text(tokenizer, id[i], &length), piece[i]);
+	}
+	octavo_tokenizer_close(&tokenizer);
+}
+
+static void test_deepseek_control_safety(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_deepseek();
+	if (!tokenizer)
+		skip();
+	for (int32_t added = 0; added < 128815; added = added == 2 ? 128000 : added + 1) {
+		size_t length, count;
+		const char *text = octavo_tokenizer_text(tokenizer, added, &length);
+		int32_t id[MAX_IDS];
+		assert_int_equal(octavo_tokenizer_encode(tokenizer, text, length, 0, id, MAX_IDS, &count, NULL),
+		                 OCTAVO_OK);
+		assert_true(count > 1);
+		for (size_t i = 0; i < count; i++)
+			assert_true(id[i] > 2 && id[i] < 128000);
+		assert_int_equal(octavo_tokenizer_encode(tokenizer, text, length, OCTAVO_ENCODE_CONTROL, id, MAX_IDS,
+		                                         &count, NULL),
+		                 OCTAVO_OK);
+		assert_int_equal(count, 1);
+		assert_int_equal(id[0], added);
+	}
+	octavo_tokenizer_close(&tokenizer);
+}
+
+static void test_deepseek_round_trip(void **state)
+{
+	(void)state;
+	struct octavo_tokenizer *tokenizer = open_deepseek();
+	if (!tokenizer)
+		skip();
+	check_round_trips(tokenizer);
+	octavo_tokenizer_close(&tokenizer);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_words),
+	        cmocka_unit_test(test_array_merges),
+	        cmocka_unit_test(test_ignore_merges),
+	        cmocka_unit_test(test_byte_level_variants),
+	        cmocka_unit_test(test_nfc),
+	        cmocka_unit_test(test_control),
+	        cmocka_unit_test(test_control_safety),
+	        cmocka_unit_test(test_bos),
+	        cmocka_unit_test(test_room),
+	        cmocka_unit_test(test_invalid_utf8),
+	        cmocka_unit_test(test_token_text),
+	        cmocka_unit_test(test_long_piece),
+	        cmocka_unit_test(test_round_trip),
+	        cmocka_unit_test(test_deepseek_vectors),
+	        cmocka_unit_test(test_deepseek_pieces),
+	        cmocka_unit_test(test_deepseek_control_safety),
+	        cmocka_unit_test(test_deepseek_round_trip),
+	};
+	return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
+}
