@@ -17,8 +17,7 @@ enum {
 enum {
 	OCTAVO_E4M3_MANTISSA = 3,
 	OCTAVO_E4M3_BIAS = 7,
-	OCTAVO_E4M3_LARGEST = 0x7E, /* 448 */
-	OCTAVO_E4M3_NAN = 0x7F,
+	OCTAVO_FP8_NAN = 0x7F, /* less the sign; the only NaN of E4M3, the one of E5M2 that encoders give */
 };
 
 static inline uint32_t octavo_float_bits(float x)

@@ -15,11 +15,11 @@
 #include "fp8/bits.h"
 
 enum {
+	E4M3_LARGEST = 0x7E,
 	E5M2_MANTISSA = 2,
 	E5M2_BIAS = 15,
 	E5M2_LARGEST = 0x7B,
 	E5M2_INFINITY = 0x7C,
-	E5M2_NAN = 0x7F,
 	E8M0_LOWEST_SCALE = 1,
 	E8M0_LARGEST = 254,
 	E8M0_NAN = 255,
@@ -75,35 +75,35 @@ static uint32_t encode_nearest(uint32_t magnitude, unsigned mantissa, unsigned b
 	return u.base + ((u.significand + almost_half + odd) >> u.shift);
 }
 
-/* `overflow` is the code, less the sign, of what rounds beyond the largest finite value. */
-static uint8_t encode_e4m3(float x, uint8_t overflow)
+/* `overflow` is the code, less the sign, of what rounds beyond the format's `largest`. */
+static uint8_t encode(float x, unsigned mantissa, unsigned bias, uint8_t largest, uint8_t overflow)
 {
 	uint32_t bits = octavo_float_bits(x), magnitude = bits & OCTAVO_F32_MAGNITUDE;
 	uint8_t sign = (uint8_t)(bits >> 24 & 0x80);
 	if (magnitude > OCTAVO_F32_INFINITY)
-		return sign | OCTAVO_E4M3_NAN;
-	uint32_t code = encode_nearest(magnitude, OCTAVO_E4M3_MANTISSA, OCTAVO_E4M3_BIAS);
-	return sign | (code > OCTAVO_E4M3_LARGEST ? overflow : (uint8_t)code);
+		return sign | OCTAVO_FP8_NAN;
+	uint32_t code = encode_nearest(magnitude, mantissa, bias);
+	return sign | (code > largest ? overflow : (uint8_t)code);
+}
+
+static uint8_t encode_e4m3(float x, uint8_t overflow)
+{
+	return encode(x, OCTAVO_E4M3_MANTISSA, OCTAVO_E4M3_BIAS, E4M3_LARGEST, overflow);
 }
 
 static uint8_t encode_e5m2(float x, uint8_t overflow)
 {
-	uint32_t bits = octavo_float_bits(x), magnitude = bits & OCTAVO_F32_MAGNITUDE;
-	uint8_t sign = (uint8_t)(bits >> 24 & 0x80);
-	if (magnitude > OCTAVO_F32_INFINITY)
-		return sign | E5M2_NAN;
-	uint32_t code = encode_nearest(magnitude, E5M2_MANTISSA, E5M2_BIAS);
-	return sign | (code > E5M2_LARGEST ? overflow : (uint8_t)code);
+	return encode(x, E5M2_MANTISSA, E5M2_BIAS, E5M2_LARGEST, overflow);
 }
 
 uint8_t octavo_e4m3_encode(float x)
 {
-	return encode_e4m3(x, OCTAVO_E4M3_NAN);
+	return encode_e4m3(x, OCTAVO_FP8_NAN);
 }
 
 uint8_t octavo_e4m3_encode_sat(float x)
 {
-	return encode_e4m3(x, OCTAVO_E4M3_LARGEST);
+	return encode_e4m3(x, E4M3_LARGEST);
 }
 
 uint8_t octavo_e5m2_encode(float x)
@@ -131,7 +131,7 @@ float octavo_f16_decode(uint16_t bits)
 
 float octavo_e4m3_decode(uint8_t code)
 {
-	if ((code & 0x7F) == OCTAVO_E4M3_NAN)
+	if ((code & 0x7F) == OCTAVO_FP8_NAN)
 		return octavo_bits_float((uint32_t)(code & 0x80) << 24 | OCTAVO_F32_NAN);
 	/* As the top of an F16, with four exponent bits in the field of five, the code reads as its value
 	 * times 2^-8: the biases differ by eight, and a subnormal stays a subnormal. */

@@ -29,7 +29,7 @@ static float quantise_group(uint8_t *code, const uint16_t *x, size_t count, enum
 		if ((x[i] & 0x7FFF) > amax)
 			amax = x[i] & 0x7FFF;
 	if (amax >= 0x7F80) { /* infinity or NaN */
-		memset(code, OCTAVO_E4M3_NAN, count);
+		memset(code, OCTAVO_FP8_NAN, count);
 		return 1.0f;
 	}
 	float largest = octavo_bf16_decode(amax);
