@@ -172,7 +172,9 @@ def main():
     reference, _, ck = load_checkpoint(a.checkpoint)
     model = load_published(a.model)
     n = 1 if a.quick else 2
-    out = {"step": ck["step"], "training_seconds": round(ck["seconds"]), "held_out_windows": 64 * n, "context": model.c.context}
+    out = {"step": ck["step"], "training_tokens": ck["tokens"], "training_seconds": round(ck["seconds"]),
+           "parameters": sum(w.numel() for w in model.p.values()),
+           "held_out_windows": 64 * n, "context": model.c.context}
     for name, m in (("bf16", reference), ("fp8", model)):
         loss = held_out(m, corpus, m.c.context, DEPTH, windows=64 * n)
         out["loss_" + name] = {"main_nats_per_token": round(loss[0], 4),

@@ -16,7 +16,8 @@ _SKIP_CLASS = re.compile(r"headerlink|viewcode|navheader|navfooter|(?<![a-z])sid
 _BREAK = {"p", "div", "ul", "ol", "dl", "table", "pre", "blockquote", "section", "h1", "h2", "h3", "h4", "h5", "h6"}
 _LINE = {"br", "tr", "li", "dt", "dd"}
 _SKIP_PATH = re.compile(r"/_modules/|/genindex|/bookindex|/py-modindex|/search\.html|/src/|/implementors/|/_static/"
-                        r"|/rust-doc/html/(?:core|std|alloc|proc_macro|test)/|/print\.html|/all\.html|/sitemap|/epub|/changes/whatsnew_all|/toc\.html|/reindex")
+                        r"|/rust-doc/html/(?:core|std|alloc|proc_macro|test)/"
+                        r"|/print\.html|/all\.html|/sitemap|/epub|_source\.html|/changes/whatsnew_all|/toc\.html|/reindex")
 
 
 def _walk(node, out, in_pre):

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import random
+import zlib
 
 import numpy as np
 
@@ -84,11 +85,12 @@ def main():
         sh = pool.map(dedup.shingles, [d[2] for d in docs], chunksize=64)
     keep = dedup.drop_near_duplicates(docs, sh, NEAR_DUPLICATE)
     docs, sh = [docs[i] for i in keep], [sh[i] for i in keep]
-    n_held = int(len(docs) * HELD_OUT)
-    held = docs[:n_held]
-    reference = set(x for s in sh[:n_held] for x in s.tolist())
-    train = [d for d, s in zip(docs[n_held:], sh[n_held:]) if dedup.overlap(s, reference) <= CROSSING]
-    dropped = len(docs) - n_held - len(train)
+    # By path, so that a document keeps its side when the list of sources changes.
+    side = [zlib.crc32(d[1].encode()) % 1000 < HELD_OUT * 1000 for d in docs]
+    held = [d for d, h in zip(docs, side) if h]
+    reference = set(x for s, h in zip(sh, side) if h for x in s.tolist())
+    train = [d for d, s, h in zip(docs, sh, side) if not h and dedup.overlap(s, reference) <= CROSSING]
+    dropped = len(docs) - len(held) - len(train)
     tok = train_tokenizer((d[2] for d in train), os.path.join(a.out, "tokenizer.json"))
     stats = {"extracted_bytes": raw, "documents_after_dedup": len(docs), "train_documents_dropped_at_split": dropped}
     for name, part in (("train", train), ("held", held)):

@@ -1,7 +1,8 @@
 """The documents the bundled model is trained on: Debian packages of permissively licensed technical documentation.
 
 Each entry says which files of the package are prose (the same text often ships twice, as reStructuredText source and as HTML)
-and under which licence the package's copyright file puts it. Copyleft documentation is left out on purpose.
+and under which licence the package's copyright file puts it. Copyleft documentation is left out on purpose, also where the
+program itself is permissive (Celery's manual, for one, is CC-BY-SA).
 """
 
 from typing import NamedTuple
@@ -36,7 +37,6 @@ SOURCES = [
     Source("python-astropy-doc", (".html",), "", "BSD-3-Clause"),
     Source("python-dask-doc", (".html",), "", "BSD-3-Clause"),
     Source("python-sqlalchemy-doc", (".html",), "", "MIT"),
-    Source("python-celery-doc", (".html",), "", "BSD-3-Clause"),
     Source("python-mpmath-doc", (".html",), "", "BSD-3-Clause"),
     Source("python-tornado-doc", (".html",), "", "Apache-2.0"),
     Source("python-gevent-doc", (".html",), "", "MIT"),

@@ -24,7 +24,8 @@ from model import Config, Model
 from optim import Optimizer
 
 LEARNING_RATE = 4e-3
-WARMUP = 80              # steps
+WARMUP = 60              # steps
+RAMP_TOKENS = 3_000_000  # half batches before: early on, steps count for more than tokens
 EVALUATE = 100           # steps between held-out losses
 SAVE_SECONDS = 300
 
@@ -32,22 +33,23 @@ SAVE_SECONDS = 300
 class Corpus:
     def __init__(self, path):
         self.a = torch.from_numpy(np.fromfile(path, dtype=np.uint16).astype(np.int32))
+        self._pass = None
 
     def windows(self, starts, length):
         return torch.stack([self.a[i:i + length] for i in starts]).long()
 
-    def epoch_batch(self, step, batch, context, seed=1):
-        """Windows of a shuffled pass over the corpus, each pass cut at another offset: a pure function of the step."""
+    def epoch_batch(self, seen, batch, context, seed=1):
+        """Windows of a shuffled pass over the corpus, each pass cut at another offset: a pure function of the tokens seen."""
         n = (len(self.a) - context - 2) // context - 1
-        out = []
-        for k in range(step * batch, (step + 1) * batch):
+        starts = []
+        for k in range(seen // context, seen // context + batch):
             epoch, i = divmod(k, n)
-            if getattr(self, "_epoch", None) != epoch:
+            if self._pass != (epoch, n):
                 g = torch.Generator().manual_seed(seed + epoch)
-                self._epoch, self._order = epoch, torch.randperm(n, generator=g)
+                self._pass, self._order = (epoch, n), torch.randperm(n, generator=g)
                 self._offset = int(torch.randint(0, context, (1,), generator=g))
-            out.append(int(self._order[i]) * context + self._offset)
-        return self.windows(out, context + 2)
+            starts.append(int(self._order[i]) * context + self._offset)
+        return self.windows(starts, context + 2)
 
 
 @torch.no_grad()
@@ -63,10 +65,9 @@ def held_out(model, corpus, context, depth, windows=64, batch=16):
     return total.tolist()
 
 
-def save(run, model, opt, step, seconds, keep=2):
-    name = os.path.join(run, "step%06d.pt" % step)
-    torch.save({"config": model.c.__dict__, "step": step, "seconds": seconds, "bias": model.bias, "opt": opt.state()},
-               name + ".tmp")
+def save(run, model, opt, progress, keep=2):
+    name = os.path.join(run, "step%06d.pt" % progress["step"])
+    torch.save(dict(progress, config=model.c.__dict__, bias=model.bias, opt=opt.state()), name + ".tmp")
     os.replace(name + ".tmp", name)
     for old in sorted(f for f in os.listdir(run) if f.startswith("step") and f.endswith(".pt"))[:-keep]:
         os.remove(os.path.join(run, old))
@@ -118,10 +119,11 @@ def main():
     source = latest(a.run) or a.source
     if source:
         model, opt, ck = load_checkpoint(source, a.context)
-        step, before = ck["step"], ck["seconds"]
+        step, seen, before = ck["step"], ck["tokens"], ck["seconds"]
+        decayed = ck.get("decay_seconds", 0.0)
     else:
         model = Model(Config(**{k: int(v) for k, v in (s.split("=") for s in a.set)}))
-        opt, step, before = Optimizer(model), 0, 0.0
+        opt, step, seen, before, decayed = Optimizer(model), 0, 0, 0.0, 0.0
     train, held = Corpus(os.path.join(a.data, "train.bin")), Corpus(os.path.join(a.data, "held.bin"))
     context = model.c.context
     log = open(os.path.join(a.run, "log.jsonl"), "a", buffering=1)
@@ -130,33 +132,38 @@ def main():
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     begun = saved = time.time()
-    first, smooth = step, None
+    first, first_seen, smooth = step, seen, None
+
+    def progress():
+        now = {"step": step, "tokens": seen, "seconds": before + time.time() - begun}
+        return dict(now, decay_seconds=elapsed) if a.phase == "decay" else now
+
     while not stop:
-        elapsed = time.time() - begun
+        elapsed = decayed + time.time() - begun
         f, lr, depth, share, gamma = rates(a, step, elapsed)
         if f >= 1 or elapsed > a.minutes * 60:
             break
-        total, parts = model.losses(train.epoch_batch(step, a.batch, context), depth, mtp_share=share)
+        batch = a.batch if seen >= RAMP_TOKENS else a.batch // 2
+        total, parts = model.losses(train.epoch_batch(seen, batch, context), depth, mtp_share=share)
         total.backward()
         norm = opt.step(lr)
         ratio = model.update_bias(gamma)
-        step += 1
+        step, seen = step + 1, seen + batch * context
         smooth = float(parts[0]) if smooth is None else 0.95 * smooth + 0.05 * float(parts[0])
         if not math.isfinite(norm):
             sys.exit("step %d: the gradient is not finite" % step)
         if step % 20 == 0 or step - first < 4:
-            seconds = time.time() - begun
             log.write(json.dumps({
-                "step": step, "seconds": round(before + seconds), "tokens": step * a.batch * context, "lr": lr,
+                "step": step, "seconds": round(before + time.time() - begun), "tokens": seen, "lr": lr,
                 "main": round(smooth, 4), "mtp": [round(float(x), 3) for x in parts[1:]], "norm": round(norm, 3),
-                "tokens_per_s": round((step - first) * a.batch * context / seconds),
+                "tokens_per_s": round((seen - first_seen) / (time.time() - begun)),
                 "load": round(max(ratio.values()), 2)}) + "\n")
         if step % EVALUATE == 0:
             log.write(json.dumps({"step": step, "held_out": [round(x, 4) for x in held_out(model, held, context, depth)]}) + "\n")
         if time.time() - saved > SAVE_SECONDS:
-            save(a.run, model, opt, step, before + time.time() - begun)
+            save(a.run, model, opt, progress())
             saved = time.time()
-    save(a.run, model, opt, step, before + time.time() - begun)
+    save(a.run, model, opt, progress())
     log.write(json.dumps({"step": step, "held_out": [round(x, 4) for x in held_out(model, held, context, 3)], "end": True}) + "\n")
 
 
