@@ -22,14 +22,6 @@
 	(OCTAVO_BIT(OCTAVO_COUNTER_TASK_CLOCK_NS) | OCTAVO_BIT(OCTAVO_COUNTER_PAGE_FAULTS) |                           \
 	 OCTAVO_BIT(OCTAVO_COUNTER_CONTEXT_SWITCHES) | OCTAVO_BIT(OCTAVO_COUNTER_CPU_MIGRATIONS))
 
-/* What the search for one counter has found: its source, or why there is none. */
-struct octavo_counter_probe {
-	int available;
-	char source[64];
-	char reason[512];
-	char remedy[256];
-};
-
 /* A source of counters.  Every function may be called by several threads at once. */
 struct octavo_counter_backend {
 	const char *name;
@@ -38,7 +30,7 @@ struct octavo_counter_backend {
 	/* Which of the wanted counters (a set of bits) can be opened on this thread.  Writes source for these,
 	 * reason and remedy for those it was asked for and cannot give; leaves alone what it does not know. */
 	uint32_t (*probe)(const struct octavo_counter_backend *backend, uint32_t wanted,
-	                  struct octavo_counter_probe *probe /* [OCTAVO_COUNTER_COUNT] */);
+	                  struct octavo_counter_source *source /* [OCTAVO_COUNTER_COUNT] */);
 	/* Starts the counters for the calling thread.  0, or an errno value. */
 	int (*start_thread)(const struct octavo_counter_backend *backend, uint32_t counters, void **thread);
 	/* Writes the running totals of the started counters into their places in value, leaves the others alone.
@@ -69,7 +61,7 @@ extern const struct octavo_counter_backend octavo_counters_hardware;
 /* Runs known work on a thread of its own and returns those of the counters that grew by at least what the work
  * must cause; writes the reason for each that did not. */
 uint32_t octavo_counters_check(const struct octavo_counter_backend *backend, uint32_t counters,
-                               struct octavo_counter_probe *probe /* [OCTAVO_COUNTER_COUNT] */);
+                               struct octavo_counter_source *source /* [OCTAVO_COUNTER_COUNT] */);
 
 /* What a module defines under the name OCTAVO_COUNTER_MODULE_SYMBOL.  A module built against another version
  * of this file is refused. */
@@ -78,6 +70,7 @@ enum { OCTAVO_COUNTER_MODULE_VERSION = 1 };
 struct octavo_counter_module {
 	uint32_t version;       /* OCTAVO_COUNTER_MODULE_VERSION */
 	uint32_t counter_count; /* OCTAVO_COUNTER_COUNT */
+	uint32_t source_size;   /* sizeof(struct octavo_counter_source) */
 	const struct octavo_counter_backend *backend;
 };
 

@@ -31,7 +31,8 @@ static const struct octavo_counter_backend *load_path(const char *path, char *re
 	}
 	module = dlsym(library, OCTAVO_COUNTER_MODULE_SYMBOL);
 	if (module && module->version == OCTAVO_COUNTER_MODULE_VERSION &&
-	    module->counter_count == OCTAVO_COUNTER_COUNT && module->backend)
+	    module->counter_count == OCTAVO_COUNTER_COUNT &&
+	    module->source_size == sizeof(struct octavo_counter_source))
 		return module->backend;
 	snprintf(reason, size, "%s: not a module of counters of this version", path);
 	dlclose(library);

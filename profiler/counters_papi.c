@@ -85,7 +85,7 @@ static void find_names(struct papi_events *events)
 }
 
 static uint32_t papi_probe(const struct octavo_counter_backend *backend, uint32_t wanted,
-                           struct octavo_counter_probe *probe)
+                           struct octavo_counter_source *source)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct papi_events *events = backend->context;
@@ -97,7 +97,7 @@ static uint32_t papi_probe(const struct octavo_counter_backend *backend, uint32_
 	pthread_mutex_unlock(&lock);
 	for (unsigned i = 0; i < PAPI_EVENTS; i++) {
 		const struct papi_event *event = &events->event[i];
-		struct octavo_counter_probe *out = &probe[event->counter];
+		struct octavo_counter_source *out = &source[event->counter];
 
 		if (!(wanted & OCTAVO_BIT(event->counter)))
 			continue;
@@ -213,5 +213,6 @@ extern OCTAVO_API const struct octavo_counter_module octavo_counter_module;
 const struct octavo_counter_module octavo_counter_module = {
         OCTAVO_COUNTER_MODULE_VERSION,
         OCTAVO_COUNTER_COUNT,
+        sizeof(struct octavo_counter_source),
         &papi_backend,
 };

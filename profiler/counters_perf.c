@@ -83,79 +83,91 @@ static int paranoid_level(void)
 	return level;
 }
 
-static void explain(struct octavo_counter_probe *probe, const char *name, const char *reason, const char *remedy)
+static void explain(struct octavo_counter_source *source, const char *name, const char *reason, const char *remedy)
 {
-	snprintf(probe->reason, sizeof probe->reason, "%s: %s", name, reason);
-	snprintf(probe->remedy, sizeof probe->remedy, "%s", remedy);
+	snprintf(source->reason, sizeof source->reason, "%s: %s", name, reason);
+	snprintf(source->remedy, sizeof source->remedy, "%s", remedy);
 }
 
-static void explain_permission(struct octavo_counter_probe *probe, const struct perf_choice *choice)
+static void explain_permission(struct octavo_counter_source *source, const struct perf_choice *choice)
 {
 	const int level = paranoid_level(), enough = choice->in_kernel ? 1 : 2;
 	char reason[128], remedy[128];
 
 	if (level <= enough) {
-		explain(probe, choice->name, "a security module of this system forbids perf_event_open (EACCES)", "");
+		explain(source, choice->name, "a security module of this system forbids perf_event_open (EACCES)", "");
 		return;
 	}
 	snprintf(reason, sizeof reason, "not permitted: kernel.perf_event_paranoid is %d", level);
 	snprintf(remedy, sizeof remedy, "sysctl kernel.perf_event_paranoid=%d, or run with CAP_PERFMON", enough);
-	explain(probe, choice->name, reason, remedy);
+	explain(source, choice->name, reason, remedy);
 }
 
-static void explain_missing(struct octavo_counter_probe *probe, const struct perf_choice *choice, int hardware)
+/* Does the first event of the group open: the core's cycles, which every PMU has? */
+static int has_pmu(const struct perf_group *group)
 {
-	if (!hardware)
-		explain(probe, choice->name, "this kernel does not have the event", "use a newer kernel");
-	else if (choice->type == PERF_TYPE_HW_CACHE)
-		explain(probe, choice->name, "not an event of this processor, or no hardware counters at all", "");
+	const int fd = open_choice(group, &group->choice[0], -1);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void explain_missing(struct octavo_counter_source *source, const struct perf_choice *choice,
+                            const struct perf_group *group)
+{
+	if (!group->hardware)
+		explain(source, choice->name, "this kernel does not have the event", "use a newer kernel");
+	else if (has_pmu(group))
+		explain(source, choice->name, "not an event of this processor, as far as the kernel knows", "");
 	else if (under_hypervisor())
-		explain(probe, choice->name,
+		explain(source, choice->name,
 		        "no hardware counters: this is a virtual machine whose host does not pass them on",
 		        "let the host pass the PMU (KVM: -cpu host,pmu=on), or run on the bare machine");
 	else
-		explain(probe, choice->name,
+		explain(source, choice->name,
 		        "no hardware counters: the kernel drives no PMU of this processor, or a host hides it",
 		        "use a kernel with a PMU driver for this processor");
 }
 
-static void explain_error(struct octavo_counter_probe *probe, const struct perf_choice *choice, int hardware, int error)
+static void explain_error(struct octavo_counter_source *source, const struct perf_choice *choice,
+                          const struct perf_group *group, int error)
 {
 	switch (error) {
 	case EACCES:
-		explain_permission(probe, choice);
+		explain_permission(source, choice);
 		break;
 	case EPERM:
-		explain(probe, choice->name, "a seccomp filter forbids perf_event_open (EPERM)",
+		explain(source, choice->name, "a seccomp filter forbids perf_event_open (EPERM)",
 		        "allow perf_event_open in the container's seccomp profile");
 		break;
 	case ENOSYS:
 		if (paranoid_level() == -2)
-			explain(probe, choice->name, "this kernel is built without perf_event (ENOSYS)",
+			explain(source, choice->name, "this kernel is built without perf_event (ENOSYS)",
 			        "use a kernel with CONFIG_PERF_EVENTS");
 		else
-			explain(probe, choice->name, "a seccomp filter hides perf_event_open (ENOSYS)",
+			explain(source, choice->name, "a seccomp filter hides perf_event_open (ENOSYS)",
 			        "allow perf_event_open in the container's seccomp profile");
 		break;
 	case EMFILE:
 	case ENFILE:
-		explain(probe, choice->name, strerror(error), "raise the limit of open files (ulimit -n)");
+		explain(source, choice->name, strerror(error), "raise the limit of open files (ulimit -n)");
 		break;
 	case ENOENT:
 	case ENODEV:
 	case EOPNOTSUPP:
 	case EINVAL:
-		explain_missing(probe, choice, hardware);
+		explain_missing(source, choice, group);
 		break;
 	default:
-		explain(probe, choice->name, strerror(error), "");
+		explain(source, choice->name, strerror(error), "");
 	}
 }
 
 /* ---- The backend ----------------------------------------------------------------------------- */
 
 static uint32_t perf_probe(const struct octavo_counter_backend *backend, uint32_t wanted,
-                           struct octavo_counter_probe *probe)
+                           struct octavo_counter_source *source)
 {
 	const struct perf_group *group = backend->context;
 	uint32_t found = 0;
@@ -168,11 +180,11 @@ static uint32_t perf_probe(const struct octavo_counter_backend *backend, uint32_
 			continue;
 		fd = open_choice(group, choice, -1);
 		if (fd < 0) {
-			explain_error(&probe[choice->counter], choice, group->hardware, errno);
+			explain_error(&source[choice->counter], choice, group, errno);
 			continue;
 		}
 		close(fd);
-		snprintf(probe[choice->counter].source, sizeof probe[0].source, "perf_event %s%s", choice->name,
+		snprintf(source[choice->counter].source, sizeof source[0].source, "perf_event %s%s", choice->name,
 		         choice->in_kernel ? "" : ":u");
 		found |= OCTAVO_BIT(choice->counter);
 	}

@@ -20,12 +20,12 @@ enum {
 };
 
 static uint32_t time_probe(const struct octavo_counter_backend *backend, uint32_t wanted,
-                           struct octavo_counter_probe *probe)
+                           struct octavo_counter_source *source)
 {
 	(void)backend;
 	for (unsigned i = 0; i < OCTAVO_COUNTER_COUNT; i++)
 		if (wanted & (FROM_RUSAGE | FROM_CPU_CLOCK) & OCTAVO_BIT(i))
-			snprintf(probe[i].source, sizeof probe[i].source, "%s",
+			snprintf(source[i].source, sizeof source[i].source, "%s",
 			         FROM_RUSAGE & OCTAVO_BIT(i) ? "getrusage" : "CLOCK_THREAD_CPUTIME_ID");
 	return wanted & (FROM_RUSAGE | FROM_CPU_CLOCK);
 }

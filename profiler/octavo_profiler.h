@@ -71,10 +71,10 @@ OCTAVO_API const char *octavo_counter_unit(enum octavo_counter counter);
 /* Whether and how one counter is measured. */
 struct octavo_counter_source {
 	int available;
-	const char *source; /* "papi perf::CYCLES", "perf_event software", "rdtsc", "getrusage", … */
-	const char *reason; /* why it is absent, in words; "" if available */
-	const char *remedy; /* what would make it available; "" if nothing would */
-	int sub_phases;     /* 0: kept for phases only, sub-phases hold 0 that is not to be read */
+	int sub_phases;   /* 0: kept for phases only, sub-phases hold 0 that is not to be read */
+	char source[64];  /* "papi perf::CYCLES", "perf_event page-faults:u", "rdtsc", "getrusage", …; "" if absent */
+	char reason[512]; /* why it is absent, in words; "" if available */
+	char remedy[256]; /* what would make it available; "" if nothing would */
 };
 
 struct octavo_profiler;
@@ -124,7 +124,7 @@ struct octavo_phase_report {
 
 struct octavo_profile {
 	enum octavo_tier tier;
-	const char *tier_reason; /* why not a better one; "" for HARDWARE */
+	char tier_reason[512]; /* why not a better one; "" for HARDWARE */
 	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT];
 	struct octavo_phase_report phase[OCTAVO_PHASE_COUNT];
 	/* The owning thread's whole time since open or reset, what of it belongs to no phase, and what passed inside
@@ -142,8 +142,8 @@ struct octavo_profile {
 	unsigned threads;    /* threads that contributed */
 };
 
-/* The sums so far; phases may be open, parallel regions may not.  The strings live until the next report or the
- * close.  An empty report for NULL.  EINVAL without out, or on another thread than the owner's. */
+/* The sums so far; phases may be open, parallel regions may not.  An empty report for NULL.  EINVAL without out, or
+ * on another thread than the owner's. */
 OCTAVO_API enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octavo_profile *out);
 
 /* ---- Clocks and statistics ------------------------------------------------------------------- */

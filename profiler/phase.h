@@ -74,8 +74,7 @@ struct octavo_profiler {
 	uint64_t reset_ticks;
 	double pair_ticks, sub_pair_ticks; /* cost of an empty begin/end pair */
 	enum octavo_tier tier, best_tier;
-	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT];
-	char loss[OCTAVO_COUNTER_COUNT][512]; /* the last report's words on counters lost since */
+	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT];
 };
 
 /* What a profiler is built from; the tests bring their own. */

@@ -25,16 +25,16 @@ static enum octavo_status fail(struct octavo_error *error, enum octavo_status st
 	return status;
 }
 
-static void set_absent(struct octavo_counter_probe *probe, const char *reason, const char *remedy)
+static void set_absent(struct octavo_counter_source *source, const char *reason, const char *remedy)
 {
-	snprintf(probe->reason, sizeof probe->reason, "%s", reason);
-	snprintf(probe->remedy, sizeof probe->remedy, "%s", remedy);
+	snprintf(source->reason, sizeof source->reason, "%s", reason);
+	snprintf(source->remedy, sizeof source->remedy, "%s", remedy);
 }
 
 static void describe_clock(struct octavo_profiler *p)
 {
-	struct octavo_counter_probe *wall = &p->probe[OCTAVO_COUNTER_WALL_NS];
-	struct octavo_counter_probe *ref = &p->probe[OCTAVO_COUNTER_REF_CYCLES];
+	struct octavo_counter_source *wall = &p->source[OCTAVO_COUNTER_WALL_NS];
+	struct octavo_counter_source *ref = &p->source[OCTAVO_COUNTER_REF_CYCLES];
 
 	wall->available = 1;
 	ref->available = p->clock.counts_ref_cycles;
@@ -51,40 +51,48 @@ static void describe_clock(struct octavo_profiler *p)
 static void explain_silence(struct octavo_profiler *p)
 {
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		struct octavo_counter_probe *probe = &p->probe[c];
+		struct octavo_counter_source *source = &p->source[c];
 		const enum octavo_tier tier =
 		        OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c) ? OCTAVO_TIER_HARDWARE : OCTAVO_TIER_SOFTWARE;
 
-		if (probe->available || probe->reason[0])
+		if (source->available || source->reason[0])
 			continue;
 		if (tier < p->best_tier)
-			set_absent(probe, "counters of its tier were not asked for", "ask for a better tier");
+			set_absent(source, "counters of its tier were not asked for", "ask for a better tier");
 		else
-			set_absent(probe, "no source of counters on this system provides it", "");
+			set_absent(source, "no source of counters on this system provides it", "");
 	}
 }
 
-/* Probes one backend.  Its reasons come before those of the backends that were asked earlier. */
+/* Of a counter found: its source; of one not found: why, before what was said by the backends asked earlier. */
+static void note_probe(struct octavo_counter_source *known, struct octavo_counter_source *probed, int found)
+{
+	if (found) {
+		probed->available = 1;
+		probed->reason[0] = '\0';
+		probed->remedy[0] = '\0';
+	} else {
+		if (!probed->reason[0])
+			return;
+		probed->source[0] = '\0';
+		if (known->reason[0] && strlen(probed->reason) + strlen(known->reason) + 3 <= sizeof known->reason) {
+			strcat(probed->reason, "; ");
+			strcat(probed->reason, known->reason);
+		}
+	}
+	*known = *probed;
+}
+
 static uint32_t probe_backend(struct octavo_profiler *p, const struct octavo_counter_backend *backend, uint32_t wanted)
 {
-	uint32_t found;
-	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT] = {0};
+	struct octavo_counter_source probed[OCTAVO_COUNTER_COUNT] = {0};
+	uint32_t found = backend->probe(backend, wanted, probed) & wanted;
 
-	found = backend->probe(backend, wanted, probe) & wanted;
 	if (found)
-		found = octavo_counters_check(backend, found, probe);
-	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		struct octavo_counter_probe *old = &p->probe[c];
-
-		probe[c].available = (found & OCTAVO_BIT(c)) != 0;
-		if (!probe[c].available && !probe[c].reason[0])
-			continue;
-		if (old->reason[0] && strlen(probe[c].reason) + strlen(old->reason) + 3 <= sizeof old->reason) {
-			strcat(probe[c].reason, "; ");
-			strcat(probe[c].reason, old->reason);
-		}
-		*old = probe[c];
-	}
+		found = octavo_counters_check(backend, found, probed);
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
+		if (wanted & OCTAVO_BIT(c))
+			note_probe(&p->source[c], &probed[c], (found & OCTAVO_BIT(c)) != 0);
 	return found;
 }
 
@@ -96,7 +104,7 @@ static void choose_backends(struct octavo_profiler *p, const struct profiler_par
 	p->tier = OCTAVO_TIER_TIME;
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
 		if (parts->no_module[0] && OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c))
-			set_absent(&p->probe[c], parts->no_module, "");
+			set_absent(&p->source[c], parts->no_module, "");
 	for (unsigned i = 0; i < parts->backends && p->backends < BACKENDS_MAX; i++) {
 		const struct octavo_counter_backend *backend = parts->backend[i];
 		uint32_t found;
@@ -176,6 +184,8 @@ enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struc
 	p->start_ns = octavo_now_ns();
 	describe_clock(p);
 	choose_backends(p, parts);
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
+		p->source[c].sub_phases = OCTAVO_CLOCK_COUNTERS & OCTAVO_BIT(c) || settings->sub_phase_events;
 	p->owner = phase_thread_find(p);
 	if (!p->owner) {
 		octavo_profiler_close(&p);

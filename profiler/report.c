@@ -119,7 +119,8 @@ static int loss_error(const struct phase_thread *thread, unsigned counter)
 }
 
 /* A sum over threads with one missing would be wrong without looking so: the counter is gone as a whole. */
-static int find_loss(struct octavo_profiler *p, unsigned counter, unsigned threads)
+static void mark_loss(struct octavo_counter_source *source, const struct octavo_profiler *p, unsigned counter,
+                      unsigned threads)
 {
 	const unsigned epoch = p->owner->epoch;
 	unsigned lost = 0;
@@ -130,40 +131,38 @@ static int find_loss(struct octavo_profiler *p, unsigned counter, unsigned threa
 			lost++;
 			error = loss_error(thread, counter);
 		}
-	if (lost)
-		snprintf(p->loss[counter], sizeof p->loss[counter], "%s: lost on %u of %u threads: %s",
-		         p->probe[counter].source, lost, threads, error ? strerror(error) : "the count ran backwards");
-	return lost ? error ? error : -1 : 0;
+	if (!lost)
+		return;
+	snprintf(source->reason, sizeof source->reason, "%s: lost on %u of %u threads: %s", source->source, lost,
+	         threads, error ? strerror(error) : "the count ran backwards");
+	snprintf(source->remedy, sizeof source->remedy, "%s",
+	         error == EMFILE ? "raise the limit of open files (ulimit -n)" : "");
+	source->available = 0;
+	source->sub_phases = 0;
+	source->source[0] = '\0';
 }
 
-static void describe_sources(struct octavo_profile *out, struct octavo_profiler *p)
+/* The counter whose absence tells why the tier is not the next better one. */
+static void describe_tier(struct octavo_profile *out, const struct octavo_profiler *p)
 {
-	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		const struct octavo_counter_probe *probe = &p->probe[c];
-		struct octavo_counter_source *source = &out->source[c];
-		const int loss = probe->available ? find_loss(p, c, out->threads) : 0;
+	const char *reason = "";
 
-		source->available = probe->available && !loss;
-		source->source = source->available ? probe->source : "";
-		source->reason = source->available ? "" : loss ? p->loss[c] : probe->reason;
-		source->remedy = source->available || loss ? "" : probe->remedy;
-		if (loss == EMFILE)
-			source->remedy = "raise the limit of open files (ulimit -n)";
-		source->sub_phases = source->available && (OCTAVO_CLOCK_COUNTERS & OCTAVO_BIT(c) ||
-		                                           p->event_phases >> OCTAVO_PHASE_TOP != 0);
-	}
+	if (p->tier == OCTAVO_TIER_SOFTWARE)
+		reason = p->source[OCTAVO_COUNTER_CORE_CYCLES].reason;
+	else if (p->tier == OCTAVO_TIER_TIME)
+		reason = p->source[OCTAVO_COUNTER_CPU_MIGRATIONS].reason;
+	snprintf(out->tier_reason, sizeof out->tier_reason, "%s", reason);
 	out->tier = p->tier;
-	out->tier_reason = p->tier == OCTAVO_TIER_HARDWARE   ? ""
-	                   : p->tier == OCTAVO_TIER_SOFTWARE ? p->probe[OCTAVO_COUNTER_CORE_CYCLES].reason
-	                                                     : p->probe[OCTAVO_COUNTER_CPU_MIGRATIONS].reason;
 }
 
 static void describe_nothing(struct octavo_profile *out)
 {
+	static const struct octavo_counter_source off = {.reason = "profiling is off", .remedy = "turn it on"};
+
 	out->tier = OCTAVO_TIER_TIME;
-	out->tier_reason = "profiling is off";
+	snprintf(out->tier_reason, sizeof out->tier_reason, "%s", off.reason);
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
-		out->source[c] = (struct octavo_counter_source){0, "", "profiling is off", "turn it on", 0};
+		out->source[c] = off;
 }
 
 enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octavo_profile *out)
@@ -189,6 +188,9 @@ enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octa
 	out->mismatches += atomic_load_explicit(&p->refused, memory_order_relaxed);
 	out->pair_ns = p->pair_ticks * tick_ns;
 	out->sub_pair_ns = p->sub_pair_ticks * tick_ns;
-	describe_sources(out, p);
+	describe_tier(out, p);
+	memcpy(out->source, p->source, sizeof out->source);
+	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
+		mark_loss(&out->source[c], p, c, out->threads);
 	return OCTAVO_OK;
 }

@@ -154,7 +154,7 @@ static uint64_t (*const known_work[OCTAVO_COUNTER_COUNT])(void) = {
 struct check {
 	const struct octavo_counter_backend *backend;
 	uint32_t counters;
-	struct octavo_counter_probe *probe; /* [OCTAVO_COUNTER_COUNT] */
+	struct octavo_counter_source *source; /* [OCTAVO_COUNTER_COUNT] */
 	uint32_t passed;
 };
 
@@ -174,20 +174,20 @@ static int measure(const struct check *check, void *thread, unsigned counter, ui
 
 static int counts(const struct check *check, void *thread, unsigned counter)
 {
-	struct octavo_counter_probe *probe = &check->probe[counter];
+	struct octavo_counter_source *source = &check->source[counter];
 	uint64_t grown = 0, least = 0;
 	const int error = measure(check, thread, counter, &grown, &least);
 
 	if (!error && grown >= least && grown <= INT64_MAX)
 		return 1;
 	if (error)
-		snprintf(probe->reason, sizeof probe->reason, "%s: opened, but cannot be read: %s", probe->source,
+		snprintf(source->reason, sizeof source->reason, "%s: opened, but cannot be read: %s", source->source,
 		         strerror(error));
 	else
-		snprintf(probe->reason, sizeof probe->reason,
-		         "%s: opened, but counted %lld over work that causes %llu or more", probe->source,
+		snprintf(source->reason, sizeof source->reason,
+		         "%s: opened, but counted %lld over work that causes %llu or more", source->source,
 		         (long long)grown, (unsigned long long)least);
-	probe->remedy[0] = '\0';
+	source->remedy[0] = '\0';
 	return 0;
 }
 
@@ -201,8 +201,8 @@ static void *check_thread(void *argument)
 		if (!(check->counters & OCTAVO_BIT(c)))
 			continue;
 		if (error)
-			snprintf(check->probe[c].reason, sizeof check->probe[c].reason, "%s: cannot be started: %s",
-			         check->probe[c].source, strerror(error));
+			snprintf(check->source[c].reason, sizeof check->source[c].reason, "%s: cannot be started: %s",
+			         check->source[c].source, strerror(error));
 		else if (counts(check, thread, c))
 			check->passed |= OCTAVO_BIT(c);
 	}
@@ -213,9 +213,9 @@ static void *check_thread(void *argument)
 
 /* On a thread of its own, so that moving it between processors leaves the caller where it is. */
 uint32_t octavo_counters_check(const struct octavo_counter_backend *backend, uint32_t counters,
-                               struct octavo_counter_probe *probe)
+                               struct octavo_counter_source *source)
 {
-	struct check check = {backend, counters, probe, 0};
+	struct check check = {backend, counters, source, 0};
 	pthread_t thread;
 	const int error = pthread_create(&thread, NULL, check_thread, &check);
 
@@ -225,7 +225,7 @@ uint32_t octavo_counters_check(const struct octavo_counter_backend *backend, uin
 	}
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
 		if (counters & OCTAVO_BIT(c))
-			snprintf(probe[c].reason, sizeof probe[c].reason, "no thread for the self-test: %s",
+			snprintf(source[c].reason, sizeof source[c].reason, "no thread for the self-test: %s",
 			         strerror(error));
 	return 0;
 }

@@ -37,12 +37,12 @@ static uint64_t mock_ticks(void)
 }
 
 static uint32_t mock_probe(const struct octavo_counter_backend *backend, uint32_t wanted,
-                           struct octavo_counter_probe *probe)
+                           struct octavo_counter_source *source)
 {
 	(void)backend;
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
 		if (wanted & script.provides & OCTAVO_BIT(c))
-			strcpy(probe[c].source, "mock");
+			strcpy(source[c].source, "mock");
 	return script.provides;
 }
 

@@ -200,15 +200,15 @@ static void make_fake(struct fake *fake, const struct octavo_counter_backend *or
 	fake->backend.context = &fake->group;
 }
 
-static struct octavo_counter_probe probe_refused(const struct octavo_counter_backend *original,
-                                                 enum octavo_counter counter)
+static struct octavo_counter_source probe_refused(const struct octavo_counter_backend *original,
+                                                  enum octavo_counter counter)
 {
-	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT] = {0};
+	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT] = {0};
 	struct fake fake;
 
 	make_fake(&fake, original, refuse);
-	assert_int_equal(fake.backend.probe(&fake.backend, OCTAVO_BIT(counter), probe), 0);
-	return probe[counter];
+	assert_int_equal(fake.backend.probe(&fake.backend, OCTAVO_BIT(counter), source), 0);
+	return source[counter];
 }
 
 static int paranoid_level(void)
@@ -239,20 +239,43 @@ static void each_refusal_has_its_reason(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		struct octavo_counter_probe probe;
+		struct octavo_counter_source source;
 
 		refusal = cases[i].error;
-		probe = probe_refused(&octavo_counters_hardware, OCTAVO_COUNTER_CORE_CYCLES);
-		assert_non_null(strstr(probe.reason, "cycles: "));
-		assert_non_null(strstr(probe.reason, cases[i].reason));
+		source = probe_refused(&octavo_counters_hardware, OCTAVO_COUNTER_CORE_CYCLES);
+		assert_non_null(strstr(source.reason, "cycles: "));
+		assert_non_null(strstr(source.reason, cases[i].reason));
 		if (cases[i].remedy)
-			assert_non_null(strstr(probe.remedy, cases[i].remedy));
+			assert_non_null(strstr(source.remedy, cases[i].remedy));
 		else
-			assert_string_equal(probe.remedy, "");
+			assert_string_equal(source.remedy, "");
 	}
 	refusal = ENOENT;
 	assert_non_null(strstr(probe_refused(&octavo_counters_hardware, OCTAVO_COUNTER_LLC_MISSES).reason,
-	                       "not an event of this processor"));
+	                       "no hardware counters"));
+}
+
+/* A PMU with cycles and nothing else. */
+static int open_cycles_only(struct perf_event_attr *attr, int leader)
+{
+	(void)leader;
+	if (attr->type == PERF_TYPE_HARDWARE && attr->config == PERF_COUNT_HW_CPU_CYCLES)
+		return dup(0);
+	errno = ENOENT;
+	return -1;
+}
+
+static void a_missing_event_is_told_from_a_missing_pmu(void **state)
+{
+	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT] = {0};
+	struct fake fake;
+
+	(void)state;
+	make_fake(&fake, &octavo_counters_hardware, open_cycles_only);
+	assert_int_equal(fake.backend.probe(&fake.backend, OCTAVO_HARDWARE_COUNTERS, source),
+	                 OCTAVO_BIT(OCTAVO_COUNTER_CORE_CYCLES));
+	assert_string_equal(source[OCTAVO_COUNTER_CORE_CYCLES].source, "perf_event cycles:u");
+	assert_non_null(strstr(source[OCTAVO_COUNTER_LLC_MISSES].reason, "not an event of this processor"));
 }
 
 static void a_hidden_call_is_told_from_a_missing_one(void **state)
@@ -268,16 +291,16 @@ static void a_hidden_call_is_told_from_a_missing_one(void **state)
 static void a_permission_names_the_level(void **state)
 {
 	const int level = paranoid_level();
-	struct octavo_counter_probe probe;
+	struct octavo_counter_source source;
 	char expected[64];
 
 	(void)state;
 	snprintf(expected, sizeof expected, level > 1 ? "perf_event_paranoid is %d" : "security module", level);
 	kernel_refusal = EACCES;
-	probe = probe_refused(&octavo_counters_software, OCTAVO_COUNTER_CONTEXT_SWITCHES);
-	assert_non_null(strstr(probe.reason, expected));
+	source = probe_refused(&octavo_counters_software, OCTAVO_COUNTER_CONTEXT_SWITCHES);
+	assert_non_null(strstr(source.reason, expected));
 	if (level > 1)
-		assert_non_null(strstr(probe.remedy, "perf_event_paranoid=1"));
+		assert_non_null(strstr(source.remedy, "perf_event_paranoid=1"));
 }
 
 /* A user without rights on a machine without a PMU must not be sent to change the permission level. */
@@ -402,6 +425,7 @@ int main(void)
 	        cmocka_unit_test(every_counter_counts_or_says_why_not),
 	        cmocka_unit_test(the_clocks_agree),
 	        cmocka_unit_test(each_refusal_has_its_reason),
+	        cmocka_unit_test(a_missing_event_is_told_from_a_missing_pmu),
 	        cmocka_unit_test(a_hidden_call_is_told_from_a_missing_one),
 	        cmocka_unit_test(a_permission_names_the_level),
 	        cmocka_unit_test(no_permission_does_not_hide_no_pmu),

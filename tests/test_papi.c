@@ -35,7 +35,7 @@ static void touch_pages(size_t count)
 
 static void papi_counts_or_says_why_not(void **state)
 {
-	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT] = {0};
+	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT] = {0};
 	const struct octavo_counter_backend *papi;
 	char reason[256] = "";
 	uint32_t found, counting;
@@ -46,15 +46,15 @@ static void papi_counts_or_says_why_not(void **state)
 		print_message("%s\n", reason);
 		skip();
 	}
-	found = papi->probe(papi, OCTAVO_HARDWARE_COUNTERS, probe);
+	found = papi->probe(papi, OCTAVO_HARDWARE_COUNTERS, source);
 	assert_int_equal(found & ~OCTAVO_HARDWARE_COUNTERS, 0);
-	counting = octavo_counters_check(papi, found, probe);
+	counting = octavo_counters_check(papi, found, source);
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
 		if (!(OCTAVO_HARDWARE_COUNTERS & OCTAVO_BIT(c)))
 			continue;
-		print_message("%s: %s%s\n", octavo_counter_name(c), probe[c].source, probe[c].reason);
-		assert_ptr_equal(strstr(counting & OCTAVO_BIT(c) ? probe[c].source : probe[c].reason, "papi "),
-		                 counting & OCTAVO_BIT(c) ? probe[c].source : probe[c].reason);
+		print_message("%s: %s%s\n", octavo_counter_name(c), source[c].source, source[c].reason);
+		assert_ptr_equal(strstr(counting & OCTAVO_BIT(c) ? source[c].source : source[c].reason, "papi "),
+		                 counting & OCTAVO_BIT(c) ? source[c].source : source[c].reason);
 	}
 }
 
@@ -94,7 +94,7 @@ static void papi_counts_per_thread(void **state)
 	                  {.counter = OCTAVO_COUNTER_INSTRUCTIONS, .name = {"perf::PAGE-FAULTS"}},
 	                  {.counter = OCTAVO_COUNTER_LLC_MISSES, .name = {"perf::MINOR-FAULTS"}}},
 	};
-	struct octavo_counter_probe probe[OCTAVO_COUNTER_COUNT] = {0};
+	struct octavo_counter_source source[OCTAVO_COUNTER_COUNT] = {0};
 	const struct octavo_counter_backend *papi;
 	struct octavo_counter_backend backend;
 	char reason[256] = "";
@@ -107,11 +107,11 @@ static void papi_counts_per_thread(void **state)
 	}
 	backend = *papi;
 	backend.context = &events;
-	if (backend.probe(&backend, OCTAVO_HARDWARE_COUNTERS, probe) != OCTAVO_HARDWARE_COUNTERS) {
-		print_message("%s\n", probe[OCTAVO_COUNTER_INSTRUCTIONS].reason);
+	if (backend.probe(&backend, OCTAVO_HARDWARE_COUNTERS, source) != OCTAVO_HARDWARE_COUNTERS) {
+		print_message("%s\n", source[OCTAVO_COUNTER_INSTRUCTIONS].reason);
 		skip();
 	}
-	assert_string_equal(probe[OCTAVO_COUNTER_CORE_CYCLES].source, "papi perf::TASK-CLOCK");
+	assert_string_equal(source[OCTAVO_COUNTER_CORE_CYCLES].source, "papi perf::TASK-CLOCK");
 	for (int i = 0; i < 3; i++) {
 		struct papi_share share = {.backend = &backend};
 		pthread_t thread;
