@@ -111,7 +111,8 @@ class Contract(Model):
 
     def norm(self, x: Tensor, name: str, eps: float) -> Tensor:
         mean = lane_sum(x, square=True) / torch.tensor(float(x.shape[-1]))
-        return x * (1 / (mean + torch.tensor(eps)).sqrt())[..., None] * self.weight(name)
+        root = torch.from_numpy(np.sqrt((mean + torch.tensor(eps)).numpy()))  # torch's may be a library's, not IEEE's
+        return x * (1 / root)[..., None] * self.weight(name)
 
     def rotate(self, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = cos.expand_as(a), sin.expand_as(a)

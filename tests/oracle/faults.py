@@ -61,6 +61,7 @@ def measure(directory: Path, names: list[str]) -> dict:
 
 
 def main() -> int:
+    torch.set_num_threads(1)  # one order of summation everywhere, and nothing here is big
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="+", help="checkpoint with its golden.safetensors")
     parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only this one (repeatable)")

@@ -80,6 +80,7 @@ def tiny_golden(directory: Path) -> Tensors:
 
 
 def main() -> int:
+    torch.set_num_threads(1)  # one order of summation everywhere, and nothing here is big
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="+", help="checkpoints made by tiny.py; with --trained, any")
     parser.add_argument("--trained", action="store_true",
