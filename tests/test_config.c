@@ -272,6 +272,8 @@ static const struct bent_case bent[] = {
          AT "rope_scaling.beta_fast: 32 is less than beta_slow 64"},
         {"{'rope_scaling':{'mscale_all_dim':'(absent)'}}", OCTAVO_ENOTSUP, AT "rope_scaling.mscale: without"},
         {"{'rope_scaling':{'mscale':'(absent)','mscale_all_dim':'(absent)'}}", OCTAVO_OK, NULL},
+        {"{'rope_scaling':{'type':'(absent)'}}", OCTAVO_ENOTSUP, AT "rope_scaling.factor: not a field"},
+        {"{'rope_scaling':{'type':'default'}}", OCTAVO_ENOTSUP, AT "rope_scaling.factor: not a field"},
         {"{'rope_scaling':null,'rope_parameters':{'rope_type':'llama3'}}", OCTAVO_ENOTSUP,
          AT "rope_parameters.rope_type: llama3 is not supported"},
         /* quantisation */
@@ -314,8 +316,7 @@ static void merge(json_t *into, json_t *patch)
 {
 	const char *key;
 	json_t *value;
-	json_object_foreach(patch, key, value)
-	{
+	json_object_foreach (patch, key, value) {
 		json_t *old = json_object_get(into, key);
 		if (json_is_string(value) && strcmp(json_string_value(value), "(absent)") == 0)
 			json_object_del(into, key);

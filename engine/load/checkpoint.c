@@ -100,8 +100,7 @@ static enum octavo_status index_files(struct names *names, const json_t *map, st
 	json_t *file;
 	if (!json_is_object(map) || json_object_size(map) == 0)
 		return octavo_fail(error, OCTAVO_EFORMAT, "%s: weight_map: not an object with tensors", index_name);
-	json_object_foreach((json_t *)map, tensor, file)
-	{
+	json_object_foreach ((json_t *)map, tensor, file) {
 		const char *name = json_string_value(file);
 		if (!name || !is_plain_basename(name))
 			return octavo_fail(error, OCTAVO_EFORMAT,
@@ -204,8 +203,7 @@ static enum octavo_status check_index(const struct octavo_checkpoint *checkpoint
 {
 	const char *name;
 	json_t *file;
-	json_object_foreach((json_t *)map, name, file)
-	{
+	json_object_foreach ((json_t *)map, name, file) {
 		const struct octavo_tensor *tensor = search(checkpoint, name);
 		if (!tensor)
 			return octavo_fail(error, OCTAVO_EFORMAT, "%s: weight_map: %s: not in %s", index_name, name,

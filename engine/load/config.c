@@ -277,24 +277,25 @@ static void read_yarn(struct octavo_config *c, struct octavo_fields *fields)
 		        "without mscale_all_dim or the reverse: implementations disagree on the other's default");
 }
 
-static void check_rope_keys(struct octavo_fields *fields)
+/* A key that the type does not know would change the angles or the scale of the scores. */
+static void check_rope_keys(struct octavo_fields *fields, int yarn)
 {
 	static const char *const known[] = {
-	        "type",          "rope_type", "rope_theta", "factor",
-	        "mscale",        "beta_fast", "beta_slow",  "original_max_position_embeddings",
-	        "mscale_all_dim"};
+	        "type",      "rope_type", "rope_theta", "factor",        "original_max_position_embeddings",
+	        "beta_fast", "beta_slow", "mscale",     "mscale_all_dim"};
+	size_t count = yarn ? sizeof known / sizeof *known : 3;
 	const char *key;
 	json_t *value;
-	json_object_foreach((json_t *)fields->object, key, value)
-	{
+	json_object_foreach ((json_t *)fields->object, key, value) {
 		size_t i = 0;
-		while (i < sizeof known / sizeof *known && strcmp(known[i], key) != 0)
+		while (i < count && strcmp(known[i], key) != 0)
 			i++;
 		/* An explicit null or a whole rotation is what leaving the field out says. */
 		int neutral = json_is_null(value) ||
 		              (strcmp(key, "partial_rotary_factor") == 0 && json_number_value(value) == 1);
-		if (i == sizeof known / sizeof *known && !neutral) {
-			octavo_fields_fail(fields, OCTAVO_ENOTSUP, key, "not a field that is implemented");
+		if (i == count && !neutral) {
+			octavo_fields_fail(fields, OCTAVO_ENOTSUP, key, "not a field that is implemented for type %s",
+			                   yarn ? "yarn" : "default");
 			return;
 		}
 	}
@@ -312,14 +313,15 @@ static void read_scaling(struct octavo_config *c, struct octavo_fields *fields)
 		return;
 	}
 	type = type ? type : rope_type ? rope_type : "default";
-	if (strcmp(type, "yarn") != 0 && strcmp(type, "default") != 0) {
+	int yarn = strcmp(type, "yarn") == 0;
+	if (!yarn && strcmp(type, "default") != 0) {
 		octavo_fields_fail(fields, OCTAVO_ENOTSUP, rope_type ? "rope_type" : "type",
 		                   "%.64s is not supported, only yarn is", type);
 		return;
 	}
-	check_rope_keys(fields);
+	check_rope_keys(fields, yarn);
 	octavo_field_number(fields, "rope_theta", OCTAVO_OPTIONAL, 2, 1e12, &c->rope_theta);
-	if (fields->status == OCTAVO_OK && strcmp(type, "yarn") == 0)
+	if (fields->status == OCTAVO_OK && yarn)
 		read_yarn(c, fields);
 }
 

@@ -197,8 +197,7 @@ static enum octavo_status check_metadata(const json_t *metadata, const struct pl
 	json_t *value;
 	if (!json_is_object(metadata))
 		return octavo_fail(at->error, OCTAVO_EFORMAT, "%s: __metadata__: not an object", at->file);
-	json_object_foreach((json_t *)metadata, key, value)
-	{
+	json_object_foreach ((json_t *)metadata, key, value) {
 		if (!json_is_string(value))
 			return octavo_fail(at->error, OCTAVO_EFORMAT, "%s: __metadata__: %.64s: not a string", at->file,
 			                   key);
@@ -217,8 +216,7 @@ static enum octavo_status reserve(struct octavo_header *header, const json_t *ro
 	if (count > OCTAVO_MAX_TENSORS)
 		return octavo_fail(at->error, OCTAVO_ELIMIT, "%s: header: %zu entries, more than the limit of %d",
 		                   at->file, count, OCTAVO_MAX_TENSORS);
-	json_object_foreach((json_t *)root, key, value)
-	{
+	json_object_foreach ((json_t *)root, key, value) {
 		size_t length = strlen(key);
 		if (length == 0 || length > OCTAVO_MAX_NAME)
 			return octavo_fail(at->error, OCTAVO_EFORMAT,
@@ -239,8 +237,7 @@ static enum octavo_status parse_entries(struct octavo_header *header, const json
 	const char *key;
 	json_t *value;
 	char *name = header->names;
-	json_object_foreach((json_t *)root, key, value)
-	{
+	json_object_foreach ((json_t *)root, key, value) {
 		enum octavo_status status;
 		if (strcmp(key, metadata_key) == 0) {
 			status = check_metadata(value, at);
