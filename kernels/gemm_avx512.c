@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * GEMM for AVX-512 F/BW/DQ/VL: FP8 is decoded by arithmetic; BF16, F16 and F32.
+ * GEMM for AVX-512 F/BW/DQ/VL: FP8 is decoded by arithmetic.
  */
-#include "kernels/panel_avx512.h"
+#include "kernels/simd_avx512.h"
+
 #include "kernels/sets.h"
+#include "kernels/simd.h"
 
 struct codes {
 	enum octavo_dtype dtype;
@@ -14,31 +16,16 @@ static struct codes codes_for(enum octavo_dtype dtype)
 	return (struct codes){dtype};
 }
 
-ALWAYS_INLINE void decode(const struct codes *codes, __m512i d, __m512 w[4])
+ALWAYS_INLINE void decode(const struct codes *codes, vi d, vf w[4])
 {
-	const __m512i top[4] = {_mm512_slli_epi32(d, 24), _mm512_slli_epi32(d, 16), _mm512_slli_epi32(d, 8), d};
+	const vi top[4] = {vi_left(d, 24), vi_left(d, 16), vi_left(d, 8), d};
 
 #pragma GCC unroll 4
 	for (int j = 0; j < 4; j++)
-		w[j] = codes->dtype == OCTAVO_E4M3 ? decode_e4m3(top[j]) : decode_e5m2(top[j]);
+		w[j] = codes->dtype == OCTAVO_E4M3 ? vf_decode_e4m3(top[j]) : vf_decode_e5m2(top[j]);
 }
 
-#include "kernels/gemm_avx512.h"
-
-static void gemm_bf16(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
-                      size_t ldy)
-{
-	if (w->dtype == OCTAVO_BF16)
-		gemm(BF16, w, n0, n1, x, y, ldy);
-	else
-		gemm(F16, w, n0, n1, x, y, ldy);
-}
-
-static void gemm_f32(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
-                     size_t ldy)
-{
-	gemm(F32, w, n0, n1, x, y, ldy);
-}
+#include "kernels/simd_gemm.h"
 
 const struct octavo_kernels octavo_set_gemm_avx512 = {
         .gemm_fp8 = OCTAVO_KERNEL(gemm, gemm_fp8, "avx512", LANES, gemm_fp8),

@@ -6,8 +6,10 @@
 #error "this file needs the AVX-512 VBMI flags that configure found"
 #endif
 
-#include "kernels/panel_avx512.h"
+#include "kernels/simd_avx512.h"
+
 #include "kernels/sets.h"
+#include "kernels/simd.h"
 
 /* The BF16 value of a code's magnitude, 128 entries: its high bytes and its low bytes.  Every E4M3 and E5M2
  * value is exact in BF16. */
@@ -25,7 +27,7 @@ static struct codes codes_for(enum octavo_dtype dtype)
 		        _mm512_add_epi32(_mm512_set1_epi32(first),
 		                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)),
 		        24);
-		__m512i value = _mm512_castps_si512(dtype == OCTAVO_E4M3 ? decode_e4m3(top) : decode_e5m2(top));
+		__m512i value = _mm512_castps_si512(dtype == OCTAVO_E4M3 ? vf_decode_e4m3(top) : vf_decode_e5m2(top));
 		_mm_store_si128((__m128i *)(high + first), _mm512_cvtepi32_epi8(_mm512_srli_epi32(value, 24)));
 		_mm_store_si128((__m128i *)(low + first), _mm512_cvtepi32_epi8(_mm512_srli_epi32(value, 16)));
 	}
@@ -37,7 +39,7 @@ static struct codes codes_for(enum octavo_dtype dtype)
 }
 
 /* The lookups ignore the sign, bit 7 of the index; then BF16 words for the even and the odd bytes. */
-ALWAYS_INLINE void decode(const struct codes *codes, __m512i d, __m512 w[4])
+ALWAYS_INLINE void decode(const struct codes *codes, vi d, vf w[4])
 {
 	const __m512i sign = _mm512_set1_epi8((char)0x80), even_bytes = _mm512_set1_epi16(0x00ff);
 	__m512i high = _mm512_permutex2var_epi8(codes->high[0], d, codes->high[1]);
@@ -47,14 +49,14 @@ ALWAYS_INLINE void decode(const struct codes *codes, __m512i d, __m512 w[4])
 	__m512i even = _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, even_bytes, 0xf8); /* a | (b & c) */
 	__m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 8), high, even_bytes, 0xf4);  /* a | (b & ~c) */
 	split_bf16(even, w);
-	__m512 split[2];
+	vf split[2];
 	split_bf16(odd, split);
 	w[2] = w[1];
 	w[1] = split[0];
 	w[3] = split[1];
 }
 
-#include "kernels/gemm_avx512.h"
+#include "kernels/simd_gemm.h"
 
 const struct octavo_kernels octavo_set_gemm_avx512vbmi = {
         .gemm_fp8 = OCTAVO_KERNEL(gemm, gemm_fp8, "avx512", LANES, gemm_fp8),

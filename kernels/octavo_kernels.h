@@ -68,7 +68,7 @@ struct octavo_attention {
 	size_t committed;
 	const uint32_t *path; /* slots of the tokens from `committed` on; may be NULL if none is needed */
 	size_t t0, t1;
-	float tau;
+	float tau; /* positive: so no score is -0, and the maximum is one to the bit */
 	float *m, *l; /* [heads] */
 	float *o;     /* [heads][v_dim] */
 	float *p;     /* scratch: [heads][512] */

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * AVX-512: the GEMM.  The including file decodes FP8, since the best way depends on what comes with AVX-512:
+ * The GEMM for any vectors: see simd.h.  The including file decodes FP8, since the best way differs most:
  *
  *	struct codes;
  *	static struct codes codes_for(enum octavo_dtype);
- *	ALWAYS_INLINE void decode(const struct codes *, __m512i d, __m512 w[4]);
- *		the codes in bytes 0..3 of the dword lanes of d, to F32
+ *	ALWAYS_INLINE void decode(const struct codes *, vi d, vf w[4]);
+ *		the codes in bytes 0..3 of the lanes of d, to F32
  *
- * For few rows the decoded weights stay in registers; for more they go through a panel in the first-level
+ * Up to FEW rows of x, the decoded weights stay in registers; for more they go through a panel in the first-level
  * cache, and a block of weights is decoded once for all rows.
  */
-#ifndef OCTAVO_GEMM_AVX512_H
-#define OCTAVO_GEMM_AVX512_H
+#ifndef OCTAVO_SIMD_GEMM_H
+#define OCTAVO_SIMD_GEMM_H
 
-#include "kernels/panel_avx512.h"
+#include "kernels/simd_panel.h"
 
-#define FEW 4      /* rows up to which decoded weights stay in registers */
 #define AHEAD 1024 /* bytes along a row between a load and its prefetch */
 
 enum kind { FP8, BF16, F16, F32 };
@@ -36,15 +35,15 @@ ALWAYS_INLINE size_t element_size(const enum kind kind)
 }
 
 /* The scales of the block's rows at column k: at most two rows of scale blocks meet in 16 rows. */
-static inline __m512 block_scales(const struct block *b, size_t k)
+static inline vf block_scales(const struct block *b, size_t k)
 {
 	const struct octavo_matrix *w = b->w;
 	size_t left = OCTAVO_BLOCK - (w->row0 + b->n) % OCTAVO_BLOCK;
-	__m512 scale = _mm512_set1_ps(octavo_matrix_scale(w, b->n, k));
+	vf scale = vf_set1(octavo_matrix_scale(w, b->n, k));
 
 	if (left >= b->count)
 		return scale;
-	return _mm512_mask_mov_ps(_mm512_set1_ps(octavo_matrix_scale(w, b->n + left, k)), first_lanes(left), scale);
+	return vf_choose(vm_first(left), scale, vf_set1(octavo_matrix_scale(w, b->n + left, k)));
 }
 
 /* The next cache line of each row comes from memory while this one is decoded; at the end of the rows those
@@ -56,11 +55,11 @@ ALWAYS_INLINE void prefetch(const struct block *b, size_t offset)
 
 #pragma GCC unroll 16
 	for (int i = 0; i < LANES; i++)
-		_mm_prefetch((const char *)b->row[i] + from, _MM_HINT_T0);
+		__builtin_prefetch(b->row[i] + from);
 }
 
 /* Decodes one transposed dword per row: 4 codes, 2 halves or a float. */
-ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, __m512i d, __m512 *w)
+ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, vi d, vf *w)
 {
 	if (kind == FP8)
 		decode(&b->codes, d, w);
@@ -69,39 +68,40 @@ ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, __m
 	else if (kind == F16)
 		split_f16(d, w);
 	else
-		w[0] = _mm512_castsi512_ps(d);
+		w[0] = vf_of(d);
 }
 
+#if FEW > 0
 /* ---- few rows -------------------------------------------------------------------------------------------- */
 
 /* One step: 64 bytes of each row.  x points at the step's columns in [rows][PANEL]. */
-ALWAYS_INLINE void few_step(const enum kind kind, const size_t rows, const struct block *b, const __m512i d[16],
-                            const float *x, __m512 *acc)
+ALWAYS_INLINE void few_step(const enum kind kind, const size_t rows, const struct block *b, const vi d[16],
+                            const float *x, vf *acc)
 {
 	const size_t per_dword = 4 / element_size(kind);
 	const size_t dwords = CHUNK / per_dword; /* in a chunk */
 
 	for (size_t first = 0; first < 16; first += dwords) {
-		__m512 even[FEW], odd[FEW];
+		vf even[FEW], odd[FEW];
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++)
-			even[m] = odd[m] = _mm512_setzero_ps();
+			even[m] = odd[m] = vf_zero();
 #pragma GCC unroll 16
 		for (size_t i = first; i < first + dwords; i++) {
-			__m512 w[4];
+			vf w[4];
 			decode_dword(kind, b, d[i], w);
 #pragma GCC unroll 4
 			for (size_t j = 0; j < per_dword; j += 2)
 #pragma GCC unroll 4
 				for (size_t m = 0; m < rows; m++) {
 					const float *xk = x + m * PANEL + i * per_dword + j;
-					even[m] = _mm512_fmadd_ps(w[j], _mm512_set1_ps(xk[0]), even[m]);
-					odd[m] = _mm512_fmadd_ps(w[j + 1], _mm512_set1_ps(xk[1]), odd[m]);
+					even[m] = vf_fma(w[j], vf_set1(xk[0]), even[m]);
+					odd[m] = vf_fma(w[j + 1], vf_set1(xk[1]), odd[m]);
 				}
 		}
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++)
-			acc[m] = _mm512_add_ps(acc[m], _mm512_add_ps(even[m], odd[m]));
+			acc[m] = vf_add(acc[m], vf_add(even[m], odd[m]));
 	}
 }
 
@@ -111,38 +111,39 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struc
 	const size_t size = element_size(kind), step = 64 / size;
 	const int scaled = b->w->scale_dtype != OCTAVO_NONE;
 	_Alignas(64) float xf[FEW * PANEL];
-	__m512 acc[FEW], sum[FEW];
+	vf acc[FEW], sum[FEW];
 
 #pragma GCC unroll 8
 	for (size_t m = 0; m < rows; m++)
-		acc[m] = sum[m] = _mm512_setzero_ps();
+		acc[m] = sum[m] = vf_zero();
 	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
 		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++)
 			widen_row(x->x + m * x->ld + k0, k1 - k0, xf + m * PANEL);
 		for (size_t k = k0; k < k1; k += step) {
-			__m512i d[16];
+			vi d[16];
 			prefetch(b, k * size);
 			load_transposed(b->row, k * size, smaller(step, k1 - k) * size, d);
 			few_step(kind, rows, b, d, xf + (k - k0), acc);
 		}
 		if (!scaled)
 			continue;
-		__m512 scale = block_scales(b, k0);
+		vf scale = block_scales(b, k0);
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++) {
-			__m512 s = scale;
+			vf s = scale;
 			if (x->scale)
-				s = _mm512_mul_ps(_mm512_set1_ps(x->scale[m * x->scale_ld + k0 / OCTAVO_BLOCK]), s);
-			sum[m] = _mm512_fmadd_ps(s, acc[m], sum[m]);
-			acc[m] = _mm512_setzero_ps();
+				s = vf_mul(vf_set1(x->scale[m * x->scale_ld + k0 / OCTAVO_BLOCK]), s);
+			sum[m] = vf_fma(s, acc[m], sum[m]);
+			acc[m] = vf_zero();
 		}
 	}
 #pragma GCC unroll 8
 	for (size_t m = 0; m < rows; m++)
-		_mm512_mask_storeu_ps(y + m * ldy + b->n, first_lanes(b->count), scaled ? sum[m] : acc[m]);
+		vf_store_first(y + m * ldy + b->n, b->count, scaled ? sum[m] : acc[m]);
 }
+#endif
 
 /* ---- many rows ------------------------------------------------------------------------------------------- */
 
@@ -153,16 +154,16 @@ ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_
 	size_t end = k0 + (k1 - k0 + CHUNK - 1) / CHUNK * CHUNK;
 
 	for (size_t k = k0; k < end; k += step) {
-		__m512i d[16];
+		vi d[16];
 		prefetch(b, k * size);
 		load_transposed(b->row, k * size, smaller(step, k1 - smaller(k, k1)) * size, d);
 #pragma GCC unroll 16
 		for (size_t i = 0; i < 16; i++) {
-			__m512 w[4];
+			vf w[4];
 			decode_dword(kind, b, d[i], w);
 #pragma GCC unroll 4
 			for (size_t j = 0; j < per_dword; j++)
-				_mm512_store_ps(panel + (k - k0 + i * per_dword + j) * LANES, w[j]);
+				vf_store(panel + (k - k0 + i * per_dword + j) * LANES, w[j]);
 		}
 	}
 }
@@ -171,8 +172,7 @@ ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *b, const 
                              size_t ldy)
 {
 	_Alignas(64) float panel[PANEL * LANES];
-	struct fold f = {
-	        .y = y + b->n, .ldy = ldy, .lanes = first_lanes(b->count), .scaled = b->w->scale_dtype != OCTAVO_NONE};
+	struct fold f = {.y = y + b->n, .ldy = ldy, .count = b->count, .scaled = b->w->scale_dtype != OCTAVO_NONE};
 
 	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
 		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
@@ -200,6 +200,7 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 		for (size_t i = 0; i < LANES; i++)
 			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
 		switch (kind == F32 ? SIZE_MAX : x->rows) { /* 64 bytes of F32 are but half a chunk */
+#if FEW > 0
 		case 1:
 			few_rows(kind, 1, &b, x, y, ldy);
 			break;
@@ -212,16 +213,32 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 		case 4:
 			few_rows(kind, 4, &b, x, y, ldy);
 			break;
+#endif
 		default:
 			many_rows(kind, &b, x, y, ldy);
 		}
 	}
 }
 
-static void gemm_fp8(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
-                     size_t ldy)
+static inline void gemm_fp8(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
+                            size_t ldy)
 {
 	gemm(FP8, w, n0, n1, x, y, ldy);
+}
+
+static inline void gemm_bf16(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
+                             size_t ldy)
+{
+	if (w->dtype == OCTAVO_BF16)
+		gemm(BF16, w, n0, n1, x, y, ldy);
+	else
+		gemm(F16, w, n0, n1, x, y, ldy);
+}
+
+static inline void gemm_f32(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
+                            size_t ldy)
+{
+	gemm(F32, w, n0, n1, x, y, ldy);
 }
 
 #endif

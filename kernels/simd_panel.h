@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The one multiplication that GEMM, transposed GEMM and attention share, for any vectors: see simd.h.
+ *
+ * A lane is an output, so each lane walks its own chains in the contract's order.  A panel holds up to 128
+ * elements of the summed axis for 16 outputs, decoded to F32; the kernels differ only in how they fill it.
+ */
+#ifndef OCTAVO_SIMD_PANEL_H
+#define OCTAVO_SIMD_PANEL_H
+
+#include "kernels/simd.h"
+
+#define CHUNK 32  /* elements of a chunk */
+#define PANEL 128 /* elements of the summed axis in a panel: a whole scale block */
+
+/* The end of the panel that starts at index i of an axis of `size`, which starts at `offset` in its scale block:
+ * 128 elements, or fewer where a scale block or the axis ends. */
+static inline size_t panel_end(const struct octavo_matrix *w, unsigned offset, size_t i, size_t size)
+{
+	size_t most = w->scale_dtype == OCTAVO_NONE ? PANEL : OCTAVO_BLOCK - (offset + i) % OCTAVO_BLOCK;
+
+	return i + smaller(most, size - i);
+}
+
+/* `count` <= 128 BF16 values of one row to F32, zeros behind them up to a multiple of 64. */
+static inline void widen_row(const uint16_t *x, size_t count, float *out /* [PANEL] */)
+{
+	size_t i = 0;
+
+	for (; i < count; i += LANES)
+		vf_store(out + i, vf_load_bf16(x + i, count - i));
+	for (; i % 64; i += LANES)
+		vf_store(out + i, vf_zero());
+}
+
+/* acc[m] = acc[m] + (E + O) over `chunks` chunks, ascending; `rows` is a constant after inlining. */
+ALWAYS_INLINE void multiply(const size_t rows, const float *w /* [chunks * 32][16] */,
+                            const float *x /* [rows][PANEL] */, size_t chunks, vf *acc)
+{
+	for (size_t c = 0; c < chunks; c++) {
+		vf even[BLOCK], odd[BLOCK];
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			even[m] = odd[m] = vf_zero();
+#pragma GCC unroll 2
+		for (size_t i = c * CHUNK; i < (c + 1) * CHUNK; i += 2) {
+			vf w0 = vf_load(w + i * LANES), w1 = vf_load(w + (i + 1) * LANES);
+#pragma GCC unroll 8
+			for (size_t m = 0; m < rows; m++) {
+				even[m] = vf_fma(w0, vf_set1(x[m * PANEL + i]), even[m]);
+				odd[m] = vf_fma(w1, vf_set1(x[m * PANEL + i + 1]), odd[m]);
+			}
+		}
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			acc[m] = vf_add(acc[m], vf_add(even[m], odd[m]));
+	}
+}
+
+/* What becomes of a panel's sums. */
+struct fold {
+	float *y; /* [rows][ldy], at the first of `count` <= 16 outputs */
+	size_t ldy, count;
+	int first;            /* y is not written yet: it counts as +0 */
+	int scaled;           /* y = fma(scale, acc, y); otherwise the sums go on from y */
+	vf scale;             /* per lane */
+	const float *x_scale; /* [rows][x_scale_ld], or NULL: factors 1 */
+	size_t x_scale_ld;
+};
+
+ALWAYS_INLINE void multiply_fold(const size_t rows, const float *w, const float *x, size_t chunks, const struct fold *f)
+{
+	vf acc[BLOCK];
+
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++)
+		acc[m] = f->scaled || f->first ? vf_zero() : vf_load_first(f->y + m * f->ldy, f->count);
+	multiply(rows, w, x, chunks, acc);
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++) {
+		float *y = f->y + m * f->ldy;
+		if (f->scaled) {
+			vf scale = f->scale;
+			if (f->x_scale)
+				scale = vf_mul(vf_set1(f->x_scale[m * f->x_scale_ld]), scale);
+			acc[m] = vf_fma(scale, acc[m], f->first ? vf_zero() : vf_load_first(y, f->count));
+		}
+		vf_store_first(y, f->count, acc[m]);
+	}
+}
+
+/* The same for 1 to BLOCK rows, known only at run time. */
+static void multiply_block(size_t rows, const float *w, const float *x, size_t chunks, const struct fold *f)
+{
+	switch (rows) {
+	case 1:
+		multiply_fold(1, w, x, chunks, f);
+		break;
+	case 2:
+		multiply_fold(2, w, x, chunks, f);
+		break;
+	case 3:
+		multiply_fold(3, w, x, chunks, f);
+		break;
+#if BLOCK > 3
+	case 4:
+		multiply_fold(4, w, x, chunks, f);
+		break;
+	case 5:
+		multiply_fold(5, w, x, chunks, f);
+		break;
+	case 6:
+		multiply_fold(6, w, x, chunks, f);
+		break;
+	case 7:
+		multiply_fold(7, w, x, chunks, f);
+		break;
+	case 8:
+		multiply_fold(8, w, x, chunks, f);
+		break;
+#endif
+	}
+}
+
+/* A panel against every row of x: columns [k0, k0 + count) of x meet the panel's elements. */
+static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const float *w, struct fold f)
+{
+	_Alignas(64) float xf[BLOCK * PANEL];
+	size_t chunks = (count + CHUNK - 1) / CHUNK;
+
+	for (size_t m = 0; m < x->rows; m += BLOCK) {
+		size_t rows = smaller(BLOCK, x->rows - m);
+		for (size_t i = 0; i < rows; i++)
+			widen_row(x->x + (m + i) * x->ld + k0, count, xf + i * PANEL);
+		struct fold part = f;
+		part.y = f.y + m * f.ldy;
+		part.x_scale = x->scale ? x->scale + m * x->scale_ld + k0 / OCTAVO_BLOCK : NULL;
+		part.x_scale_ld = x->scale_ld;
+		multiply_block(rows, w, xf, chunks, &part);
+	}
+}
+
+#endif
