@@ -9,28 +9,28 @@
 
 #include "profiler/phase.h"
 
-static unsigned position_row(position_t position)
+static unsigned position_row(phase_position position)
 {
 	return position >> 16 & 0xff;
 }
 
-static unsigned position_event_row(position_t position)
+static unsigned position_event_row(phase_position position)
 {
 	return position >> 24;
 }
 
-static uint32_t position_open(position_t position)
+static uint32_t position_open(phase_position position)
 {
 	return position & 0xffff;
 }
 
 /* What of a position concerns backend counters: a change of the rest needs no read of them. */
-static position_t event_part(const struct octavo_profiler *p, position_t position)
+static phase_position event_part(const struct octavo_profiler *p, phase_position position)
 {
 	return (position & 0xff000000u) | (position_open(position) & p->event_phases);
 }
 
-static position_t position_within(const struct octavo_profiler *p, position_t position, unsigned phase)
+static phase_position position_within(const struct octavo_profiler *p, phase_position position, unsigned phase)
 {
 	const unsigned event_row = p->event_phases & (UINT32_C(1) << phase) ? phase + 1 : position_event_row(position);
 
@@ -86,9 +86,9 @@ void phase_charge_events(struct phase_thread *thread)
 }
 
 /* Takes up a new position: the events so far still belong to the old one. */
-static void move_to(struct phase_thread *thread, position_t position)
+static void move_to(struct phase_thread *thread, phase_position position)
 {
-	const position_t events = event_part(thread->profiler, position);
+	const phase_position events = event_part(thread->profiler, position);
 
 	if (events != thread->event_position) {
 		if (thread->profiler->backends)
@@ -117,7 +117,7 @@ static struct phase_thread *enter_call(struct octavo_profiler *p)
 }
 
 /* The position after one more begin. */
-static position_t push(struct phase_thread *thread, position_t position, enum octavo_phase phase)
+static phase_position push(struct phase_thread *thread, phase_position position, enum octavo_phase phase)
 {
 	if ((unsigned)phase >= OCTAVO_PHASE_COUNT) {
 		thread->mismatches++;
@@ -135,7 +135,7 @@ static position_t push(struct phase_thread *thread, position_t position, enum oc
 }
 
 /* The position after an end.  One that skips open phases ends these too; one that was never begun does nothing. */
-static position_t pop(struct phase_thread *thread, position_t position, enum octavo_phase phase)
+static phase_position pop(struct phase_thread *thread, phase_position position, enum octavo_phase phase)
 {
 	unsigned depth = thread->depth;
 

@@ -18,19 +18,25 @@ enum {
 
 /* Where a thread stands: the set of open phases in bits 0 to 15, the innermost one's row in bits 16 to 23, the row
  * that backend counters go to in bits 24 to 31.  0 means that nothing is open.  Also the workers' token. */
-typedef uint32_t position_t;
+typedef uint32_t phase_position;
+_Static_assert(OCTAVO_PHASE_COUNT <= 16, "a position has 16 bits for open phases");
+
+/* The same moment on both clocks. */
+struct phase_moment {
+	uint64_t ticks, ns;
+};
 
 struct phase_thread {
 	/* Written at every call. */
 	_Alignas(OCTAVO_ALIGNMENT) uint64_t last_ticks;
-	position_t position;
-	position_t event_position; /* where the events since the last read belong */
+	phase_position position;
+	phase_position event_position; /* where the events since the last read belong */
 	unsigned depth;
-	unsigned overflow;             /* begins beyond PHASE_DEPTH whose end is still to come */
-	unsigned adopted;              /* nesting of octavo_worker_enter */
-	unsigned depth_at_enter;       /* of the outermost of these */
-	position_t stack[PHASE_DEPTH]; /* the position before each begin */
-	uint8_t phase[PHASE_DEPTH];    /* the phase of each begin */
+	unsigned overflow;                 /* begins beyond PHASE_DEPTH whose end is still to come */
+	unsigned adopted;                  /* nesting of octavo_worker_enter */
+	unsigned depth_at_enter;           /* of the outermost of these */
+	phase_position stack[PHASE_DEPTH]; /* the position before each begin */
+	uint8_t phase[PHASE_DEPTH];        /* the phase of each begin */
 	uint64_t self_ticks[PHASE_ROWS];
 	uint64_t inclusive_ticks[PHASE_ROWS];
 	uint64_t calls[PHASE_ROWS];
@@ -70,7 +76,7 @@ struct octavo_profiler {
 	struct phase_thread *threads; /* all that ever called */
 	atomic_ullong refused;        /* calls of threads for which there was no memory */
 
-	uint64_t start_ticks, start_ns; /* the same moment on both clocks */
+	struct phase_moment start; /* of the profiler */
 	uint64_t reset_ticks;
 	double pair_ticks, sub_pair_ticks; /* cost of an empty begin/end pair */
 	enum octavo_tier tier, best_tier;
@@ -88,6 +94,7 @@ struct profiler_parts {
 enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,
                                        const struct profiler_parts *parts, struct octavo_error *error);
 
+struct phase_moment phase_moment_now(const struct octavo_profiler *p);
 /* The calling thread's state; NULL if there is no memory for it. */
 struct phase_thread *phase_thread_find(struct octavo_profiler *p);
 /* Forgets what the thread has counted and starts again from now. */

@@ -123,6 +123,23 @@ static void choose_backends(struct octavo_profiler *p, const struct profiler_par
 	explain_silence(p);
 }
 
+/* The tightest of a few readings: between the clocks of one reading the thread may have lost its processor. */
+struct phase_moment phase_moment_now(const struct octavo_profiler *p)
+{
+	struct phase_moment best = {0, 0};
+	uint64_t best_width = UINT64_MAX;
+
+	for (int i = 0; i < 5; i++) {
+		const uint64_t before = p->clock.ticks(), ns = octavo_now_ns(), width = p->clock.ticks() - before;
+
+		if (width < best_width) {
+			best_width = width;
+			best = (struct phase_moment){before + width / 2, ns};
+		}
+	}
+	return best;
+}
+
 static int compare_ticks(const void *left, const void *right)
 {
 	const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
@@ -151,9 +168,10 @@ static double measure_pair(struct octavo_profiler *p, enum octavo_phase phase)
 /* The cost of a pair is measured with all in place, then forgotten. */
 static void calibrate(struct octavo_profiler *p)
 {
-	const uint64_t ticks = p->clock.ticks() - p->start_ticks, ns = octavo_now_ns() - p->start_ns;
+	const struct phase_moment now = phase_moment_now(p);
+	const double ticks = (double)(now.ticks - p->start.ticks), ns = (double)(now.ns - p->start.ns);
 
-	p->event_period = ns ? (uint64_t)((double)EVENT_PERIOD_NS * (double)ticks / (double)ns) : EVENT_PERIOD_NS;
+	p->event_period = ns > 0 ? (uint64_t)(EVENT_PERIOD_NS * ticks / ns) : 0;
 	p->pair_ticks = measure_pair(p, OCTAVO_PHASE_OTHER);
 	p->sub_pair_ticks = measure_pair(p, OCTAVO_PHASE_DENSE);
 	octavo_profiler_reset(p);
@@ -180,12 +198,12 @@ enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struc
 	p->clock = parts->clock;
 	p->event_phases = (UINT32_C(1) << (settings->sub_phase_events ? OCTAVO_PHASE_COUNT : OCTAVO_PHASE_TOP)) - 1;
 	pthread_mutex_init(&p->lock, NULL);
-	p->start_ticks = p->clock.ticks();
-	p->start_ns = octavo_now_ns();
+	p->start = phase_moment_now(p);
 	describe_clock(p);
 	choose_backends(p, parts);
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
-		p->source[c].sub_phases = OCTAVO_CLOCK_COUNTERS & OCTAVO_BIT(c) || settings->sub_phase_events;
+		p->source[c].sub_phases =
+		        p->source[c].available && (OCTAVO_CLOCK_COUNTERS & OCTAVO_BIT(c) || settings->sub_phase_events);
 	p->owner = phase_thread_find(p);
 	if (!p->owner) {
 		octavo_profiler_close(&p);

@@ -52,9 +52,11 @@ const char *octavo_counter_unit(enum octavo_counter counter)
  * wall times are those of CLOCK_MONOTONIC in sum. */
 static double ns_per_tick(const struct octavo_profiler *p)
 {
-	const uint64_t ticks = p->clock.ticks() - p->start_ticks, ns = octavo_now_ns() - p->start_ns;
+	const struct phase_moment now = phase_moment_now(p);
 
-	return p->clock.counts_ref_cycles && ticks ? (double)ns / (double)ticks : 1.0;
+	if (!p->clock.counts_ref_cycles || now.ticks == p->start.ticks)
+		return 1.0;
+	return (double)(now.ns - p->start.ns) / (double)(now.ticks - p->start.ticks);
 }
 
 /* value[] of one phase of one thread, added to sum[] in the counters' units. */
