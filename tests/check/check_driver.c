@@ -4,6 +4,7 @@
  */
 #include "fpstate.h"
 #include "gemm_case.h"
+#include "memory.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -83,67 +84,65 @@ static void team_run(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
 
 /* ---- Groups ---- */
 
-/* Products large enough to be cut: E4M3, W8A8, BF16 and F32 weights, one of them without rows. */
-static const struct gemm_shape group_shapes[] = {
+/* Large enough together to be cut between tasks; all slots, views inside scale blocks, W8A8. */
+static const struct gemm_shape shapes[] = {
         {3, 200, 300, OCTAVO_E4M3, OCTAVO_F32, 5, 77, false, false, FILL_PLAIN},
         {7, 129, 256, OCTAVO_E4M3, OCTAVO_BF16, 0, 0, true, false, FILL_PLAIN},
         {1, 1000, 200, OCTAVO_BF16, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN},
         {17, 65, 100, OCTAVO_F32, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN},
         {1, 16, 32, OCTAVO_E5M2, OCTAVO_E8M0, 0, 0, false, false, FILL_PLAIN},
 };
-enum { GROUP = sizeof group_shapes / sizeof *group_shapes };
+enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 static const struct octavo_gemm_kernel *kernel_for(const struct octavo_kernels *table, enum octavo_dtype dtype)
 {
 	return dtype == OCTAVO_F32 ? table->gemm_f32 : dtype == OCTAVO_BF16 ? table->gemm_bf16 : table->gemm_fp8;
 }
 
-/* The group's operands live side by side: gemm_case_make would free the last, so each keeps its own copy of y only. */
-static void group(struct check *check, size_t i, const struct octavo_parallel *parallel, struct team *team)
+/* All shapes as one group, and among them a product of no rows, whose y must stay as it is. */
+static void group(struct check *check, struct team *team)
 {
-	struct gemm_case c = gemm_case_make(check, &group_shapes[i]);
-	struct octavo_product product[4] = {
-	        {.w = &c.w, .x = c.x, .y = c.got, .ldy = c.ldy},
-	        {.w = &c.w, .x = c.x, .y = c.want, .ldy = c.ldy, .checked = 1}, /* no rows: y stays as it is */
-	        {.w = &c.w, .x = gemm_case_row(&c, 0), .ldy = c.ldy},
-	        {.w = &c.w, .x = gemm_case_row(&c, c.x.rows - 1), .ldy = c.ldy},
-	};
-	product[1].x.rows = 0;
-	for (size_t j = 2; j < 4; j++)
-		product[j].y = check_alloc(check, c.ldy * sizeof(float), sizeof(float));
-	enum octavo_status status = octavo_gemm_group(check->new, parallel, product, 4);
+	struct octavo_parallel parallel = {team_run, team, team ? team->threads : 0};
+	struct octavo_product product[SHAPES + 1] = {0};
+	struct gemm_case c[SHAPES];
+
+	check_case(check, "group on %zu threads%s", parallel.threads, team && team->hostile ? ", hostile" : "");
+	for (size_t i = 0; i < SHAPES; i++) {
+		c[i] = gemm_case_add(check, &shapes[i]);
+		product[i] = (struct octavo_product){.w = &c[i].w, .x = c[i].x, .y = c[i].got, .ldy = c[i].ldy};
+	}
+	product[SHAPES] = product[0];
+	product[0].y = c[0].want;
+	product[0].x.rows = 0;
+	product[2].checked = 1;
+	enum octavo_status status = octavo_gemm_group(check->new, team ? &parallel : NULL, product, SHAPES + 1);
 	check_that(check, status == OCTAVO_OK, "status %d", (int)status);
 	check_that(check, !team || team->damaged == 0, "the control register of a worker thread changed");
 	check_that(check, !team || team->failed == 0, "no thread could be started");
-
-	fp_make_default();
-	check_run(check, kernel_for(check->ref, c.w.dtype), &c.w, 0, c.width, &c.x, c.want, c.ldy);
-	gemm_case_equal(check, &c);
-	check_equal_f32(check, "first row", c.want, product[2].y, 1, c.ldy);
-	check_equal_f32(check, "last row", c.want + (c.x.rows - 1) * c.ldy, product[3].y, 1, c.ldy);
+	const uint8_t *untouched = (const uint8_t *)c[0].want;
+	for (size_t i = 0; i < c[0].x.rows * c[0].ldy * sizeof(float); i++)
+		check_that(check, untouched[i] == MEMORY_CANARY, "a product of no rows wrote y");
+	for (size_t i = 0; i < SHAPES; i++) {
+		const struct octavo_gemm_kernel *truth = kernel_for(check->ref, c[i].w.dtype);
+		check_run(check, truth, &c[i].w, 0, c[i].width, &c[i].x, c[i].want, c[i].ldy);
+		gemm_case_equal(check, &c[i]);
+	}
 }
 
 static void threads(struct check *check)
 {
-	for (size_t i = 0; i < GROUP; i++) {
-		group(check, i, NULL, NULL);
-		for (size_t n = 1; n <= 4; n++) {
-			struct team team = {.threads = n};
-			struct octavo_parallel parallel = {team_run, &team, n};
-			group(check, i, &parallel, &team);
-		}
-	}
+	group(check, NULL);
+	for (size_t repeat = 0; repeat < 4; repeat++)
+		for (size_t n = 1; n <= 4; n++)
+			group(check, &(struct team){.threads = n});
 }
 
 /* A caller that rounds toward zero and flushes subnormals gets the same bits, and its environment back. */
 static void environment(struct check *check)
 {
-	for (size_t i = 0; i < GROUP; i++) {
-		struct team team = {.threads = 2, .hostile = true};
-		struct octavo_parallel parallel = {team_run, &team, 2};
-		group(check, i, &parallel, &team);
-
-		struct gemm_case c = gemm_case_make(check, &group_shapes[i]);
+	group(check, &(struct team){.threads = 2, .hostile = true});
+	for (size_t i = 0; i < SHAPES; i++) {
+		struct gemm_case c = gemm_case_make(check, &shapes[i]);
 		fp_make_hostile();
 		uint32_t control = fp_control();
 		enum octavo_status status = octavo_gemm(check->new, NULL, &c.w, &c.x, c.got, c.ldy);
@@ -159,8 +158,8 @@ static void environment(struct check *check)
 
 static void transposed(struct check *check)
 {
-	for (size_t i = 0; i < GROUP; i++) {
-		struct gemm_shape shape = group_shapes[i];
+	for (size_t i = 0; i < SHAPES; i++) {
+		struct gemm_shape shape = shapes[i];
 		shape.transposed = true;
 		shape.row_scales = false;
 		struct gemm_case c = gemm_case_make(check, &shape);

@@ -124,7 +124,7 @@ static void deep(struct check *check, const struct subject *s)
 static void values(struct check *check, const struct subject *s)
 {
 	for (int fill = 0; fill < FILL_COUNT; fill++)
-		for (size_t i = 0; i < 24; i++) {
+		for (size_t i = 0; i < 100; i++) {
 			size_t m = check_pick(check, 1, 18), width = check_pick(check, 1, 70);
 			struct gemm_shape shape = draw_shape(check, s, m, width, check_pick(check, 1, 300));
 			shape.fill = (enum gemm_fill)fill;

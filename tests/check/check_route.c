@@ -77,6 +77,24 @@ static void saturated(struct check *check)
 	sweep(check, false, 3, 8);
 }
 
+/* A row with NaN has no right answer, but must not send the engine to experts that do not exist. */
+static void spoilt(struct check *check)
+{
+	for (size_t i = 0; i < ROUTERS * 8; i++) {
+		const struct octavo_router *r = &routers[i % ROUTERS];
+		check_case(check, "NaN among the logits, experts=%zu top_k=%zu", r->experts, r->top_k);
+		float *logits = random_values(check, r->experts, false, -6, 2);
+		uint32_t *expert = check_alloc(check, r->top_k * sizeof *expert, sizeof *expert);
+		float *weight = check_alloc(check, r->top_k * sizeof *weight, sizeof *weight);
+		for (size_t j = 0; j < r->experts; j += i / ROUTERS + 1)
+			logits[j] = NAN;
+		check_run(check, check->new->route, r, logits, expert, weight);
+		for (size_t j = 0; j < r->top_k; j++)
+			check_that(check, expert[j] < r->experts && (j == 0 || expert[j] > expert[j - 1]),
+			           "expert[%zu] is %u", j, (unsigned)expert[j]);
+	}
+}
+
 /* The weights of DeepSeek-V3's rule add up to the factor, and are the scores of the best choices. */
 static void formula(struct check *check)
 {
@@ -103,9 +121,7 @@ static void formula(struct check *check)
 }
 
 const struct check_entry check_route_entries[] = {
-        {"route.choices", SLOT_route, choices},
-        {"route.tied", SLOT_route, tied},
-        {"route.saturated", SLOT_route, saturated},
-        {"route.formula", SLOT_route, formula},
-        {0},
+        {"route.choices", SLOT_route, choices},     {"route.tied", SLOT_route, tied},
+        {"route.saturated", SLOT_route, saturated}, {"route.spoilt", SLOT_route, spoilt},
+        {"route.formula", SLOT_route, formula},     {0},
 };

@@ -7,6 +7,7 @@
 
 #include "kernels/arith.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -22,6 +23,16 @@ static float *random_row(struct check *check, size_t n, int low, int high)
 	for (size_t i = 0; i < n; i++)
 		x[i] = check_float(check, low, high);
 	return x;
+}
+
+/* Every fifth element or so from the edges of FP32: IEEE says what comes of each. */
+static void add_specials(struct check *check, float *x, size_t n)
+{
+	static const float special[] = {0.0f,      -0.0f,      INFINITY, -INFINITY, NAN,
+	                                0x1p-149f, -0x1p-130f, FLT_MAX,  -FLT_MAX};
+
+	for (size_t i = check_pick(check, 0, 4); i < n; i += check_pick(check, 1, 9))
+		x[i] = special[check_pick(check, 0, sizeof special / sizeof *special - 1)];
 }
 
 /* Uninitialised: canary bytes. */
@@ -44,6 +55,8 @@ static void norm(struct check *check)
 		check_case(check, "n=%zu eps=%g", n, (double)eps[i % 3]);
 		float *x = random_row(check, n, -12, i % 2 ? 3 : 12), *g = random_row(check, n, -3, 2);
 		float *want = blank_row(check, n), *got = blank_row(check, n);
+		if (i % 16 == 15)
+			add_specials(check, x, n);
 		check_run(check, check->new->norm, got, x, g, n, eps[i % 3]);
 		if (check->level_two)
 			oracle_norm(want, x, g, n, eps[i % 3]);
@@ -85,6 +98,8 @@ static void rope(struct check *check)
 		size_t n = 2 * lengths[i % LENGTHS];
 		check_case(check, "n=%zu", n);
 		float *cs = blank_row(check, n), *got = random_row(check, n, -12, 6);
+		if (i % 4 == 3)
+			add_specials(check, got, n);
 		float *want = copy_row(check, got, n);
 		for (size_t j = 0; j < n; j += 2) {
 			double angle = check_float(check, -10, 12);
@@ -107,13 +122,15 @@ static void swiglu(struct check *check)
 		check_case(check, "n=%zu", n);
 		float *gate = random_row(check, n, i % 2 ? -20 : -3, i % 2 ? 12 : 6);
 		float *up = random_row(check, n, -8, 8), *want = blank_row(check, n), *got = blank_row(check, n);
+		if (i % 4 == 3)
+			add_specials(check, gate, n);
 		check_run(check, check->new->swiglu, got, gate, up, n);
 		if (check->level_two)
 			oracle_swiglu(want, gate, up, n);
 		else
 			check_run(check, check->ref->swiglu, want, gate, up, n);
 		check_equal_f32(check, "y", want, got, 1, n);
-		for (size_t j = 0; j < n; j++) { /* exp is clamped at 88: below that, silu is no more than tiny */
+		for (size_t j = 0; i % 4 != 3 && j < n; j++) { /* exp is clamped at 88: silu is tiny below -88 */
 			double exact = gate[j] / (1.0 + exp(-(double)gate[j])) * up[j];
 			check_close(check, "y", j, exact, got[j], fabs(exact) * 0x1p-20 + 1e-30);
 		}
@@ -126,6 +143,8 @@ static void axpy(struct check *check)
 		size_t n = lengths[i % LENGTHS];
 		check_case(check, "n=%zu", n);
 		float *x = random_row(check, n, -12, 6), *got = random_row(check, n, -12, 6);
+		if (i % 4 == 3)
+			add_specials(check, x, n);
 		float *want = copy_row(check, got, n), w = i % 7 ? check_float(check, -6, 1) : 0.0f;
 		check_run(check, check->new->axpy, got, x, w, n);
 		for (size_t j = 0; check->level_two && j < n; j++)

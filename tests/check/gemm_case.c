@@ -213,11 +213,17 @@ static struct octavo_rows random_rows(struct check *check, const struct gemm_sha
 struct gemm_case gemm_case_make(struct check *check, const struct gemm_shape *s)
 {
 	static const char *const fills[] = {"plain", "nan", "tiny", "large", "zero", "special"};
-	struct gemm_case c = {.transposed = s->transposed, .fill = s->fill};
 
 	check_case(check, "M=%zu N=%zu K=%zu %s scale=%s row0=%u col0=%u%s fill=%s", s->m, s->n, s->k,
 	           octavo_dtype_name(s->dtype), octavo_dtype_name(s->scale_dtype), s->row0, s->col0,
 	           s->row_scales ? " row scales" : "", fills[s->fill]);
+	return gemm_case_add(check, s);
+}
+
+struct gemm_case gemm_case_add(struct check *check, const struct gemm_shape *s)
+{
+	struct gemm_case c = {.transposed = s->transposed, .fill = s->fill};
+
 	c.w = (struct octavo_matrix){
 	        .rows = s->n,
 	        .cols = s->k,

@@ -39,6 +39,8 @@ struct gemm_case {
 /* Starts a case (check_case) and makes its operands.  w, x, their scales and y lie in guarded buffers and end with
  * their last element; the leading dimensions are the widths or some more. */
 struct gemm_case gemm_case_make(struct check *check, const struct gemm_shape *shape);
+/* The same beside the buffers of the current case. */
+struct gemm_case gemm_case_add(struct check *check, const struct gemm_shape *shape);
 
 /* Fails unless `got` equals `want`. */
 void gemm_case_equal(struct check *check, const struct gemm_case *c);

@@ -194,7 +194,8 @@ static void check_all_covered(void)
 static void check_self(void)
 {
 	size_t caught = 0, missed = check_mutants(&caught);
-	printf("%s self-test: %zu wrong kernels caught, %zu wrong verdicts\n", missed ? "FAIL" : "PASS", caught, missed);
+	printf("%s self-test: %zu wrong kernels caught, %zu wrong verdicts\n", missed ? "FAIL" : "PASS", caught,
+	       missed);
 	passed += caught;
 	failed += missed;
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { REGIONS = 24, REGION_BYTES = 4 << 20, GUARD_BYTES = 64 << 10, MARGIN = 128 };
+enum { REGIONS = 48, REGION_BYTES = 4 << 20, GUARD_BYTES = 64 << 10, MARGIN = 128 };
 
 struct buffer {
 	uint8_t *low, *start, *end, *high; /* margins [low, start) and [end, high) around [start, end) */

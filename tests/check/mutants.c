@@ -35,6 +35,7 @@
 	X(WRITES_BEHIND, "one output past the end written", "gemm_fp8.shapes")                                         \
 	X(READS_BEHIND, "weights read past the end", "gemm_fp8.shapes")                                                \
 	X(READS_BEFORE, "weights read before the start", "gemm_fp8.shapes")                                            \
+	X(ACCUMULATES, "y added to instead of set", "gemm_fp8.values")                                                 \
 	X(SLICE_IGNORED, "whole computed instead of the slice", "gemm_fp8.slices")                                     \
 	X(ORDER_BY_ROWS, "order depends on the number of rows", "gemm_fp8.rows")                                       \
 	X(CONTROL_CHANGED, "rounding mode left changed", "gemm_fp8.shapes")                                            \
@@ -152,7 +153,7 @@ static void gemm(enum defect defect, const struct octavo_matrix *w, size_t n0, s
 		defect = x->rows < 8 ? NONE : CHUNKS_DESCENDING;
 	for (size_t m = 0; m < x->rows; m++)
 		for (size_t n = n0; n < n1 - (defect == LAST_COLUMN_DROPPED); n++)
-			y[m * ldy + n] = element(defect, w, n, x, m);
+			y[m * ldy + n] = element(defect, w, n, x, m) + (defect == ACCUMULATES ? y[m * ldy + n] : 0.0f);
 	if (defect == WRITES_BEHIND && x->rows > 0)
 		y[(x->rows - 1) * ldy + n1] = 0.0f;
 }
