@@ -23,7 +23,7 @@ PER_CATEGORY = 14
 MIN_TOKENS, MAX_TOKENS = 60, 200
 LICENCE = {s.package: s.licence for s in SOURCES}
 
-_CHANGELOG = re.compile(r"whatsnew|change|releaselog|/release|announce|/version\d")
+_CHANGELOG = re.compile(r"whatsnew|/changes|changelog|releaselog|/releases?\W|announce|/version\d|/news")
 _TUTORIAL = re.compile(r"tutorial|howto|guide|intro|/book/|faq|topics/|install|examples?/|/admin/|reftut|by-example|chapter|chap1|userguide")
 
 
@@ -66,20 +66,22 @@ def cut(tok, text, rng):
     stops = [m.end() for m in re.finditer(r"[.:;,)}]\n|[.!?] |\n", piece)]
     piece = piece[:stops[-1]] if stops else piece
     n = len(tok.encode(piece, add_special_tokens=False).ids)
-    return (piece, n) if MIN_TOKENS <= n <= MAX_TOKENS else None
+    return (piece, n, at, at + len(piece)) if MIN_TOKENS <= n <= MAX_TOKENS else None
 
 
 def prompts(tok, docs):
+    """At most two prompts of a document (four of a changelog: there are few), none overlapping another."""
     rng, found, used = random.Random(7), {}, {}
     for _ in range(40_000):
         d = rng.choice(docs)
-        if used.get(d["path"], 0) >= (4 if _CHANGELOG.search(d["path"]) else 2):
+        taken = used.setdefault(d["path"], [])
+        if len(taken) >= (4 if _CHANGELOG.search(d["path"]) else 2):
             continue
         c = cut(tok, d["text"], rng)
         kind = c and category("/" + d["path"], c[0])
-        if not kind or len(found.setdefault(kind, [])) >= PER_CATEGORY or any(c[0][:80] == p["text"][:80] for p in found[kind]):
+        if not kind or len(found.setdefault(kind, [])) >= PER_CATEGORY or any(c[2] < e and b < c[3] for b, e in taken):
             continue
-        used[d["path"]] = used.get(d["path"], 0) + 1
+        taken.append(c[2:])
         found[kind].append({"id": "%s-%02d" % (kind, len(found[kind]) + 1), "category": kind, "tokens": c[1],
                             "source": d["path"].split("/")[0], "text": c[0]})
     return [p for kind in sorted(found) for p in found[kind]]

@@ -25,7 +25,7 @@ from optim import Optimizer
 
 LEARNING_RATE = 4e-3
 WARMUP = 60              # steps
-RAMP_TOKENS = 3_000_000  # half batches before: early on, steps count for more than tokens
+RAMP_TOKENS = 8_000_000  # half batches before: early on, steps count for more than tokens
 EVALUATE = 100           # steps between held-out losses
 SAVE_SECONDS = 300
 
