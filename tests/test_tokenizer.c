@@ -266,7 +266,7 @@ static void test_room(void **state)
 	assert_string_equal(error.text, "text: 3 tokens, and there is room for 2");
 	assert_int_equal(octavo_tokenizer_encode(tokenizer, "12345", 5, 0, NULL, 0, &count, NULL), OCTAVO_ELIMIT);
 	assert_int_equal(count, 3);
-	assert_int_equal(octavo_tokenizer_encode(tokenizer, NULL, 0, OCTAVO_ENCODE_BOS, NULL, 0, &count, NULL),
+	assert_int_equal(octavo_tokenizer_encode(tokenizer, "", 0, OCTAVO_ENCODE_BOS, NULL, 0, &count, NULL),
 	                 OCTAVO_OK);
 	assert_int_equal(count, 0);
 	octavo_tokenizer_close(&tokenizer);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "engine/text/tokenizer.h"
+#include "octavo_engine.h"
 #include "tests/support/tokfile.h"
 
 #include <stdint.h>
@@ -218,6 +219,42 @@ static void test_truncated(void **state)
 	json_decref(root);
 }
 
+/* Whatever a few changed bytes make of the file: it opens and encodes, or it is refused with a message. */
+static void test_mutated(void **state)
+{
+	(void)state;
+	json_t *root = tokfile_load();
+	char *whole = json_dumps(root, JSON_COMPACT);
+	assert_non_null(whole);
+	size_t length = strlen(whole);
+	char *text = malloc(length + 1);
+	assert_non_null(text);
+	static const char bytes[] = "\"\\[]{}()*+?:,0129-aZ \x80\xff";
+	uint64_t random = 7;
+	for (int i = 0; i < 1500; i++) {
+		memcpy(text, whole, length + 1);
+		for (int changes = 1 + i % 3; changes > 0; changes--) {
+			random = random * 6364136223846793005u + 1442695040888963407u;
+			text[(random >> 33) % length] = bytes[(random >> 16) % (sizeof bytes - 1)];
+		}
+		struct octavo_tokenizer *tokenizer;
+		struct octavo_error error = {""};
+		enum octavo_status status = tokfile_open_text(&tokenizer, text, NULL, TOKFILE_VOCAB, &error);
+		static const char sample[] = "hello  wörld 12345<think>中\n\n x";
+		int32_t id[64];
+		size_t count;
+		if (!status)
+			status = octavo_tokenizer_encode(tokenizer, sample, sizeof sample - 1, OCTAVO_ENCODE_CONTROL,
+			                                 id, 64, &count, &error);
+		octavo_tokenizer_close(&tokenizer);
+		assert_true(status == OCTAVO_OK || (status >= OCTAVO_ELIMIT && status <= OCTAVO_EFORMAT));
+		assert_true(status == OCTAVO_OK || error.text[0]);
+	}
+	free(text);
+	free(whole);
+	json_decref(root);
+}
+
 static void test_tokenizer_config(void **state)
 {
 	(void)state;
@@ -260,15 +297,11 @@ static void test_arguments(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_model),
-	        cmocka_unit_test(test_vocab),
-	        cmocka_unit_test(test_merges),
-	        cmocka_unit_test(test_added_tokens),
-	        cmocka_unit_test(test_normalizer),
-	        cmocka_unit_test(test_pre_tokenizer),
-	        cmocka_unit_test(test_not_json),
-	        cmocka_unit_test(test_truncated),
-	        cmocka_unit_test(test_tokenizer_config),
+	        cmocka_unit_test(test_model),      cmocka_unit_test(test_vocab),
+	        cmocka_unit_test(test_merges),     cmocka_unit_test(test_added_tokens),
+	        cmocka_unit_test(test_normalizer), cmocka_unit_test(test_pre_tokenizer),
+	        cmocka_unit_test(test_not_json),   cmocka_unit_test(test_truncated),
+	        cmocka_unit_test(test_mutated),    cmocka_unit_test(test_tokenizer_config),
 	        cmocka_unit_test(test_arguments),
 	};
 	return cmocka_run_group_tests_name("tokenizer errors", tests, NULL, NULL);

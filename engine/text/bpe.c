@@ -116,7 +116,8 @@ static enum octavo_status read_merges(struct octavo_bpe *bpe, const json_t *merg
 	return status;
 }
 
-/* Fields that change what BPE does, and that byte-level models leave empty. */
+/* Fields that change what BPE does, and that byte-level models leave empty.  (unk_token, fuse_unk and byte_fallback
+ * need no look: where every byte has a token, they never act.) */
 static void refuse_variants(struct octavo_fields *model)
 {
 	double dropout = 0;

@@ -2,8 +2,9 @@
  *
  * The tokenizer's parts, in the order in which text passes through them: added tokens, normaliser,
  * pre-tokenizer, BPE.  Each is read from its own piece of tokenizer.json and knows nothing of the others.
- * Their results are those of Hugging Face's `tokenizers` for every file they accept; whatever they do not
- * implement they refuse by name, since a tokenizer that is only nearly right spoils a model without a trace.
+ * Their results are those of Hugging Face's `tokenizers` for every file they accept (characters apart that are newer
+ * than one side's Unicode tables); whatever they do not implement they refuse by name, since a tokenizer that is only
+ * nearly right spoils a model without a trace.
  */
 #ifndef OCTAVO_TEXT_H
 #define OCTAVO_TEXT_H

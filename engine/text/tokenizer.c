@@ -7,6 +7,7 @@
 #include "engine/load/fields.h"
 #include "engine/text/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,6 +3,7 @@
 
 #include "engine/error.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,7 +107,8 @@ static enum octavo_status allocate(struct octavo_vocab *vocab, const json_t *ent
 	size_t bytes = 1;
 	const char *key;
 	json_t *value;
-	json_object_foreach((json_t *)entries, key, value) bytes += strlen(key) + 1;
+	json_object_foreach ((json_t *)entries, key, value)
+		bytes += strlen(key) + 1;
 	for (vocab->slots = 16; vocab->slots < 2 * json_object_size(entries);)
 		vocab->slots *= 2;
 	vocab->arena = malloc(bytes);
