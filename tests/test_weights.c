@@ -211,7 +211,7 @@ static void test_shards(void **state)
 	ckpt_free(ckpt);
 }
 
-/* 2 (heads) x 48 + ...: the numbers of the tiny model, added up by hand. */
+/* The tiny model's matrices, added up by hand from the sizes in ckpt.h. */
 static void test_parameters(void **state)
 {
 	(void)state;
