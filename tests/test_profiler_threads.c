@@ -80,6 +80,33 @@ static void workers_adopt_the_open_phases(void **state)
 	assert_int_equal(script.running, 0);
 }
 
+static void share_of_a_region_of_its_own(struct octavo_profiler *p, uint32_t token)
+{
+	(void)token;
+	octavo_phase_begin(p, OCTAVO_PHASE_DRAFT);
+	octavo_worker_enter(p, octavo_phase_token(p));
+	work(3, 30);
+	octavo_worker_leave(p);
+	work(4, 40);
+	octavo_phase_end(p, OCTAVO_PHASE_DRAFT);
+}
+
+/* Another thread than the owner's may run phases too, and share in the regions it opens. */
+static void a_thread_may_open_its_own_regions(void **state)
+{
+	struct octavo_profiler *p = open_scripted(&all);
+	struct octavo_profile profile;
+
+	(void)state;
+	run_worker(p, share_of_a_region_of_its_own);
+	profile = report(p);
+	assert_self(profile, DRAFT, 7, 70);
+	assert_int_equal(profile.phase[OCTAVO_PHASE_DRAFT].calls, 0);
+	assert_true(profile.phase[OCTAVO_PHASE_DRAFT].owner_self[REF] == 0);
+	assert_int_equal(profile.mismatches, 0);
+	octavo_profiler_close(&p);
+}
+
 static void share_many_regions(struct octavo_profiler *p, uint32_t token)
 {
 	for (int i = 0; i < 100; i++) {
@@ -357,6 +384,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup(workers_adopt_the_open_phases, setup),
+	        cmocka_unit_test_setup(a_thread_may_open_its_own_regions, setup),
 	        cmocka_unit_test_setup(workers_read_events_now_and_then, setup),
 	        cmocka_unit_test_setup(unbalanced_workers_are_counted, setup),
 	        cmocka_unit_test_setup(reset_reaches_living_workers, setup),
