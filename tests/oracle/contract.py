@@ -4,12 +4,14 @@
 `octavo_kernels.h` defines each operation to the last bit.  Here those definitions are carried out a second time, one
 FP32 operation at a time over whole arrays.  An engine that keeps the contract gives these bits.
 """
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from forward import SEGMENT, Arithmetic, Model
 from formats import BLOCK, E4M3_VALUE, bf16_decode, quantise_activations
+from forward import SEGMENT, Arithmetic, Model
 
 CHUNK, LANES = 32, 16
 
@@ -79,7 +81,7 @@ def pieces(first: int, length: int) -> list[slice]:
 class Contract(Model):
     """forward.py's Model, each operation replaced by its definition in the contract."""
 
-    def __init__(self, directory, arithmetic: Arithmetic = Arithmetic()):
+    def __init__(self, directory: Path, arithmetic: Arithmetic = Arithmetic()):
         super().__init__(directory, Arithmetic(True, arithmetic.a8, arithmetic.naive, torch.float32))
 
     def _code(self, name: str) -> tuple[Tensor, Tensor | None]:
@@ -154,20 +156,19 @@ class Contract(Model):
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         score = (chunk_sum(q, k) * torch.tensor(self.tau, dtype=torch.float32)).T  # [heads][S]
         values = v.permute(1, 2, 0)  # [heads or 1][e][S]
-        top = total = out = None
-        for start in range(0, len(k), SEGMENT):
-            s = score[:, start : start + SEGMENT]
-            m = s.amax(1)
-            p = exp(s - m[:, None])
-            l, o = lane_sum(p), chunk_sum(self.round(p)[:, None], values[..., start : start + SEGMENT])
-            if start == 0:
-                top, total, out = m, l, o
-                continue
-            new = torch.maximum(top, m)
-            a, b = exp(top - new), exp(m - new)
-            total, out = fma(l, b, total * a), fma(o, b[:, None].expand_as(o), out * a[:, None])
-            top = new
+        top, total, out = self._segment(score[:, :SEGMENT], values[..., :SEGMENT])
+        for start in range(SEGMENT, len(k), SEGMENT):
+            later, more, o = self._segment(score[:, start : start + SEGMENT], values[..., start : start + SEGMENT])
+            merged = torch.maximum(top, later)
+            a, b = exp(top - merged), exp(later - merged)
+            total, out, top = fma(more, b, total * a), fma(o, b[:, None].expand_as(o), out * a[:, None]), merged
         return out / total[:, None]
+
+    def _segment(self, score: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maximum [heads], sum of unrounded probabilities [heads] and weighted values [heads][e] of one segment."""
+        top = score.amax(1)
+        p = exp(score - top[:, None])
+        return top, lane_sum(p), chunk_sum(self.round(p)[:, None], values)
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         return gate / (1 + exp(-gate)) * up

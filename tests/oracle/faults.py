@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from contract import Contract
-from forward import FAULTS, Model, Result
 from formats import read_safetensors, relative_l2
+from forward import FAULTS, Model, Result
 
 LIMITS = {"relative_l2": 1e-3, "kl_nats": 1e-5, "top1_margin": 1e-3}
 DEPTH = 3
@@ -37,8 +37,8 @@ def row_figures(x: torch.Tensor, reference: torch.Tensor) -> dict:
 
 
 def compare(result: Result, reference: Result) -> dict:
-    hidden = [figure(relative_l2(x.numpy(), y.numpy())) for x, y in zip(result.hidden, reference.hidden)]
-    mtp = [row_figures(x, y) for x, y in zip(result.mtp_logits, reference.mtp_logits)]
+    hidden = [figure(relative_l2(x.numpy(), y.numpy())) for x, y in zip(result.hidden, reference.hidden, strict=True)]
+    mtp = [row_figures(x, y) for x, y in zip(result.mtp_logits, reference.mtp_logits, strict=True)]
     return {"hidden_relative_l2": hidden, "logits": row_figures(result.logits, reference.logits), "mtp_logits": mtp}
 
 

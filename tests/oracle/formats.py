@@ -98,7 +98,7 @@ Tensors = dict[str, tuple[str, np.ndarray]]  # name to (dtype name, raw array)
 
 
 def write_safetensors(path: Path, tensors: Tensors) -> None:
-    """Raw arrays (codes for F8_E4M3, bits for BF16), in the order of the usual writer: wide types first, then by name."""
+    """Raw arrays (codes for F8_E4M3, bits for BF16), ordered as the usual writer does: wide types first, then names."""
     order = sorted(tensors, key=lambda name: (-tensors[name][1].itemsize, name))
     header, offset = {}, 0
     for name in order:

@@ -62,7 +62,6 @@ class Result:
     hidden: list[Tensor]  # per layer: [T][H] residual stream after it
     final: Tensor  # [T][H] after the final norm
     logits: Tensor  # [T][V]
-    router_margin: float = math.inf  # smallest gap between a chosen and a refused (group of) experts, biased scores
     mtp_logits: list[Tensor] = field(default_factory=list)  # per depth d: [T-d][V]
 
 
@@ -75,7 +74,6 @@ class Model:
         self.config = json.loads((directory / "config.json").read_text())
         self.tensors = read_checkpoint(directory)
         self.ue8m0 = self.config.get("quantization_config", {}).get("scale_fmt") == "ue8m0"
-        self.router_margin = math.inf
         self._cache: dict[str, Tensor] = {}
         self.frequency, self.tau = self._rope_constants()
 
@@ -160,7 +158,8 @@ class Model:
             return frequency, tau
 
         def dimension(rotations: float) -> float:
-            return d * math.log(yarn["original_max_position_embeddings"] / (2 * math.pi * rotations)) / (2 * math.log(base))
+            length = yarn["original_max_position_embeddings"]
+            return d * math.log(length / (2 * math.pi * rotations)) / (2 * math.log(base))
 
         low = max(math.floor(dimension(yarn["beta_fast"])), 0)
         high = min(math.ceil(dimension(yarn["beta_slow"])), d - 1)
@@ -178,7 +177,8 @@ class Model:
         angle = angle.reshape(len(position), *[1] * (x.dim() - 2), -1)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         if "rope_halves" in self.faults:
-            return torch.cat(self.rotate(*x.chunk(2, -1), cos, sin), -1)
+            half = x.shape[-1] // 2
+            return torch.cat(self.rotate(x[..., :half], x[..., half:], cos, sin), -1)
         return torch.stack(self.rotate(x[..., 0::2], x[..., 1::2], cos, sin), -1).flatten(-2)
 
     def rotate(self, a: Tensor, b: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,7 +245,7 @@ class Model:
         else:
             q = torch.cat([self.round(self.absorb(kv_b, q_nope)), q_rope], -1)
             k, v = cache[:, None], cache[:, None, :rank]
-        out = torch.stack([self.attention(row, k[tokens], v[tokens]) for row, tokens in zip(q, visible)])
+        out = torch.stack([self.attention(row, k[tokens], v[tokens]) for row, tokens in zip(q, visible, strict=True)])
         if not self.arithmetic.naive:
             out = self.unfold(kv_b, self.round(out))
         return self.linear(prefix + "o_proj.weight", out.flatten(1))
@@ -259,14 +259,8 @@ class Model:
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         return gate * torch.sigmoid(gate) * up
 
-    def _note_margin(self, score: Tensor, keep: int) -> None:
-        if keep < score.shape[-1]:
-            ordered = score.sort(-1, descending=True).values
-            self.router_margin = min(self.router_margin, float((ordered[:, keep - 1] - ordered[:, keep]).min()))
-
     def _best(self, score: Tensor, keep: int) -> Tensor:
         """Indices of the `keep` largest, ties to the lowest index."""
-        self._note_margin(score, keep)
         return torch.sort(score, dim=-1, descending=True, stable=True).indices[:, :keep]
 
     def _choose(self, score: Tensor) -> Tensor:
@@ -319,7 +313,8 @@ class Model:
         for e in range(self.config["n_routed_experts"]):
             row, slot = (expert == e).nonzero(as_tuple=True)
             if len(row):
-                out[row] = self.multiply_add(weight[row, slot, None], self.mlp(f"{prefix}experts.{e}.", x[row]), out[row])
+                y = self.mlp(f"{prefix}experts.{e}.", x[row])
+                out[row] = self.multiply_add(weight[row, slot, None], y, out[row])
         if self.config.get("n_shared_experts") and "no_shared_expert" not in self.faults:
             factor = self.config["routed_scaling_factor"] if "shared_scaled" in self.faults else 1.0
             out = out + factor * self.mlp(prefix + "shared_experts.", x)
@@ -343,7 +338,6 @@ class Model:
 
     def run(self, tokens: list[int], mtp_depth: int = 0) -> Result:
         """The main model over a whole sequence, and the MTP chain where the model has one."""
-        self.router_margin = math.inf
         token, position = torch.tensor(tokens), torch.arange(len(tokens))
         ahead = 2 if "mask_sees_next" in self.faults else 1
         visible = [position[: t + ahead] for t in range(len(tokens))]
@@ -356,7 +350,6 @@ class Model:
         result = Result(hidden, final, self.linear("lm_head.weight", final))
         if self.config.get("num_nextn_predict_layers"):
             self._mtp(result, token, mtp_depth)
-        result.router_margin = self.router_margin
         return result
 
     def _mtp_input(self, token: Tensor, h: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from contract import Contract
-from forward import Arithmetic, Model, Result
 from formats import Tensors, relative_l2, write_safetensors
+from forward import Arithmetic, Model, Result
 from tiny import BOS, FIRST_BYTE
 
 TOKENS, LONG_TOKENS = 32, 528  # the long run crosses the end of an attention segment
@@ -50,9 +50,8 @@ def i32(x: list[int]) -> tuple[str, np.ndarray]:
 def checked_run(directory: Path, arithmetic: Arithmetic, tokens: list[int], depth: int = 0) -> Result:
     result = Contract(directory, arithmetic).run(tokens, depth)
     reference = Model(directory, arithmetic).run(tokens, depth)
-    pairs = [*zip(result.hidden, reference.hidden), *zip(result.mtp_logits, reference.mtp_logits),
-             (result.logits, reference.logits)]
-    worst = max(relative_l2(x.numpy(), y.numpy()) for x, y in pairs)
+    outputs, expected = ([*r.hidden, *r.mtp_logits, r.logits] for r in (result, reference))
+    worst = max(relative_l2(x.numpy(), y.numpy()) for x, y in zip(outputs, expected, strict=True))
     if not worst < EQUATIONS_BOUND:
         raise SystemExit(f"{directory}: {arithmetic}: {worst:.2e} away from the equations")
     return result

@@ -287,7 +287,8 @@ def tokenizer() -> dict:
     special = {"<｜begin▁of▁sentence｜>": BOS, "<｜end▁of▁sentence｜>": EOS, "<｜▁pad▁｜>": PAD}
     vocab = {**special, **{symbol: FIRST_BYTE + byte for byte, symbol in enumerate(byte_symbols())}}
     added = [
-        {"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        {"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
         for text, i in {**special, "<｜User｜>": USER}.items()
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -324,7 +325,8 @@ def write_checkpoint(name: str, directory: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", help=f"which checkpoints (default all): {', '.join(RECIPES)}")
-    parser.add_argument("--out", type=Path, default=Path("tests/data"), help="writes OUT/tiny-NAME/ (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("tests/data"),
+                        help="writes OUT/tiny-NAME/ (default %(default)s)")
     options = parser.parse_args()
     for name in options.name:
         if name not in RECIPES:
