@@ -23,8 +23,7 @@ static enum octavo_status check_settings(struct octavo_engine *e, struct octavo_
 	s->naive_min = s->naive_min ? s->naive_min : DEFAULT_NAIVE_MIN;
 	e->k = s->kernels ? s->kernels : octavo_kernels_get();
 	e->profiler = s->profiler;
-	octavo_threads_init(&e->threads, s->threads, s->parallel, s->profiler);
-	return OCTAVO_OK;
+	return octavo_threads_open(&e->threads, s->threads, s->parallel, s->profiler, error);
 }
 
 static enum octavo_status size_caches(struct octavo_engine *e, struct octavo_error *error)
@@ -151,6 +150,7 @@ void octavo_engine_close(struct octavo_engine **engine)
 	octavo_weights_release(&e->weights);
 	octavo_checkpoint_close(&e->checkpoint);
 	octavo_tokenizer_close(&e->tokenizer);
+	octavo_threads_close(&e->threads);
 	free(e->arena);
 	free(e);
 	*engine = NULL;

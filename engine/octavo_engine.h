@@ -34,7 +34,7 @@ enum octavo_tap { OCTAVO_TAP_POST_NORM, OCTAVO_TAP_PRE_NORM };
 struct octavo_engine_settings {
 	const char *model_dir;
 	unsigned threads;                      /* 0: all that this process may run on; ignored with `parallel` */
-	const struct octavo_parallel *parallel; /* the caller's pool; NULL: OpenMP */
+	const struct octavo_parallel *parallel; /* the caller's pool; NULL: the engine's own */
 	const struct octavo_kernels *kernels;  /* NULL: octavo_kernels_get() */
 	struct octavo_profiler *profiler;      /* NULL: none */
 	enum octavo_arithmetic arithmetic;
