@@ -180,11 +180,8 @@ class Model:
             parts.append(loss)
         return total, parts
 
-    def update_bias(self, gamma):
-        """Loss-free balancing: raise the bias of underloaded experts. Returns max/mean load per layer."""
-        ratio = {}
-        for n, load in self.load.items():
+    def update_bias(self, gamma, loads):
+        """Loss-free balancing: raise the bias of underloaded experts. Returns the largest max/mean load."""
+        for n, load in loads.items():
             self.bias[n] += gamma * torch.sign(load.mean() - load)
-            ratio[n] = float(load.max() / load.mean())
-            self.load[n] = torch.zeros_like(load)
-        return ratio
+        return max(float(x.max() / x.mean()) for x in loads.values())

@@ -50,7 +50,6 @@ class Optimizer:
         decay = self.DECAY if w.dim() > 1 else 0.0
         p, m, v = self.master[name], self.mom[name], self.sq[name]
         fix1, fix2 = 1 / (1 - self.BETA1 ** self.t), 1 / (1 - self.BETA2 ** self.t)
-        g = g.float().contiguous()
         if LIB:
             out = _p(w.data) if w.dtype == BF16 else ctypes.c_void_p(None)
             LIB.adamw(_p(p), _p(m), _p(v), _p(g), out, _L(p.numel()), _F(lr), _F(self.BETA1), _F(self.BETA2), _F(decay),
@@ -65,7 +64,7 @@ class Optimizer:
 
     def _muon(self, name, w, g, lr, clip):
         p, m = self.master[name], self.mom[name]
-        g = g.float() * clip
+        g = g * clip
         m.mul_(self.MOMENTUM).add_(g)
         u = g.add_(m, alpha=self.MOMENTUM)
         shape = u.shape
@@ -77,14 +76,6 @@ class Optimizer:
         w.data.copy_(p)
 
     @torch.no_grad()
-    def step(self, lr):
-        """Apply and clear the gradients (clipped to norm 1); returns their norm."""
-        self.t += 1
-        grads = {n: w.grad for n, w in self.m.p.items() if w.grad is not None}
-        norm = math.sqrt(sum(float(g.float().pow(2).sum()) for g in grads.values()))
-        clip = min(1.0, 1.0 / (norm + 1e-6))
-        for n, g in grads.items():
-            w = self.m.p[n]
-            (self._adamw if n in self.sq else self._muon)(n, w, g, lr, clip)
-            w.grad = None
-        return norm
+    def apply(self, name, g, lr, clip):
+        """One step on one parameter; g F32 is used up. The caller counts the steps in t."""
+        (self._adamw if name in self.sq else self._muon)(name, self.m.p[name], g, lr, clip)

@@ -22,11 +22,12 @@ import torch
 
 from model import Config, Model
 from optim import Optimizer
+from workers import Workers
 
 LEARNING_RATE = 4e-3
 WARMUP = 60              # steps
 RAMP_TOKENS = 8_000_000  # half batches before: early on, steps count for more than tokens
-EVALUATE = 100           # steps between held-out losses
+EVALUATE = 200           # steps between held-out losses
 SAVE_SECONDS = 300
 
 
@@ -53,7 +54,7 @@ class Corpus:
 
 
 @torch.no_grad()
-def held_out(model, corpus, context, depth, windows=64, batch=16):
+def held_out(model, corpus, context, depth, windows=32, batch=16):
     """Mean losses [main, MTP depth 1..] over fixed windows spread evenly over the held-out text."""
     starts = np.linspace(0, len(corpus.a) - context - 3, windows).astype(int).tolist()
     total = np.zeros(depth + 1)
@@ -87,13 +88,22 @@ def load_checkpoint(path, context=None):
     return model, opt, ck
 
 
+class Log:
+    def __init__(self, run, header):
+        self.f = open(os.path.join(run, "log.jsonl"), "a", buffering=1)
+        self.line(start=time.strftime("%F %T"), **header)
+
+    def line(self, **fields):
+        self.f.write(json.dumps(fields) + "\n")
+
+
 def rates(a, step, elapsed):
-    """(progress of the phase, learning rate, MTP depth, MTP share, gamma of the bias) for this step."""
+    """(learning rate, MTP depth, MTP share, gamma of the bias) for this step."""
     if a.phase == "stable":
-        return 0.0, a.lr * min(1.0, (step + 1) / WARMUP), 1, a.mtp_share, 5e-3 if step < 300 else 1e-3
+        return a.lr * min(1.0, (step + 1) / WARMUP), 1, a.mtp_share, 5e-3 if step < 300 else 1e-3
     f = min(1.0, elapsed / (a.minutes * 60))
     unrolled = f >= a.unroll_from
-    return f, a.lr * max(0.02, 1 - f), 3 if unrolled else 1, a.mtp_share, 1e-3 if f < 0.8 else 0.0
+    return a.lr * max(0.02, 1 - f), 3 if unrolled else 1, a.mtp_share, 1e-3 if f < 0.8 else 0.0
 
 
 def main():
@@ -110,11 +120,11 @@ def main():
     ap.add_argument("--mtp-share", type=float, default=0.25, help="part of the sequences on which MTP is trained")
     ap.add_argument("--unroll-from", type=float, default=0.4, help="part of the decay after which MTP is unrolled to depth 3")
     ap.add_argument("--set", action="append", default=[], metavar="FIELD=N", help="override a field of the configuration")
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--workers", type=int, default=2, help="processes, with one thread each")
     a = ap.parse_args()
     if a.phase == "decay" and (not a.source or a.minutes == math.inf):
         ap.error("decay needs --from and --minutes")
-    torch.set_num_threads(a.threads)
+    torch.set_num_threads(1)
     os.makedirs(a.run, exist_ok=True)
     source = latest(a.run) or a.source
     if source:
@@ -124,13 +134,14 @@ def main():
     else:
         model = Model(Config(**{k: int(v) for k, v in (s.split("=") for s in a.set)}))
         opt, step, seen, before, decayed = Optimizer(model), 0, 0, 0.0, 0.0
+    workers = Workers(a.workers, model, opt)
     train, held = Corpus(os.path.join(a.data, "train.bin")), Corpus(os.path.join(a.data, "held.bin"))
     context = model.c.context
-    log = open(os.path.join(a.run, "log.jsonl"), "a", buffering=1)
-    log.write(json.dumps({"start": time.strftime("%F %T"), "arguments": vars(a), "config": model.c.__dict__, "from": source,
-                          "parameters": sum(w.numel() for w in model.p.values())}) + "\n")
+    log = Log(a.run, {"arguments": vars(a), "config": model.c.__dict__, "from": source,
+                      "parameters": sum(w.numel() for w in model.p.values())})
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+    workers.fork()
     begun = saved = time.time()
     first, first_seen, smooth = step, seen, None
 
@@ -138,33 +149,36 @@ def main():
         now = {"step": step, "tokens": seen, "seconds": before + time.time() - begun}
         return dict(now, decay_seconds=elapsed) if a.phase == "decay" else now
 
-    while not stop:
+    while True:
         elapsed = decayed + time.time() - begun
-        f, lr, depth, share, gamma = rates(a, step, elapsed)
-        if f >= 1 or elapsed > a.minutes * 60:
+        end, lr, depth, share, gamma, *_ = workers.agree(
+            [bool(stop) or elapsed > a.minutes * 60, *rates(a, step, elapsed)] if workers.rank == 0 else None)
+        if end:
             break
         batch = a.batch if seen >= RAMP_TOKENS else a.batch // 2
-        total, parts = model.losses(train.epoch_batch(seen, batch, context), depth, mtp_share=share)
+        tokens = train.epoch_batch(seen, batch, context)[workers.rank::workers.count]
+        total, parts = model.losses(tokens, int(depth), mtp_share=share)
         total.backward()
-        norm = opt.step(lr)
-        ratio = model.update_bias(gamma)
+        norm, ratio = workers.update(lr, gamma)
         step, seen = step + 1, seen + batch * context
-        smooth = float(parts[0]) if smooth is None else 0.95 * smooth + 0.05 * float(parts[0])
         if not math.isfinite(norm):
             sys.exit("step %d: the gradient is not finite" % step)
+        if workers.rank:
+            continue
+        smooth = float(parts[0]) if smooth is None else 0.95 * smooth + 0.05 * float(parts[0])
         if step % 20 == 0 or step - first < 4:
-            log.write(json.dumps({
-                "step": step, "seconds": round(before + time.time() - begun), "tokens": seen, "lr": lr,
-                "main": round(smooth, 4), "mtp": [round(float(x), 3) for x in parts[1:]], "norm": round(norm, 3),
-                "tokens_per_s": round((seen - first_seen) / (time.time() - begun)),
-                "load": round(max(ratio.values()), 2)}) + "\n")
+            log.line(step=step, seconds=round(before + time.time() - begun), tokens=seen, lr=lr, main=round(smooth, 4),
+                     mtp=[round(float(x), 3) for x in parts[1:]], norm=round(norm, 3), load=round(ratio, 2),
+                     tokens_per_s=round((seen - first_seen) / (time.time() - begun)))
         if step % EVALUATE == 0:
-            log.write(json.dumps({"step": step, "held_out": [round(x, 4) for x in held_out(model, held, context, depth)]}) + "\n")
+            log.line(step=step, held_out=[round(x, 4) for x in held_out(model, held, context, int(depth))])
         if time.time() - saved > SAVE_SECONDS:
             save(a.run, model, opt, progress())
             saved = time.time()
-    save(a.run, model, opt, progress())
-    log.write(json.dumps({"step": step, "held_out": [round(x, 4) for x in held_out(model, held, context, 3)], "end": True}) + "\n")
+    if workers.rank == 0:
+        save(a.run, model, opt, progress())
+        workers.finish()
+        log.line(step=step, held_out=[round(x, 4) for x in held_out(model, held, context, 3)], end=True)
 
 
 if __name__ == "__main__":
