@@ -62,6 +62,9 @@ bool accept_parse(const struct options *o, enum octavo_accept *out);
 void progress(const char *what, size_t done, size_t total);
 void progress_clear(void);
 
+/* A whole file, to be freed, with a zero byte behind it; NULL after complaining. */
+unsigned char *read_file(const char *path, size_t *size);
+
 /* OpenMP as an octavo_parallel, for kernels called without an engine.  threads 0: all. */
 struct octavo_parallel bench_parallel(size_t threads);
 

@@ -113,6 +113,41 @@ const char *find_model(const struct options *o)
 	return dir;
 }
 
+/* ---- Files ------------------------------------------------------------------------------------------------------ */
+
+unsigned char *read_file(const char *path, size_t *size)
+{
+	FILE *file = fopen(path, "rb");
+	unsigned char *data = NULL;
+	size_t room = 0, got = 0;
+	if (!file) {
+		complain("%s: cannot open: %s", path, strerror(errno));
+		return NULL;
+	}
+	do {
+		unsigned char *grown = realloc(data, room = 2 * room + 65536);
+		if (!grown) {
+			complain("%s: out of memory", path);
+			break;
+		}
+		data = grown;
+		got += fread(data + got, 1, room - got - 1, file);
+		if (ferror(file)) {
+			complain("%s: cannot read: %s", path, strerror(errno));
+			break;
+		}
+		if (feof(file)) {
+			fclose(file);
+			data[got] = 0;
+			*size = got;
+			return data;
+		}
+	} while (true);
+	free(data);
+	fclose(file);
+	return NULL;
+}
+
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 static size_t thread_count; /* of the pool below; specbench has one */

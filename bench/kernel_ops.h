@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What `specbench kernels` can time: one entry per operation, with its operands and its cost.
+ */
+#ifndef OCTAVO_KERNEL_OPS_H
+#define OCTAVO_KERNEL_OPS_H
+
+#include "bench/bench.h"
+
+/* Random contents: E4M3 codes without NaN, or BF16 values in (-2, 2). */
+enum fill { FILL_E4M3, FILL_BF16 };
+void fill_random(void *to, size_t bytes, enum fill fill, const struct octavo_parallel *parallel);
+
+/* One operation at one shape and row count.  Copies of the weights (the cache rows, for attention) follow one
+ * another in the pool, so that each call finds its own cold. */
+struct work {
+	const struct op *op;
+	size_t m, n, k;
+	const struct octavo_parallel *parallel;
+	const unsigned char *pool; /* [copies][op->weights(work)] borrowed */
+	size_t copies;
+	float *scale;           /* [ceil(n/128)][ceil(k/128)] of the weights, the same for all copies */
+	void *in, *out, *spare; /* of op->in, op->out and op->spare bytes */
+};
+
+/* The sizes are in bytes; a NULL function means none. */
+struct op {
+	const char *name;
+	const char *shape_means; /* what N,K are, and what they must be */
+	size_t shape[4][2];      /* DeepSeek-V3's; ends with 0 */
+	enum fill fill;
+	bool streams; /* bound by memory: stands beside the read bandwidth */
+	bool (*takes)(size_t n, size_t k);
+	const void *(*slot)(const struct octavo_kernels *table, const char **isa); /* the descriptor that does it */
+	size_t (*weights)(const struct work *w);
+	size_t (*in)(const struct work *w);
+	size_t (*out)(const struct work *w);
+	size_t (*spare)(const struct work *w);
+	double (*flops)(const struct work *w);
+	/* Cuts n or k to what the reference does in a moment. */
+	void (*shrink)(struct work *w);
+	enum octavo_status (*run)(struct work *w, const struct octavo_kernels *table, size_t copy);
+};
+
+/* Ends with a NULL name. */
+extern const struct op kernel_ops[];
+
+/* Allocates and fills; the pool holds at least one copy.  False if memory ran out. */
+bool work_open(struct work *w);
+void work_close(struct work *w);
+/* Bytes that one call must move: weights and scales, input and output, each once. */
+double work_bytes(const struct work *w);
+/* Runs a shrunken copy of the work with both tables: 1 the same bits, 0 not, negative a status. */
+int work_agrees(const struct work *w, const struct octavo_kernels *table, const struct octavo_kernels *reference);
+
+#endif

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `specbench kernels`: every set of kernels against the two roofs.  Sets, row counts and plain read loops take
+ * turns over the same memory, so that a machine that slows down slows all of them.
+ */
+#include "bench/kernel_ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+        "usage: specbench kernels [OPTIONS]\n"
+        "\n"
+        "Times the kernels with cold weights, beside plain read loops over the same memory and beside the peak of\n"
+        "FP32 fused multiply-adds. First checks that each kernel gives the reference's bits.\n"
+        "\n"
+        "  --op NAME       gemm (FP8 weights; default), gemm_bf16, gemm_t, attention, norm, swiglu, quantise\n"
+        "  --isa NAME      one set of kernels, ref too (default: every set this machine has, except ref)\n"
+        "  --shape N,K     may be repeated (default: DeepSeek-V3's). gemm, gemm_bf16: rows and columns of the\n"
+        "                  matrix; gemm_t: 128 rows per head, columns; attention: tokens, heads; others: 1,LENGTH\n"
+        "  --rows LIST     activation rows per call (default 1,2,4,8,16)\n"
+        "  --threads N     default: all processors\n"
+        "  --pool MIB      memory that the weights rotate through (default: 256, or four times the L3 cache)\n"
+        "  --repeats N     interleaved measurements of each kernel (default 15)\n"
+        "  --json FILE     write the figures as JSON\n";
+
+/* ---- What is asked for ------------------------------------------------------------------------------------------ */
+
+struct plan {
+	const struct op *op;
+	const char *isa; /* NULL: see all_sets */
+	bool all_sets;   /* else the one that the table chooses */
+	size_t shape[MAX_LIST][2], shapes;
+	size_t rows[MAX_LIST], rows_count;
+	size_t repeats, pool_bytes;
+	double seconds; /* stop a shape's rounds after this long; 0: never */
+};
+
+static const struct op *find_op(const char *name)
+{
+	static const char *const later[] = {"moe", "mla_up", "mla_attn", "gqa", "decode", "emulate"};
+	char known[128] = "";
+	for (const struct op *op = kernel_ops; op->name; op++) {
+		if (!strcmp(op->name, name))
+			return op;
+		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", *known ? ", " : "", op->name);
+	}
+	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+		if (!strcmp(later[i], name)) {
+			complain("kernels: option --op: %s is not available in this version", name);
+			return NULL;
+		}
+	complain("kernels: option --op: unknown operation \"%s\" (known: %s)", name, known);
+	return NULL;
+}
+
+static size_t pool_for(const struct options *o, const struct machine *m)
+{
+	size_t usual = (size_t)256 << 20;
+	if (o->pool_mib)
+		return o->pool_mib << 20;
+	return usual > 4 * m->cache[3] ? usual : 4 * m->cache[3];
+}
+
+static bool plan_shapes(struct plan *p, const struct options *o)
+{
+	for (size_t i = 0; i < o->shapes; i++) {
+		p->shape[i][0] = o->n[i];
+		p->shape[i][1] = o->kdim[i];
+	}
+	p->shapes = o->shapes;
+	for (size_t i = 0; !o->shapes && i < 4 && p->op->shape[i][0]; i++) {
+		memcpy(p->shape[i], p->op->shape[i], sizeof p->shape[i]);
+		p->shapes = i + 1;
+	}
+	for (size_t i = 0; i < p->shapes; i++) {
+		size_t n = p->shape[i][0], k = p->shape[i][1];
+		struct work work = {.op = p->op, .m = 1, .n = n, .k = k};
+		if (!p->op->takes(n, k)) {
+			complain("kernels: option --shape: %zu,%zu: %s takes %s", n, k, p->op->name,
+			         p->op->shape_means);
+			return false;
+		}
+		if (p->op->weights && p->op->weights(&work) > p->pool_bytes) {
+			complain("kernels: option --shape: %zu,%zu needs %zu MiB, the pool has %zu (--pool)", n, k,
+			         p->op->weights(&work) >> 20, p->pool_bytes >> 20);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool plan_full(struct plan *p, const struct options *o, const struct machine *m)
+{
+	static const size_t usual_rows[] = {1, 2, 4, 8, 16};
+	*p = (struct plan){
+	        .op = find_op(o->op ? o->op : "gemm"),
+	        .isa = o->isa,
+	        .all_sets = true,
+	        .rows_count = o->rows_count ? o->rows_count : sizeof usual_rows / sizeof *usual_rows,
+	        .repeats = o->repeats ? o->repeats : 15,
+	        .pool_bytes = pool_for(o, m),
+	};
+	memcpy(p->rows, o->rows_count ? o->rows : usual_rows, p->rows_count * sizeof *p->rows);
+	return p->op && plan_shapes(p, o);
+}
+
+/* What fits into the default report: some ten seconds on two busy cores. */
+static struct plan plan_quick(const struct options *o, const struct machine *m)
+{
+	return (struct plan){
+	        .op = &kernel_ops[0],
+	        .shape = {{2048, 7168}},
+	        .shapes = 1,
+	        .rows = {1, 4, 16},
+	        .rows_count = 3,
+	        .repeats = 9,
+	        .pool_bytes = pool_for(o, m),
+	        .seconds = 5,
+	};
+}
+
+/* ---- The sets of kernels ------------------------------------------------------------------------------------------ */
+
+enum { MAX_SETS = 9 };
+
+struct sets {
+	struct octavo_kernels table[MAX_SETS];
+	const char *isa[MAX_SETS];
+	size_t count;
+};
+
+static void add_set(struct sets *s, const struct plan *p, uint32_t cpu)
+{
+	struct octavo_kernels *table = &s->table[s->count], *last = table - 1;
+	const char *isa;
+	octavo_kernels_init(table, cpu);
+	if (s->count && p->op->slot(table, &isa) == p->op->slot(last, &isa))
+		return; /* this group of instructions brings nothing for this operation */
+	p->op->slot(table, &s->isa[s->count++]);
+}
+
+/* Every table whose kernel for this operation differs from the last one's, the reference first. */
+static void find_sets(struct sets *s, const struct plan *p)
+{
+	static const uint32_t group[] = {OCTAVO_CPU_HWY,    OCTAVO_CPU_NEON, OCTAVO_CPU_AVX2, OCTAVO_CPU_AVX512,
+	                                 OCTAVO_CPU_VBMI, OCTAVO_CPU_GFNI, OCTAVO_CPU_AMX};
+	uint32_t has = octavo_cpu_detect(), cpu = 0;
+	s->count = 0;
+	add_set(s, p, 0);
+	for (size_t i = 0; i < sizeof group / sizeof *group; i++)
+		if (has & group[i])
+			add_set(s, p, cpu |= group[i]);
+}
+
+/* Keeps the sets that the plan asks for in *s; false after complaining if there are none. */
+static bool choose_sets(struct sets *s, const struct plan *p)
+{
+	char known[128] = "";
+	size_t first = 0, end = s->count;
+	for (size_t i = 0; i < s->count; i++)
+		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", s->isa[i]);
+	if (p->isa) {
+		while (first < s->count && strcmp(s->isa[first], p->isa))
+			first++;
+		end = first + 1;
+		if (first == s->count) {
+			complain("kernels: option --isa: no set \"%s\" for %s on this machine (there is: %s)", p->isa,
+			         p->op->name, known);
+			return false;
+		}
+	} else if (s->count > 1) {
+		first = p->all_sets ? 1 : s->count - 1;
+	}
+	memmove(s->table, s->table + first, (end - first) * sizeof *s->table);
+	memmove(s->isa, s->isa + first, (end - first) * sizeof *s->isa);
+	s->count = end - first;
+	return true;
+}
+
+/* ---- Timing ------------------------------------------------------------------------------------------------------- */
+
+/* Calls shorter than this are timed several at once, in ns. */
+static const double least_ns = 200e3;
+
+struct cell {
+	size_t calls; /* at once */
+	double *ns;   /* [repeats] per call */
+	struct octavo_summary time;
+};
+
+struct bench {
+	const struct plan *plan;
+	struct machine *machine;
+	struct octavo_parallel parallel;
+	unsigned char *pool; /* [pool_bytes] */
+	struct sets sets;
+	struct work work[MAX_LIST];            /* one per row count */
+	struct cell cell[MAX_SETS][MAX_LIST];  /* [sets][rows] */
+	size_t rounds;                         /* measured of this shape */
+	double *read, *all_reads;              /* [repeats] of this shape, [shapes * repeats]: GB/s */
+	size_t reads, all_reads_count;
+	struct octavo_summary read_gbs; /* of this shape */
+	size_t next_copy;
+};
+
+static void time_cell(struct bench *b, size_t set, size_t row, double *ns)
+{
+	struct work *w = &b->work[row];
+	struct cell *c = &b->cell[set][row];
+	uint64_t start = octavo_now_ns();
+	for (size_t i = 0; i < c->calls; i++)
+		w->op->run(w, &b->sets.table[set], b->next_copy++ % w->copies);
+	*ns = (double)(octavo_now_ns() - start) / (double)c->calls;
+}
+
+/* One untimed call, and from it how many to time at once. */
+static void warm_up(struct bench *b)
+{
+	for (size_t set = 0; set < b->sets.count; set++)
+		for (size_t row = 0; row < b->plan->rows_count; row++) {
+			double ns;
+			b->cell[set][row].calls = 1;
+			time_cell(b, set, row, &ns);
+			time_cell(b, set, row, &ns);
+			b->cell[set][row].calls = 1 + (size_t)(least_ns / (ns + 1));
+		}
+}
+
+/* The pool is much larger than one product, so every fourth round is enough for the read loops. */
+static void time_rounds(struct bench *b, const char *what)
+{
+	uint64_t start = octavo_now_ns();
+	b->reads = 0;
+	for (b->rounds = 0; b->rounds < b->plan->repeats; b->rounds++) {
+		double spent = (double)(octavo_now_ns() - start) * 1e-9;
+		if (b->plan->seconds > 0 && spent > b->plan->seconds)
+			break;
+		progress(what, b->rounds, b->plan->repeats);
+		if (b->rounds % 4 == 0)
+			b->read[b->reads++] = machine_read_bandwidth(b->pool, b->plan->pool_bytes, b->machine->threads, 1);
+		for (size_t set = 0; set < b->sets.count; set++)
+			for (size_t row = 0; row < b->plan->rows_count; row++)
+				time_cell(b, set, row, &b->cell[set][row].ns[b->rounds]);
+	}
+	progress_clear();
+	memcpy(b->all_reads + b->all_reads_count, b->read, b->reads * sizeof *b->read);
+	b->all_reads_count += b->reads;
+}
+
+/* The reference's bits, or EXIT_CHECK_FAILED. */
+static int verify(struct bench *b)
+{
+	struct octavo_kernels reference;
+	octavo_kernels_init(&reference, 0);
+	for (size_t set = 0; set < b->sets.count; set++)
+		for (size_t row = 0; row < b->plan->rows_count; row++) {
+			const struct work *w = &b->work[row];
+			progress("comparing with the reference", set * b->plan->rows_count + row,
+			         b->sets.count * b->plan->rows_count);
+			int agrees = work_agrees(w, &b->sets.table[set], &reference);
+			if (agrees == 1)
+				continue;
+			if (agrees < 0)
+				return complain("%s %zux%zu, %zu rows: %s", w->op->name, w->n, w->k, w->m,
+				                octavo_status_string((enum octavo_status)agrees));
+			complain("%s %zux%zu, %zu rows: %s does not give the reference's bits", w->op->name, w->n, w->k,
+			         w->m, b->sets.isa[set]);
+			return EXIT_CHECK_FAILED;
+		}
+	progress_clear();
+	return EXIT_OK;
+}
+
+/* ---- Figures ------------------------------------------------------------------------------------------------------- */
+
+struct figures {
+	double gbs, gflops;       /* gflops 0: not counted for this operation */
+	double of_read, of_peak;  /* shares of the roofs, 0: does not apply */
+	double roofline;          /* share of what the lower of the two roofs allows */
+	double r;                 /* T(M) / T(1), 0: one row was not measured */
+};
+
+static struct figures figures_of(const struct bench *b, size_t set, size_t row)
+{
+	const struct work *w = &b->work[row];
+	double ns = b->cell[set][row].time.median, read = b->read_gbs.median, peak = b->machine->peak_gflops;
+	double flops = w->op->flops ? w->op->flops(w) : 0;
+	struct figures f = {.gbs = work_bytes(w) / ns, .gflops = flops / ns};
+	if (w->op->streams) {
+		double allowed = read * flops / work_bytes(w);
+		f.of_read = f.gbs / read;
+		f.of_peak = f.gflops / peak;
+		f.roofline = f.gflops / (allowed < peak ? allowed : peak);
+	}
+	for (size_t i = 0; i < b->plan->rows_count; i++)
+		if (b->work[i].m == 1)
+			f.r = ns / b->cell[set][i].time.median;
+	return f;
+}
+
+static void print_share(double share)
+{
+	if (share > 0)
+		printf("  %6.1f%%", 100 * share);
+	else
+		printf("  %7s", "-");
+}
+
+static void print_row(const struct bench *b, size_t set, size_t row)
+{
+	const struct work *w = &b->work[row];
+	const struct octavo_summary *t = &b->cell[set][row].time;
+	struct figures f = figures_of(b, set, row);
+	char shape[32], range[48];
+	snprintf(shape, sizeof shape, "%zux%zu", w->n, w->k);
+	snprintf(range, sizeof range, "%.1f..%.1f", t->min * 1e-3, t->max * 1e-3);
+	printf("  %-10s %-10s %-11s %3zu  %9.1f  %-19s %7.2f", w->op->name, b->sets.isa[set], shape, w->m,
+	       t->median * 1e-3, range, f.gbs);
+	print_share(f.of_read);
+	if (f.gflops > 0)
+		printf("  %8.1f", f.gflops);
+	else
+		printf("  %8s", "-");
+	print_share(f.of_peak);
+	if (f.r > 0)
+		printf("  %5.2f\n", f.r);
+	else
+		printf("  %5s\n", "-");
+}
+
+static void print_head(const struct bench *b)
+{
+	printf("\nkernels: medians of %zu interleaved measurements, %zu thread%s, weights cold (rotating through %zu MiB)\n",
+	       b->plan->repeats, b->machine->threads, b->machine->threads == 1 ? "" : "s", b->plan->pool_bytes >> 20);
+	printf("  peak of FP32 fused multiply-adds: %.0f GFLOP/s; r(M) is the time of M rows over that of one\n",
+	       b->machine->peak_gflops);
+}
+
+static void print_shape(const struct bench *b)
+{
+	printf("\n  plain read loops: %.2f GB/s (%.2f..%.2f)%s\n", b->read_gbs.median, b->read_gbs.min, b->read_gbs.max,
+	       b->rounds < b->plan->repeats ? "; fewer measurements, the time was up" : "");
+	printf("  %-10s %-10s %-11s %3s  %9s  %-19s %7s  %7s  %8s  %7s  %5s\n", "op", "set", "shape", "M", "us", "min..max",
+	       "GB/s", "of read", "GFLOP/s", "of peak", "r(M)");
+	for (size_t set = 0; set < b->sets.count; set++)
+		for (size_t row = 0; row < b->plan->rows_count; row++)
+			print_row(b, set, row);
+}
+
+static json_t *real_or_null(double x)
+{
+	return x > 0 ? json_real(x) : json_null();
+}
+
+static json_t *row_json(const struct bench *b, size_t set, size_t row)
+{
+	const struct work *w = &b->work[row];
+	const struct octavo_summary *t = &b->cell[set][row].time;
+	struct figures f = figures_of(b, set, row);
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f}, s:I, s:f, s:o, s:f, s:o, s:o, s:o}", "op",
+	                 w->op->name, "backend", "native", "isa", b->sets.isa[set], "m", (json_int_t)w->m, "n",
+	                 (json_int_t)w->n, "k", (json_int_t)w->k, "threads", (json_int_t)b->machine->threads, "ns", "min",
+	                 t->min, "median", t->median, "max", t->max, "measurements", (json_int_t)b->rounds, "gbs", f.gbs,
+	                 "gflops", real_or_null(f.gflops), "read_gbs", b->read_gbs.median, "roofline",
+	                 real_or_null(f.roofline), "r", real_or_null(f.r), "peak_share", real_or_null(f.of_peak));
+}
+
+/* ---- One shape, all shapes ------------------------------------------------------------------------------------------ */
+
+static void close_shape(struct bench *b)
+{
+	for (size_t row = 0; row < b->plan->rows_count; row++)
+		work_close(&b->work[row]);
+	for (size_t set = 0; set < MAX_SETS; set++)
+		for (size_t row = 0; row < MAX_LIST; row++) {
+			free(b->cell[set][row].ns);
+			b->cell[set][row].ns = NULL;
+		}
+}
+
+static bool open_shape(struct bench *b, const size_t shape[2])
+{
+	for (size_t row = 0; row < b->plan->rows_count; row++) {
+		struct work *w = &b->work[row];
+		*w = (struct work){.op = b->plan->op,
+		                   .m = b->plan->rows[row],
+		                   .n = shape[0],
+		                   .k = shape[1],
+		                   .parallel = &b->parallel,
+		                   .pool = b->pool,
+		                   .copies = 1};
+		if (w->op->weights)
+			w->copies = b->plan->pool_bytes / w->op->weights(w);
+		if (!work_open(w))
+			return false;
+		for (size_t set = 0; set < b->sets.count; set++) {
+			b->cell[set][row].ns = calloc(b->plan->repeats, sizeof(double));
+			if (!b->cell[set][row].ns)
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool summarise(struct bench *b)
+{
+	bool good = octavo_summarise(b->read, b->reads, &b->read_gbs) == OCTAVO_OK;
+	for (size_t set = 0; set < b->sets.count; set++)
+		for (size_t row = 0; row < b->plan->rows_count; row++) {
+			struct cell *c = &b->cell[set][row];
+			good = good && octavo_summarise(c->ns, b->rounds, &c->time) == OCTAVO_OK;
+		}
+	return good;
+}
+
+static int measure_shape(struct bench *b, const size_t shape[2], json_t *array)
+{
+	char what[64];
+	int status = EXIT_BAD_INPUT;
+	snprintf(what, sizeof what, "%s %zux%zu", b->plan->op->name, shape[0], shape[1]);
+	if (!open_shape(b, shape))
+		complain("%s: out of memory", what);
+	else
+		status = verify(b);
+	if (status == EXIT_OK) {
+		warm_up(b);
+		time_rounds(b, what);
+		if (!summarise(b))
+			status = complain("%s: out of memory", what);
+	}
+	if (status == EXIT_OK) {
+		print_shape(b);
+		for (size_t set = 0; set < b->sets.count; set++)
+			for (size_t row = 0; row < b->plan->rows_count; row++)
+				json_array_append_new(array, row_json(b, set, row));
+	}
+	close_shape(b);
+	return status;
+}
+
+static int measure_all(struct bench *b, json_t *array)
+{
+	const struct plan *p = b->plan;
+	struct octavo_summary reads;
+	int status = EXIT_OK;
+	progress("filling the pool", 0, 1);
+	fill_random(b->pool, p->pool_bytes, p->op->fill, &b->parallel);
+	b->machine->peak_gflops = machine_peak_gflops(b->machine->threads);
+	progress_clear();
+	print_head(b);
+	for (size_t i = 0; status == EXIT_OK && i < p->shapes; i++)
+		status = measure_shape(b, p->shape[i], array);
+	if (status == EXIT_OK && octavo_summarise(b->all_reads, b->all_reads_count, &reads) == OCTAVO_OK)
+		b->machine->read_gbs = reads.median;
+	return status;
+}
+
+/* Appends to array and fills the machine's measured figures; an exit status. */
+static int measure(const struct plan *plan, struct machine *m, json_t *array)
+{
+	struct bench *b = calloc(1, sizeof *b);
+	int status = EXIT_BAD_INPUT;
+	if (!b)
+		return complain("out of memory");
+	b->plan = plan;
+	b->machine = m;
+	b->parallel = bench_parallel(m->threads);
+	find_sets(&b->sets, plan);
+	b->pool = aligned_alloc(64, plan->pool_bytes);
+	b->read = calloc(plan->repeats, sizeof *b->read);
+	b->all_reads = calloc(plan->repeats * plan->shapes, sizeof *b->all_reads);
+	if (!b->pool || !b->read || !b->all_reads)
+		complain("kernels: option --pool: cannot allocate %zu MiB", plan->pool_bytes >> 20);
+	else if (choose_sets(&b->sets, plan))
+		status = measure_all(b, array);
+	free(b->pool);
+	free(b->read);
+	free(b->all_reads);
+	free(b);
+	return status;
+}
+
+json_t *kernels_measure(const struct options *o, struct machine *m)
+{
+	struct plan plan = plan_quick(o, m);
+	json_t *array = json_array();
+	if (measure(&plan, m, array) == EXIT_OK)
+		return array;
+	json_decref(array);
+	return NULL;
+}
+
+int command_kernels(int argc, char **argv)
+{
+	struct options o = {0};
+	int parsed = options_parse(&o, argc, argv, "kernels", "op isa shape rows threads pool repeats json", help);
+	if (parsed)
+		return parsed < 0 ? EXIT_OK : parsed;
+	struct machine machine;
+	struct plan plan;
+	machine_describe(&machine, o.threads);
+	if (!plan_full(&plan, &o, &machine))
+		return EXIT_BAD_INPUT;
+	json_t *array = json_array(), *document = json_document();
+	int status = measure(&plan, &machine, array);
+	json_object_set_new(document, "machine", machine_json(&machine));
+	json_object_set_new(document, "kernels", array);
+	if (status == EXIT_OK && o.json && !json_write(document, o.json))
+		status = EXIT_BAD_INPUT;
+	json_decref(document);
+	return status;
+}
