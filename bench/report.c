@@ -189,7 +189,8 @@ static json_t *phase_json(const struct octavo_profile *p, enum octavo_phase phas
 		const char *name = octavo_counter_name((enum octavo_counter)c);
 		if (c == OCTAVO_COUNTER_WALL_NS)
 			continue;
-		if (!p->source[c].available) {
+		/* System-call counters are read at phase boundaries only: unknown within a sub-phase, not zero. */
+		if (!p->source[c].available || ((int)phase >= OCTAVO_PHASE_TOP && !p->source[c].sub_phases)) {
 			json_object_set_new(o, name, json_null());
 			continue;
 		}

@@ -179,6 +179,7 @@ static void add_profile(struct octavo_profile *sum, const struct octavo_profile 
 	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
 		sum->total[c] += old.total[c];
 		sum->unattributed[c] += old.unattributed[c];
+		sum->overhead[c] += old.overhead[c];
 		for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++) {
 			sum->phase[phase].self[c] += old.phase[phase].self[c];
 			sum->phase[phase].inclusive[c] += old.phase[phase].inclusive[c];

@@ -110,6 +110,12 @@ static int within(const struct golden_distance *d)
 	return d->kl < limit_kl && d->top1_changed == 0; /* false for NaN */
 }
 
+static void close_reference(struct reference *r)
+{
+	golden_close(r->golden);
+	r->golden = NULL;
+}
+
 static void check_logits(const char *model, const char *tensor, enum octavo_arithmetic arithmetic, uint8_t flags)
 {
 	struct golden_distance d;
@@ -121,7 +127,29 @@ static void check_logits(const char *model, const char *tensor, enum octavo_arit
 	if (!within(&d))
 		fail_msg("%s %s: KL %g nats, %zu tokens differ in their best", model, tensor, d.kl, d.top1_changed);
 	octavo_engine_close(&e);
-	golden_close(r.golden);
+	close_reference(&r);
+}
+
+/* A run past the first attention segment of 512 tokens. */
+static void check_long(const char *model)
+{
+	struct octavo_engine_settings settings = { .threads = 2 };
+	struct reference r = open_reference(model, "golden.safetensors");
+	size_t rows, cols;
+	r.token = golden_i32(r.golden, "long.tokens", &r.count);
+	const float *golden = golden_f32(r.golden, "long.logits", &rows, &cols);
+	assert_non_null(r.token);
+	assert_non_null(golden);
+	assert_true(r.count > OCTAVO_SEGMENT && rows <= r.count);
+	struct octavo_engine *e = open_model(model, &settings);
+	float *logits = test_malloc(r.count * cols * sizeof *logits);
+	run_tokens(e, r.token, r.count, 64, 0, logits, NULL);
+	struct golden_distance d = golden_compare(logits + (r.count - rows) * cols, golden, rows, cols, limit_margin);
+	if (!within(&d))
+		fail_msg("%s long.logits: KL %g nats, %zu tokens differ in their best", model, d.kl, d.top1_changed);
+	test_free(logits);
+	octavo_engine_close(&e);
+	close_reference(&r);
 }
 
 /* The oracle's chains: chain i runs depths 1.. from slot i on true tokens, its own states recycled; every chain finds
@@ -167,7 +195,7 @@ static void layers_agree(void **state)
 		struct octavo_engine *e = open_model(models[i], &settings);
 		check_layers(e, &r);
 		octavo_engine_close(&e);
-		golden_close(r.golden);
+		close_reference(&r);
 	}
 }
 
@@ -192,6 +220,13 @@ static void logits_agree_naive(void **state)
 		check_logits(models[i], "logits_naive", OCTAVO_W8A16, OCTAVO_ROW_PROMPT | OCTAVO_ROW_NAIVE);
 }
 
+static void long_runs_agree(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+		check_long(models[i]);
+}
+
 static void mtp_agrees(void **state)
 {
 	(void)state;
@@ -207,7 +242,7 @@ static void mtp_agrees(void **state)
 				fail_msg("%s depth %zu: KL %g nats, %zu tokens differ in their best", with_mtp[i], depth + 1,
 				         d[depth].kl, d[depth].top1_changed);
 		octavo_engine_close(&e);
-		golden_close(r.golden);
+		close_reference(&r);
 	}
 }
 
@@ -224,7 +259,7 @@ static void transformers_agree(void **state)
 	if (!(d.relative_l2 < 2e-2 && d.kl < 2e-3))
 		fail_msg("relative L2 %g, KL %g nats", d.relative_l2, d.kl);
 	octavo_engine_close(&e);
-	golden_close(r.golden);
+	close_reference(&r);
 }
 
 /* ---- The test of the test -------------------------------------------------------------------------------------------- */
@@ -251,7 +286,7 @@ static void faults_are_caught(void **state)
 		octavo_engine_close(&e);
 	}
 	faults_free();
-	golden_close(r.golden);
+	close_reference(&r);
 }
 
 /* A NaN code must surface as NaN logits and an error, never as a number (shift decoders make it 480). */
@@ -287,7 +322,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(layers_agree),       cmocka_unit_test(logits_agree),
 		cmocka_unit_test(logits_agree_w8a8),  cmocka_unit_test(logits_agree_naive),
-		cmocka_unit_test(mtp_agrees),         cmocka_unit_test(transformers_agree),
+		cmocka_unit_test(long_runs_agree),    cmocka_unit_test(mtp_agrees),
+		cmocka_unit_test(transformers_agree),
 		cmocka_unit_test(faults_are_caught),  cmocka_unit_test(nan_code_surfaces),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
