@@ -65,7 +65,7 @@ void progress_clear(void);
 /* A whole file, to be freed, with a zero byte behind it; NULL after complaining. */
 unsigned char *read_file(const char *path, size_t *size);
 
-/* OpenMP as an octavo_parallel, for kernels called without an engine.  threads 0: all. */
+/* The threads for kernels called without an engine; 0: all. */
 struct octavo_parallel bench_parallel(size_t threads);
 
 /* Commands.  Each gets argv from its own name on. */

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* ---- Words that stand for enums -------------------------------------------------------------------------------- */
 
@@ -150,25 +147,23 @@ unsigned char *read_file(const char *path, size_t *size)
 
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
-static size_t thread_count; /* of the pool below; specbench has one */
-
-static void run_openmp(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
+static void run_serially(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
 {
 	(void)context;
-#pragma omp parallel for schedule(static) num_threads((int)thread_count)
 	for (size_t task = 0; task < tasks; task++)
 		fn(arg, task);
 }
 
+/* One pool for the whole run: it lives until the process ends. */
 struct octavo_parallel bench_parallel(size_t threads)
 {
-#ifdef _OPENMP
-	thread_count = threads ? threads : (size_t)omp_get_num_procs();
-#else
-	(void)threads;
-	thread_count = 1;
-#endif
-	return (struct octavo_parallel){ run_openmp, NULL, thread_count };
+	static struct octavo_parallel pool;
+	if (!pool.run || (threads && threads != pool.threads)) {
+		octavo_parallel_close(&pool);
+		if (octavo_parallel_open(&pool, threads) != OCTAVO_OK) /* then serially */
+			pool = (struct octavo_parallel){run_serially, NULL, 1};
+	}
+	return pool;
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */

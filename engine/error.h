@@ -5,7 +5,8 @@
 #include "octavo_base.h"
 
 /* Writes the text (truncated to fit, control characters replaced by '?') if error is not NULL, and returns status,
- * so that a failing function can `return octavo_fail(error, OCTAVO_EFORMAT, "%s: …", …)`. * Exported by liboctavo-kernels for liboctavo; not part of the public interface. */
+ * so that a failing function can `return octavo_fail(error, OCTAVO_EFORMAT, "%s: …", …)`.
+ * Exported by liboctavo-kernels for liboctavo; not part of the public interface. */
 OCTAVO_API enum octavo_status octavo_fail(struct octavo_error *error, enum octavo_status status, const char *format, ...)
 	OCTAVO_PRINTF(3, 4);
 

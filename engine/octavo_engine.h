@@ -64,6 +64,13 @@ struct octavo_model_info {
 };
 OCTAVO_API const struct octavo_model_info *octavo_engine_model(const struct octavo_engine *engine);
 
+/* ---- Threads ---------------------------------------------------------------------------------- */
+
+/* The engine's kind of thread pool for callers of the kernels' drivers who have none: fills *out.
+ * threads 0: all processors that this process may run on.  ENOMEM, ESYSTEM. */
+OCTAVO_API enum octavo_status octavo_parallel_open(struct octavo_parallel *out, size_t threads);
+OCTAVO_API void octavo_parallel_close(struct octavo_parallel *parallel);
+
 /* ---- Text ------------------------------------------------------------------------------------- */
 
 enum {

@@ -3,6 +3,7 @@
 
 #include "engine/error.h"
 #include "kernels/fpenv.h"
+#include "octavo_engine.h"
 
 #include <sched.h>
 
@@ -67,4 +68,34 @@ enum octavo_status octavo_threads_open(struct octavo_threads *t, unsigned thread
 void octavo_threads_close(struct octavo_threads *t)
 {
 	octavo_pool_close(&t->pool);
+}
+
+/* ---- Public: a pool without an engine ----------------------------------------------------------------------------- */
+
+static void run_bare(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
+{
+	if (tasks)
+		octavo_pool_run(context, tasks, fn, arg);
+}
+
+enum octavo_status octavo_parallel_open(struct octavo_parallel *out, size_t threads)
+{
+	struct octavo_pool *pool;
+	if (!out || threads > 4096)
+		return OCTAVO_EINVAL;
+	*out = (struct octavo_parallel){ 0 };
+	threads = threads ? threads : available_processors();
+	enum octavo_status status = octavo_pool_open(&pool, threads, NULL);
+	if (status == OCTAVO_OK)
+		*out = (struct octavo_parallel){ run_bare, pool, threads };
+	return status;
+}
+
+void octavo_parallel_close(struct octavo_parallel *parallel)
+{
+	if (!parallel || !parallel->run)
+		return;
+	struct octavo_pool *pool = parallel->context;
+	octavo_pool_close(&pool);
+	*parallel = (struct octavo_parallel){ 0 };
 }
