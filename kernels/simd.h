@@ -4,13 +4,15 @@
  * simd_<isa>.h, which gives:
  *
  *	vf, vi, vm             16 floats, 16 dwords, 16 truths
- *	BLOCK, FEW             how many rows of x fit the registers: see simd_panel.h, simd_gemm.h
+ *	BLOCK                  rows of x that go over a panel together: as many chains as fit the registers
+ *	FEW                    rows of x up to which simd_gemm.h does without the panel: 8 or 0
  *	vf_load, vf_store      aligned; _first: any address, the first `count` lanes, others zero or untouched
  *	vf_load_bf16, _f16     `count` elements widened; vi_load_bytes: bytes zero-extended
  *	vf_store_high          the high halves of `count` lanes: BF16 if the low halves are zero
  *	vf_fma                 a * b + c, one rounding; vf_fma_alternate: - c in even lanes, + c in odd ones
  *	vf_min, vf_max         a < b ? a : b and a > b ? a : b, so that a NaN in either place gives b
  *	vi_int                 to integers, to nearest; vi_max: unsigned
+ *	vf_nan_where           NaN in the lanes that are true
  *	vf_even, vf_odd        each pair's first or second in both places; vf_swap: exchanged
  *	vf_fold                the contract's fold of 16 lanes, 8-4-2-1
  *	load_transposed        `bytes` <= 64 bytes of 16 rows, zeros behind them; lane n of d[i] is dword i of row n.
@@ -91,7 +93,7 @@ static inline vf vf_decode_e4m3(vi top)
 	vi seven = vi_set1(0x7f000000);
 	vm nan = vm_equal(vi_and(top, seven), seven);
 
-	return vf_choose(nan, vf_of(vi_set1(0x7fc00000)), vf_mul(vf_of(field), vf_set1(0x1p120f)));
+	return vf_nan_where(nan, vf_mul(vf_of(field), vf_set1(0x1p120f)));
 }
 
 static inline vf vf_decode_e5m2(vi top)

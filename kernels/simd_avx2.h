@@ -262,6 +262,12 @@ static inline vf vf_choose(vm mask, vf yes, vf no)
 	             _mm256_blendv_ps(no.half[1], yes.half[1], m.half[1])}};
 }
 
+/* All ones is a NaN. */
+static inline vf vf_nan_where(vm mask, vf v)
+{
+	return vf_of(vi_or(mask, vi_of(v)));
+}
+
 /* ---- across lanes ---- */
 
 static inline vf vf_even(vf a)

@@ -15,8 +15,8 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-#define BLOCK 8 /* 8 even chains, 8 odd ones and 8 sums leave room for two weights */
-#define FEW 4   /* beside them, four decoded weights and the tables */
+#define BLOCK 8 /* 8 even chains, 8 odd ones and 8 sums leave room for the weights */
+#define FEW 8   /* the same chains leave room for four decoded weights, the tables and the masks */
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -202,6 +202,11 @@ static inline vm vm_first(size_t count)
 static inline vf vf_choose(vm mask, vf yes, vf no)
 {
 	return _mm512_mask_mov_ps(no, mask, yes);
+}
+
+static inline vf vf_nan_where(vm mask, vf v)
+{
+	return _mm512_mask_mov_ps(v, mask, _mm512_set1_ps(__builtin_nanf("")));
 }
 
 /* ---- across lanes ---- */

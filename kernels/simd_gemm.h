@@ -71,7 +71,7 @@ ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, vi 
 		w[0] = vf_of(d);
 }
 
-#if FEW > 0
+#if FEW == 8
 /* ---- few rows -------------------------------------------------------------------------------------------- */
 
 /* One step: 64 bytes of each row.  x points at the step's columns in [rows][PANEL]. */
@@ -92,7 +92,7 @@ ALWAYS_INLINE void few_step(const enum kind kind, const size_t rows, const struc
 			decode_dword(kind, b, d[i], w);
 #pragma GCC unroll 4
 			for (size_t j = 0; j < per_dword; j += 2)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 				for (size_t m = 0; m < rows; m++) {
 					const float *xk = x + m * PANEL + i * per_dword + j;
 					even[m] = vf_fma(w[j], vf_set1(xk[0]), even[m]);
@@ -200,7 +200,7 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 		for (size_t i = 0; i < LANES; i++)
 			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
 		switch (kind == F32 ? SIZE_MAX : x->rows) { /* 64 bytes of F32 are but half a chunk */
-#if FEW > 0
+#if FEW == 8
 		case 1:
 			few_rows(kind, 1, &b, x, y, ldy);
 			break;
@@ -212,6 +212,18 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 			break;
 		case 4:
 			few_rows(kind, 4, &b, x, y, ldy);
+			break;
+		case 5:
+			few_rows(kind, 5, &b, x, y, ldy);
+			break;
+		case 6:
+			few_rows(kind, 6, &b, x, y, ldy);
+			break;
+		case 7:
+			few_rows(kind, 7, &b, x, y, ldy);
+			break;
+		case 8:
+			few_rows(kind, 8, &b, x, y, ldy);
 			break;
 #endif
 		default:

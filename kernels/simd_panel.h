@@ -44,12 +44,15 @@ ALWAYS_INLINE void multiply(const size_t rows, const float *w /* [chunks * 32][1
 			even[m] = odd[m] = vf_zero();
 #pragma GCC unroll 2
 		for (size_t i = c * CHUNK; i < (c + 1) * CHUNK; i += 2) {
-			vf w0 = vf_load(w + i * LANES), w1 = vf_load(w + (i + 1) * LANES);
+			/* one weight at a time: AVX2 has no register for a second */
+			vf even_w = vf_load(w + i * LANES);
 #pragma GCC unroll 8
-			for (size_t m = 0; m < rows; m++) {
-				even[m] = vf_fma(w0, vf_set1(x[m * PANEL + i]), even[m]);
-				odd[m] = vf_fma(w1, vf_set1(x[m * PANEL + i + 1]), odd[m]);
-			}
+			for (size_t m = 0; m < rows; m++)
+				even[m] = vf_fma(even_w, vf_set1(x[m * PANEL + i]), even[m]);
+			vf odd_w = vf_load(w + (i + 1) * LANES);
+#pragma GCC unroll 8
+			for (size_t m = 0; m < rows; m++)
+				odd[m] = vf_fma(odd_w, vf_set1(x[m * PANEL + i + 1]), odd[m]);
 		}
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++)
