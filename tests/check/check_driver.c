@@ -106,7 +106,7 @@ static void group(struct check *check, struct team *team)
 	struct octavo_product product[SHAPES + 1] = {0};
 	struct gemm_case c[SHAPES];
 
-	check_case(check, "group on %zu threads%s", parallel.threads, team && team->hostile ? ", hostile" : "");
+	check_case(check, "group on %zu worker threads%s", parallel.threads, team && team->hostile ? ", hostile" : "");
 	for (size_t i = 0; i < SHAPES; i++) {
 		c[i] = gemm_case_add(check, &shapes[i]);
 		product[i] = (struct octavo_product){.w = &c[i].w, .x = c[i].x, .y = c[i].got, .ldy = c[i].ldy};

@@ -206,6 +206,7 @@ static void rows(struct check *check, const struct subject *s)
 		struct gemm_shape shape =
 		        draw_shape(check, s, m, check_pick(check, 1, 140), check_pick(check, 33, 400));
 		shape.fill = m % 4 == 0 ? FILL_ZERO : FILL_PLAIN;
+		shape.row_scales = !s->transposed && shape.scale_dtype != OCTAVO_NONE && shape.col0 == 0;
 		struct gemm_case c = gemm_case_make(check, &shape);
 		for (size_t i = 0; i < m; i++) {
 			struct octavo_rows row = gemm_case_row(&c, i);
