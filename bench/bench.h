@@ -68,6 +68,14 @@ unsigned char *read_file(const char *path, size_t *size);
 /* The threads for kernels called without an engine; 0: all. */
 struct octavo_parallel bench_parallel(size_t threads);
 
+/* The sets of kernels of this machine: the reference first, then each whose table differs from the last one's. */
+enum { MAX_SETS = 8 };
+struct kernel_set {
+	const char *name; /* "avx512vbmi": the group of instructions that brought it */
+	struct octavo_kernels table;
+};
+size_t kernel_sets(struct kernel_set set[MAX_SETS]);
+
 /* Commands.  Each gets argv from its own name on. */
 int command_default(int argc, char **argv);
 int command_run(int argc, char **argv);
@@ -91,9 +99,13 @@ struct machine {
 };
 /* Reads what the system tells; measures nothing. */
 void machine_describe(struct machine *m, size_t threads);
-/* Read bandwidth in GB/s of the fastest of several plain read loops over `pool`, all threads, best of `repeats`. */
+/* Reads `bytes` once, with plain loop number `loop` of machine_read_loops() and all threads: GB/s, or 0 for a loop that
+ * this processor cannot run. */
+size_t machine_read_loops(void);
+double machine_read_once(size_t loop, const void *at, size_t bytes, size_t threads);
+/* The fastest loop over `pool`, best of `repeats`, in GB/s. */
 double machine_read_bandwidth(const void *pool, size_t bytes, size_t threads, size_t repeats);
-/* FP32 fused multiply-adds per second as GFLOP/s of the widest vectors that the chosen set uses. */
+/* FP32 fused multiply-adds as GFLOP/s, with the fastest of the processor's vector widths. */
 double machine_peak_gflops(size_t threads);
 void machine_print(const struct machine *m);
 json_t *machine_json(const struct machine *m);
@@ -102,7 +114,7 @@ json_t *counters_json(const struct octavo_profile *profile);
 /* ---- kernels.c --------------------------------------------------------------------------------------------- */
 
 /* Measures, prints a table and returns the "kernels" array of the JSON document (NULL after complaining).
- * Fills m->read_gbs from the same pool, interleaved. */
+ * Fills m->peak_gflops and, from the same pool, interleaved, m->read_gbs. */
 json_t *kernels_measure(const struct options *o, struct machine *m);
 
 /* ---- runs.c, report.c --------------------------------------------------------------------------------------- */

@@ -166,6 +166,36 @@ struct octavo_parallel bench_parallel(size_t threads)
 	return pool;
 }
 
+/* ---- Sets of kernels --------------------------------------------------------------------------------------------- */
+
+size_t kernel_sets(struct kernel_set set[MAX_SETS])
+{
+	static const struct {
+		uint32_t cpu;
+		const char *name;
+	} groups[MAX_SETS] = {
+	        {0, "ref"},
+	        {OCTAVO_CPU_HWY, "hwy"},
+	        {OCTAVO_CPU_NEON, "neon"},
+	        {OCTAVO_CPU_AVX2, "avx2"},
+	        {OCTAVO_CPU_AVX512, "avx512"},
+	        {OCTAVO_CPU_VBMI, "avx512vbmi"},
+	        {OCTAVO_CPU_GFNI, "avx512gfni"},
+	        {OCTAVO_CPU_AMX, "amx"},
+	};
+	uint32_t has = octavo_cpu_detect(), cpu = 0;
+	size_t count = 0;
+	for (size_t i = 0; i < MAX_SETS; i++) {
+		if ((has & groups[i].cpu) != groups[i].cpu)
+			continue;
+		set[count].name = groups[i].name;
+		octavo_kernels_init(&set[count].table, cpu |= groups[i].cpu);
+		if (!count || memcmp(&set[count].table, &set[count - 1].table, sizeof set->table))
+			count++;
+	}
+	return count;
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 json_t *json_document(void)

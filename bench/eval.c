@@ -48,7 +48,8 @@ struct eval {
 	size_t tokens;
 };
 
-/* ---- Running tokens through the model ------------------------------------------------------------------------------ */
+/* ---- Running tokens through the model ------------------------------------------------------------------------------
+ */
 
 enum { BATCH = 32 };
 
@@ -94,7 +95,8 @@ static double log_sum(const float *logits, size_t count)
 	return max + log(sum);
 }
 
-/* ---- The loss ------------------------------------------------------------------------------------------------------- */
+/* ---- The loss -------------------------------------------------------------------------------------------------------
+ */
 
 struct scoring {
 	const struct eval *e;
@@ -143,7 +145,8 @@ static bool score_text(const struct eval *e, struct score *score)
 	return true;
 }
 
-/* ---- The distance from the weights before quantisation ------------------------------------------------------------- */
+/* ---- The distance from the weights before quantisation -------------------------------------------------------------
+ */
 
 struct comparing {
 	struct tensor positions, logits; /* [P] and [P][vocab] */
@@ -157,8 +160,7 @@ static void compare_position(struct comparing *c, size_t row, const float *logit
 {
 	double kl = 0;
 	for (size_t i = 0; i < c->vocab; i++)
-		c->reference[i] =
-		        isinf(logits[i]) ? -INFINITY : tensor_float(&c->logits, row * c->vocab + i);
+		c->reference[i] = isinf(logits[i]) ? -INFINITY : tensor_float(&c->logits, row * c->vocab + i);
 	double sum = log_sum(logits, c->vocab), reference_sum = log_sum(c->reference, c->vocab);
 	for (size_t i = 0; i < c->vocab; i++) {
 		double p = c->reference[i] - reference_sum, q = logits[i] - sum;
@@ -241,7 +243,8 @@ static bool compare_reference(const struct eval *e, struct distance *distance)
 	return good;
 }
 
-/* ---- One arithmetic ------------------------------------------------------------------------------------------------- */
+/* ---- One arithmetic -------------------------------------------------------------------------------------------------
+ */
 
 static bool encode(struct eval *e)
 {
@@ -277,7 +280,8 @@ static void print_result(enum octavo_arithmetic arithmetic, const struct score *
 
 static void print_head(const struct eval *e, const struct score *s, bool distance)
 {
-	printf("eval: model %s, text %s\n  %zu tokens scored (%zu bytes of text), in %zu window%s of at most %zu tokens%s\n\n",
+	printf("eval: model %s, text %s\n  %zu tokens scored (%zu bytes of text), in %zu window%s of at most %zu "
+	       "tokens%s\n\n",
 	       e->model, e->path, s->tokens, s->bytes, s->windows, s->windows == 1 ? "" : "s", e->window,
 	       octavo_engine_model(e->engine)->bos >= 0 ? ", BOS included" : "");
 	printf("  %-10s  %10s  %9s  %10s  %8s%s\n", "arithmetic", "nats/token", "bits/byte", "perplexity", "tokens/s",
@@ -294,8 +298,8 @@ static json_t *result_json(const struct eval *e, enum octavo_arithmetic arithmet
 	                      s->nats / M_LN2 / (double)s->bytes, "tokens_per_s", (double)s->tokens / s->seconds);
 	json_object_set_new(o, "kl_bf16",
 	                    d->positions ? json_pack("{s:I, s:f, s:f, s:f}", "positions", (json_int_t)d->positions,
-	                                             "mean", d->sum / (double)d->positions, "max", d->max, "top1_agreement",
-	                                             (double)d->same_best / (double)d->positions)
+	                                             "mean", d->sum / (double)d->positions, "max", d->max,
+	                                             "top1_agreement", (double)d->same_best / (double)d->positions)
 	                                 : json_null());
 	return o;
 }

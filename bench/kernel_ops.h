@@ -11,15 +11,13 @@
 enum fill { FILL_E4M3, FILL_BF16 };
 void fill_random(void *to, size_t bytes, enum fill fill, const struct octavo_parallel *parallel);
 
-/* One operation at one shape and row count.  Copies of the weights (the cache rows, for attention) follow one
- * another in the pool, so that each call finds its own cold. */
+/* One operation at one shape and row count, without the weights (for attention, the cache's rows): each call gets its
+ * own, so that it finds them cold. */
 struct work {
 	const struct op *op;
 	size_t m, n, k;
 	const struct octavo_parallel *parallel;
-	const unsigned char *pool; /* [copies][op->weights(work)] borrowed */
-	size_t copies;
-	float *scale;           /* [ceil(n/128)][ceil(k/128)] of the weights, the same for all copies */
+	float *scale;           /* [ceil(n/128)][ceil(k/128)] of all weights */
 	void *in, *out, *spare; /* of op->in, op->out and op->spare bytes */
 };
 
@@ -31,7 +29,7 @@ struct op {
 	enum fill fill;
 	bool streams; /* bound by memory: stands beside the read bandwidth */
 	bool (*takes)(size_t n, size_t k);
-	const void *(*slot)(const struct octavo_kernels *table, const char **isa); /* the descriptor that does it */
+	const void *(*slot)(const struct octavo_kernels *table); /* the descriptor that does it */
 	size_t (*weights)(const struct work *w);
 	size_t (*in)(const struct work *w);
 	size_t (*out)(const struct work *w);
@@ -39,18 +37,38 @@ struct op {
 	double (*flops)(const struct work *w);
 	/* Cuts n or k to what the reference does in a moment. */
 	void (*shrink)(struct work *w);
-	enum octavo_status (*run)(struct work *w, const struct octavo_kernels *table, size_t copy);
+	enum octavo_status (*run)(struct work *w, const struct octavo_kernels *table, const unsigned char *weights);
 };
 
-/* Ends with a NULL name. */
-extern const struct op kernel_ops[];
+/* NULL-terminated; the first is the default. */
+extern const struct op *const kernel_ops[];
+/* kernel_products.c, kernel_rows.c */
+extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_attention, op_norm, op_swiglu, op_quantise;
 
-/* Allocates and fills; the pool holds at least one copy.  False if memory ran out. */
+/* What a task of a parallel operation needs. */
+struct call {
+	struct work *work;
+	const struct octavo_kernels *table;
+	const unsigned char *weights;
+	enum octavo_status status; /* of the task that failed last */
+};
+
+/* Scale blocks along n elements. */
+static inline size_t blocks_of(size_t n)
+{
+	return (n + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK;
+}
+
+/* The reference does so many multiply-adds in a moment: what `shrink` cuts to. */
+enum { MOMENT = 32 << 20 };
+
+/* Allocates and fills; false if memory ran out. */
 bool work_open(struct work *w);
 void work_close(struct work *w);
 /* Bytes that one call must move: weights and scales, input and output, each once. */
 double work_bytes(const struct work *w);
 /* Runs a shrunken copy of the work with both tables: 1 the same bits, 0 not, negative a status. */
-int work_agrees(const struct work *w, const struct octavo_kernels *table, const struct octavo_kernels *reference);
+int work_agrees(const struct work *w, const unsigned char *weights, const struct octavo_kernels *table,
+                const struct octavo_kernels *reference);
 
 #endif

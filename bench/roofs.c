@@ -6,8 +6,6 @@
  */
 #include "bench/bench.h"
 
-#include <stdlib.h>
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define TARGET(isa) __attribute__((target(isa)))
@@ -57,8 +55,8 @@ typedef uint64_t words64 __attribute__((vector_size(64), aligned(1), may_alias))
 			if (ahead)                                                                                     \
 				for (size_t line = 0; line < STEP; line += 64)                                         \
 					__builtin_prefetch(at + line + (ahead));                                       \
-			_Pragma("GCC unroll 16") for (size_t i = 0; i < VECTORS; i++)                                  \
-				sum[i % 4] += ((const type *)(const void *)at)[i];                                     \
+			_Pragma("GCC unroll 16") for (size_t i = 0; i < VECTORS; i++) sum[i % 4] +=                    \
+			        ((const type *)(const void *)at)[i];                                                   \
 		}                                                                                                      \
 		for (size_t i = 0; i < 4 * LANES; i++)                                                                 \
 			total += sum[i / LANES][i % LANES];                                                            \
@@ -78,44 +76,52 @@ static const struct read_loop {
 	bool (*supported)(void);
 	uint64_t (*run)(const unsigned char *at, size_t bytes);
 } read_loops[] = {
-        {always, read_16},
-        {always, read_16_ahead},
+        {always, read_16},   {always, read_16_ahead},
 #if defined(__x86_64__)
-        {has_avx2, read_32},
-        {has_avx2, read_32_ahead},
-        {has_avx512, read_64},
-        {has_avx512, read_64_ahead},
+        {has_avx2, read_32}, {has_avx2, read_32_ahead}, {has_avx512, read_64}, {has_avx512, read_64_ahead},
 #endif
 };
 
+/* Pieces per thread: whoever is late does fewer, as with the kernels. */
+enum { PIECES = 4 };
+
 struct reading {
 	const struct read_loop *loop;
-	const unsigned char *pool;
-	size_t steps, threads; /* the pool in STEPs; thread i reads those from steps * i / threads on */
+	const unsigned char *at;
+	size_t steps, pieces; /* all of it in STEPs; piece i begins at steps * i / pieces */
 };
 
 static volatile uint64_t sum_of_all; /* where results go that nobody needs */
 
-static void read_slice(void *arg, size_t task)
+static void read_piece(void *arg, size_t task)
 {
 	const struct reading *r = arg;
-	size_t from = r->steps * task / r->threads, to = r->steps * (task + 1) / r->threads;
-	uint64_t sum = r->loop->run(r->pool + from * STEP, (to - from) * STEP);
+	size_t from = r->steps * task / r->pieces, to = r->steps * (task + 1) / r->pieces;
+	uint64_t sum = r->loop->run(r->at + from * STEP, (to - from) * STEP);
 	__atomic_fetch_add(&sum_of_all, sum, __ATOMIC_RELAXED);
+}
+
+size_t machine_read_loops(void)
+{
+	return sizeof read_loops / sizeof *read_loops;
+}
+
+double machine_read_once(size_t loop, const void *at, size_t bytes, size_t threads)
+{
+	struct octavo_parallel parallel = bench_parallel(threads);
+	struct reading reading = {&read_loops[loop], at, bytes / STEP, PIECES * parallel.threads};
+	if (!reading.loop->supported())
+		return 0;
+	uint64_t start = octavo_now_ns();
+	parallel.run(parallel.context, reading.pieces, read_piece, &reading);
+	return (double)(reading.steps * STEP) / (double)(octavo_now_ns() - start + 1);
 }
 
 double machine_read_bandwidth(const void *pool, size_t bytes, size_t threads, size_t repeats)
 {
-	struct octavo_parallel parallel = bench_parallel(threads);
 	double best = 0;
-	for (size_t i = 0; i < repeats * (sizeof read_loops / sizeof *read_loops); i++) {
-		const struct read_loop *loop = &read_loops[i % (sizeof read_loops / sizeof *read_loops)];
-		struct reading reading = {loop, pool, bytes / STEP, parallel.threads};
-		if (!loop->supported())
-			continue;
-		uint64_t start = octavo_now_ns();
-		parallel.run(parallel.context, parallel.threads, read_slice, &reading);
-		double gbs = (double)(reading.steps * STEP) / (double)(octavo_now_ns() - start);
+	for (size_t i = 0; i < repeats * machine_read_loops(); i++) {
+		double gbs = machine_read_once(i % machine_read_loops(), pool, bytes, threads);
 		best = gbs > best ? gbs : best;
 	}
 	return best;
@@ -134,8 +140,7 @@ enum { CHAINS = 12, PEAK_ROUNDS = 1 << 21, PEAK_REPEATS = 12 };
 		for (size_t i = 0; i < CHAINS; i++)                                                                    \
 			x[i] = set((float)i / CHAINS);                                                                 \
 		for (size_t round = 0; round < rounds; round++)                                                        \
-			_Pragma("GCC unroll 12") for (size_t i = 0; i < CHAINS; i++)                                   \
-				x[i] = fma(x[i], scale, add);                                                          \
+			_Pragma("GCC unroll 12") for (size_t i = 0; i < CHAINS; i++) x[i] = fma(x[i], scale, add);     \
 		for (size_t i = 1; i < CHAINS; i++)                                                                    \
 			x[0] = fma(x[i], scale, x[0]);                                                                 \
 		return first(x[0]);                                                                                    \

@@ -67,8 +67,13 @@ struct subject {
 
 static struct octavo_matrix fp8_matrix(const uint8_t *data, const float *scale, size_t n, size_t k)
 {
-	return (struct octavo_matrix){.data = data, .rows = n, .cols = k, .ld = k, .dtype = OCTAVO_E4M3,
-	                              .scale_dtype = scale ? OCTAVO_F32 : OCTAVO_NONE, .scale = scale,
+	return (struct octavo_matrix){.data = data,
+	                              .rows = n,
+	                              .cols = k,
+	                              .ld = k,
+	                              .dtype = OCTAVO_E4M3,
+	                              .scale_dtype = scale ? OCTAVO_F32 : OCTAVO_NONE,
+	                              .scale = scale,
 	                              .scale_ld = (k + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK};
 }
 
@@ -95,10 +100,10 @@ static bool all_codes(const struct subject *s)
 
 /* Operands of one random product. */
 struct product {
-	uint32_t w[MAX_N * MAX_K];    /* [n][k] of any dtype */
-	float scale[4 * 4];           /* [ceil(n/128)][ceil(k/128)] */
-	uint16_t x[ROWS * MAX_K];     /* [rows][k] */
-	float row_scale[ROWS * 4];    /* [rows][ceil(k/128)] */
+	uint32_t w[MAX_N * MAX_K]; /* [n][k] of any dtype */
+	float scale[4 * 4];        /* [ceil(n/128)][ceil(k/128)] */
+	uint16_t x[ROWS * MAX_K];  /* [rows][k] */
+	float row_scale[ROWS * 4]; /* [rows][ceil(k/128)] */
 	float want[ROWS * MAX_N], got[ROWS * MAX_N];
 	struct octavo_matrix matrix;
 	struct octavo_rows rows;
@@ -140,9 +145,9 @@ static void make_product(size_t n, size_t k, enum octavo_dtype dtype, bool row_s
 
 static const struct octavo_gemm_kernel *gemm_for(const struct octavo_kernels *table, enum octavo_dtype dtype)
 {
-	return dtype == OCTAVO_F32                          ? table->gemm_f32
+	return dtype == OCTAVO_F32                           ? table->gemm_f32
 	       : dtype == OCTAVO_BF16 || dtype == OCTAVO_F16 ? table->gemm_bf16
-	                                                    : table->gemm_fp8;
+	                                                     : table->gemm_fp8;
 }
 
 static bool random_products(const struct subject *s)
@@ -229,11 +234,24 @@ static void attend(const struct octavo_kernels *table, const uint16_t *q, const 
 	static float scratch[HEADS * OCTAVO_SEGMENT];
 	static const uint32_t path[TOKENS - COMMITTED] = {639, 601, 620, 605, 633, 600, 611, 612};
 	for (size_t segment = 0; segment < 2; segment++) {
-		struct octavo_attention job = {
-		        .q = q, .heads = HEADS, .ldq = K_DIM, .k_dim = K_DIM, .v_dim = V_DIM, .k = cache, .v = cache,
-		        .ldk = K_DIM, .ldv = K_DIM, .committed = COMMITTED, .path = path, .t0 = segment * OCTAVO_SEGMENT,
-		        .t1 = segment ? TOKENS : OCTAVO_SEGMENT, .tau = 0.118f, .m = a->m[segment], .l = a->l[segment],
-		        .o = a->o[segment][0], .p = scratch};
+		struct octavo_attention job = {.q = q,
+		                               .heads = HEADS,
+		                               .ldq = K_DIM,
+		                               .k_dim = K_DIM,
+		                               .v_dim = V_DIM,
+		                               .k = cache,
+		                               .v = cache,
+		                               .ldk = K_DIM,
+		                               .ldv = K_DIM,
+		                               .committed = COMMITTED,
+		                               .path = path,
+		                               .t0 = segment * OCTAVO_SEGMENT,
+		                               .t1 = segment ? TOKENS : OCTAVO_SEGMENT,
+		                               .tau = 0.118f,
+		                               .m = a->m[segment],
+		                               .l = a->l[segment],
+		                               .o = a->o[segment][0],
+		                               .p = scratch};
 		table->attention->run(&job);
 	}
 	table->attention_merge->run(HEADS, V_DIM, a->m[0], a->l[0], a->o[0][0], a->m[1], a->l[1], a->o[1][0]);
@@ -251,7 +269,8 @@ static bool attention(const struct subject *s)
 	return memcmp(&want, &got, sizeof want) == 0;
 }
 
-/* ---- Row operations ----------------------------------------------------------------------------------------------- */
+/* ---- Row operations -----------------------------------------------------------------------------------------------
+ */
 
 enum { LONGEST = 300 };
 
@@ -323,7 +342,8 @@ static const struct test {
         {"exp over a grid, against a known hash", exp_values},
 };
 
-/* ---- Random numbers: the published vectors of Philox4x32-10 (Random123, kat_vectors) ------------------------------ */
+/* ---- Random numbers: the published vectors of Philox4x32-10 (Random123, kat_vectors) ------------------------------
+ */
 
 static bool draws(void)
 {
@@ -342,7 +362,8 @@ static bool draws(void)
 	return true;
 }
 
-/* ---- Counters ------------------------------------------------------------------------------------------------------- */
+/* ---- Counters -------------------------------------------------------------------------------------------------------
+ */
 
 /* The profiler runs known work under each counter before it calls it available. */
 static bool counters(size_t *absent)
@@ -372,39 +393,29 @@ static bool counters(size_t *absent)
 	return good;
 }
 
-/* ---- The command ----------------------------------------------------------------------------------------------------- */
+/* ---- The command
+ * ----------------------------------------------------------------------------------------------------- */
 
-static size_t test_set(const struct subject *s, size_t *run)
+static size_t test_set(const struct subject *s, const char *name, size_t *run)
 {
 	size_t failed = 0;
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
 		state = 0x9e3779b97f4a7c15;
 		bool good = tests[i].run(s);
-		printf("%s  %-10s %s\n", good ? "ok    " : "FAIL  ", s->table->gemm_fp8->isa, tests[i].name);
+		printf("%s  %-10s %s\n", good ? "ok    " : "FAIL  ", name, tests[i].name);
 		failed += !good;
 		++*run;
 	}
 	return failed;
 }
 
-/* The reference, then each group of instructions that changes the table. */
 static size_t test_sets(size_t threads, size_t *run)
 {
-	static const uint32_t group[] = {0, OCTAVO_CPU_HWY, OCTAVO_CPU_NEON, OCTAVO_CPU_AVX2, OCTAVO_CPU_AVX512,
-	                                 OCTAVO_CPU_VBMI, OCTAVO_CPU_GFNI, OCTAVO_CPU_AMX};
-	struct octavo_kernels table, reference, last = {0};
-	struct subject s = {&table, &reference, bench_parallel(threads)};
-	uint32_t has = octavo_cpu_detect(), cpu = 0;
-	size_t failed = 0;
-	octavo_kernels_init(&reference, 0);
-	for (size_t i = 0; i < sizeof group / sizeof *group; i++) {
-		if ((has & group[i]) != group[i])
-			continue;
-		octavo_kernels_init(&table, cpu |= group[i]);
-		if (!memcmp(&table, &last, sizeof table))
-			continue;
-		failed += test_set(&s, run);
-		last = table;
+	struct kernel_set set[MAX_SETS];
+	size_t count = kernel_sets(set), failed = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct subject s = {&set[i].table, &set[0].table, bench_parallel(threads)};
+		failed += test_set(&s, set[i].name, run);
 	}
 	return failed;
 }

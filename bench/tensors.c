@@ -35,7 +35,8 @@ bool tensors_open(struct tensors *t, const char *path)
 		refuse(t, "header", "the file is too short for it");
 	} else {
 		t->body = LENGTH_BYTES + (size_t)length;
-		t->header = json_loadb((const char *)t->data + LENGTH_BYTES, (size_t)length, JSON_REJECT_DUPLICATES, &why);
+		t->header =
+		        json_loadb((const char *)t->data + LENGTH_BYTES, (size_t)length, JSON_REJECT_DUPLICATES, &why);
 		if (json_is_object(t->header))
 			return true;
 		refuse(t, "header", "not a JSON object");

@@ -8,7 +8,7 @@
 #include "bench/bench.h"
 
 struct tensors {
-	const char *path; /* borrowed */
+	const char *path;    /* borrowed */
 	unsigned char *data; /* [size] the whole file */
 	size_t size, body;   /* body: where the tensors begin */
 	json_t *header;
