@@ -182,6 +182,40 @@ static void heads(struct check *check)
 	}
 }
 
+/* Queries of a chain's rows see different ends: each gives what it gives alone, and what the reference gives. */
+static void ends(struct check *check)
+{
+	static const size_t lengths[] = {1, 16, 33, 70, 129};
+
+	for (size_t i = 0; i < COUNT(all_dims); i++)
+		for (size_t j = 0; j < COUNT(lengths); j++) {
+			const struct dims *d = &all_dims[i];
+			size_t t0 = j % 2 ? OCTAVO_SEGMENT : 0, t1 = t0 + lengths[j];
+			check_case(check, "heads=%zu k_dim=%zu v_dim=%zu t0=%zu t1=%zu", d->heads, d->k_dim, d->v_dim, t0,
+			           t1);
+			struct octavo_attention all = make(check, d, t1, check_pick(check, t0, t1)), alone = all;
+			size_t *end = check_alloc(check, d->heads * sizeof *end, sizeof *end);
+			for (size_t h = 0; h < d->heads; h++)
+				end[h] = check_pick(check, t0 + 1, t1);
+			all.t0 = alone.t0 = t0;
+			all.t1 = t1;
+			all.end = end;
+			outputs(check, &alone);
+			for (size_t h = 0; h < d->heads; h++) {
+				struct octavo_attention one = alone;
+				one.heads = 1;
+				one.t1 = end[h];
+				one.q += h * one.ldq;
+				one.m += h;
+				one.l += h;
+				one.o += h * one.v_dim;
+				check_run(check, check->new->attention, &one);
+			}
+			compare(check, &all);
+			equal(check, &alone, &all);
+		}
+}
+
 /* ---- Merging ---- */
 
 static float *random_floats(struct check *check, size_t count, int low, int high)
@@ -272,6 +306,7 @@ const struct check_entry check_attention_entries[] = {
         {"attention.sharp", SLOT_attention, sharp},          /* scores far apart */
         {"attention.gather", SLOT_attention, gather},        /* a tree path against the same tokens in order */
         {"attention.heads", SLOT_attention, heads},          /* heads alone against heads together */
+        {"attention.ends", SLOT_attention, ends},            /* rows of a chain together against each alone */
         {"attention.context", SLOT_attention, context},      /* several segments against plain softmax */
         {"attention_merge", SLOT_attention_merge, merge},    /* fused merge */
         {"attention_finish", SLOT_attention_finish, finish}, /* true division */
