@@ -4,7 +4,28 @@
  */
 #include "bench/bench.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* In a build tree the counter module lies beside the program, not where it will be installed. */
+static void find_module(void)
+{
+	char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof "/octavo-papi.so");
+	if (length <= 0 || getenv("OCTAVO_MODULE_PATH"))
+		return;
+	path[length] = 0;
+	char *slash = strrchr(path, '/');
+	if (!slash)
+		return;
+	strcpy(slash, "/octavo-papi.so");
+	if (access(path, R_OK))
+		return;
+	*slash = 0;
+	setenv("OCTAVO_MODULE_PATH", path, 1);
+}
 
 static const char usage[] =
 	"usage: specbench [COMMAND] [OPTIONS]\n"
@@ -31,6 +52,7 @@ static const struct command {
 
 int main(int argc, char **argv)
 {
+	find_module();
 	if (argc < 2)
 		return command_default(argc, argv);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {

@@ -38,6 +38,7 @@ struct octavo_geometry {
 	size_t *committed; /* [rows] tokens before this lie in the slot of their position */
 	uint32_t *path;    /* [rows][max_rows] slots of tokens committed .. pos, the row's own last */
 	unsigned char *naive; /* [rows] MLA form */
+	unsigned char *chained; /* [rows] the row's parent is the row before it */
 	size_t path_ld;
 };
 
@@ -133,7 +134,8 @@ void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float
 /* mla.c, moe.c: from e->work.normed to e->work.y. */
 void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
-size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t context);
+/* Bytes of one thread's scratch when `threads` threads share the heads. */
+size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots, size_t threads);
 /* The GEMM slot for a matrix's dtype. */
 const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w);
 

@@ -20,12 +20,12 @@ static size_t slot_of(const struct octavo_attention *a, size_t t)
 	return t < a->committed ? t : a->path[t - a->committed];
 }
 
-/* s_t = (q . k_t) * tau for one head; returns the maximum. */
-static float scores(const struct octavo_attention *a, const uint16_t *q, float *s)
+/* s_t = (q . k_t) * tau for one head and its tokens [t0, t1); returns the maximum. */
+static float scores(const struct octavo_attention *a, size_t t1, const uint16_t *q, float *s)
 {
 	float max = -INFINITY;
 
-	for (size_t t = a->t0; t < a->t1; t++) {
+	for (size_t t = a->t0; t < t1; t++) {
 		const uint16_t *k = a->k + slot_of(a, t) * a->ldk;
 		float acc = 0.0f;
 		for (size_t i = 0; i < a->k_dim; i += OCTAVO_CHUNK) {
@@ -56,13 +56,13 @@ static float probabilities(float *p, size_t tokens, float max)
 }
 
 /* o[j] for `columns` columns from j0 on. */
-static void weigh(const struct octavo_attention *a, const float *p, size_t j0, size_t columns, float *o)
+static void weigh(const struct octavo_attention *a, size_t t1, const float *p, size_t j0, size_t columns, float *o)
 {
 	float acc[COLUMNS] = {0};
 
-	for (size_t c = a->t0; c < a->t1; c += OCTAVO_CHUNK) {
+	for (size_t c = a->t0; c < t1; c += OCTAVO_CHUNK) {
 		float chain[2][COLUMNS] = {{0}, {0}}; /* even and odd tokens */
-		size_t end = min(c + OCTAVO_CHUNK, a->t1);
+		size_t end = min(c + OCTAVO_CHUNK, t1);
 		for (size_t t = c; t < end; t++) {
 			const uint16_t *v = a->v + slot_of(a, t) * a->ldv + j0;
 			float *sum = chain[(t - c) % 2];
@@ -79,10 +79,11 @@ static void attention_ref(const struct octavo_attention *a)
 {
 	for (size_t h = 0; h < a->heads; h++) {
 		float *p = a->p + h * OCTAVO_SEGMENT;
-		a->m[h] = scores(a, a->q + h * a->ldq, p);
-		a->l[h] = probabilities(p, a->t1 - a->t0, a->m[h]);
+		size_t t1 = a->end ? a->end[h] : a->t1;
+		a->m[h] = scores(a, t1, a->q + h * a->ldq, p);
+		a->l[h] = probabilities(p, t1 - a->t0, a->m[h]);
 		for (size_t j = 0; j < a->v_dim; j += COLUMNS)
-			weigh(a, p, j, min(COLUMNS, a->v_dim - j), a->o + h * a->v_dim + j);
+			weigh(a, t1, p, j, min(COLUMNS, a->v_dim - j), a->o + h * a->v_dim + j);
 	}
 }
 

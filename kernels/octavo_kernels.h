@@ -49,9 +49,10 @@ typedef void octavo_gemm_t_fn(const struct octavo_matrix *w, size_t k0, size_t k
                               float *y, size_t ldy);
 
 /* ---- Attention ---------------------------------------------------------------------------------
- * One row (query position) of a sequence and `heads` heads that share their keys and values, over one
- * segment: the tokens [t0, t1) with t0 a multiple of 512 and t1 <= t0 + 512.  Absolute token t lies in slot
- * t < committed ? t : path[t - committed] of the cache.  In the segment, per head,
+ * `heads` queries that share their keys and values, over one segment: the tokens [t0, t1) with t0 a multiple of
+ * 512 and t1 <= t0 + 512.  They are heads of one row, or of several rows that are a chain: a later row sees what an
+ * earlier one sees and more, and `end` says how far each sees.  Absolute token t lies in slot
+ * t < committed ? t : path[t - committed] of the cache.  In the segment, per head, over the tokens it sees,
  *     s_t = (q . k_t) * tau        k-chunks and chains as in an unscaled GEMM
  *     m = max s;  p_t = exp(s_t - m);  l = lane sum of p
  *     o[j] = sum_t bf16(p_t) * v_t[j]      32-token chunks counted from t0, E/O chains, as above
@@ -68,6 +69,7 @@ struct octavo_attention {
 	size_t committed;
 	const uint32_t *path; /* slots of the tokens from `committed` on; may be NULL if none is needed */
 	size_t t0, t1;
+	const size_t *end; /* [heads] absolute end of each head's tokens, in (t0, t1]; NULL: t1 for all */
 	float tau; /* positive: so no score is -0, and the maximum is one to the bit */
 	float *m, *l; /* [heads] */
 	float *o;     /* [heads][v_dim] */

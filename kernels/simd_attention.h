@@ -41,8 +41,9 @@ static void scores(const struct octavo_attention *a, size_t t)
 	}
 }
 
-/* One head's products to BF16 probabilities, which take the front half of its row; sets *m and *l. */
-static void probabilities(float *p, size_t tokens, float tau, float *m, float *l)
+/* One head's products to BF16 probabilities, which take the front half of its row; sets *m and *l.  The head sees
+ * `tokens` tokens; up to `all` the probabilities are +0, which changes no sum. */
+static void probabilities(float *p, size_t tokens, size_t all, float tau, float *m, float *l)
 {
 	vf max = vf_set1(-__builtin_inff()), sum = vf_zero();
 	float lane[LANES];
@@ -63,6 +64,8 @@ static void probabilities(float *p, size_t tokens, float tau, float *m, float *l
 		sum = vf_add(sum, e);
 		vf_store_high((uint16_t *)(void *)p + t, LANES, vf_round_activation(e));
 	}
+	for (size_t t = (tokens + LANES - 1) / LANES * LANES; t < all; t += LANES)
+		vf_store_high((uint16_t *)(void *)p + t, LANES, vf_zero());
 	*l = vf_fold(sum);
 }
 
@@ -93,7 +96,8 @@ static void attention(const struct octavo_attention *a)
 	for (size_t t = a->t0; t < a->t1; t += LANES)
 		scores(a, t);
 	for (size_t h = 0; h < a->heads; h++)
-		probabilities(a->p + h * OCTAVO_SEGMENT, a->t1 - a->t0, a->tau, &a->m[h], &a->l[h]);
+		probabilities(a->p + h * OCTAVO_SEGMENT, (a->end ? a->end[h] : a->t1) - a->t0, a->t1 - a->t0, a->tau,
+		              &a->m[h], &a->l[h]);
 	for (size_t t = a->t0; t < a->t1; t++)
 		v[t - a->t0] = a->v + slot_of(a, t) * a->ldv;
 	for (size_t j = 0; j < a->v_dim; j += LANES)

@@ -54,6 +54,7 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 		g->slot[row] = committed + before;
 		g->committed[row] = committed;
 		g->naive[row] = (b->flags[row] & OCTAVO_ROW_NAIVE) != 0;
+		g->chained[row] = row > 0 && parent == (int32_t)row - 1;
 		extend_path(g, row, parent);
 	}
 	return OCTAVO_OK;
@@ -65,9 +66,11 @@ void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t
 	g->rows = rows;
 	for (size_t row = 0; row < rows; row++) {
 		g->sequence[row] = seq;
-		g->pos[row] = g->slot[row] = g->committed[row] = pos + row;
+		g->pos[row] = g->slot[row] = pos + row;
+		g->committed[row] = pos;
 		g->naive[row] = 0;
-		g->path[row * g->path_ld] = (uint32_t)(pos + row);
+		g->chained[row] = row > 0;
+		extend_path(g, row, (int32_t)row - 1);
 	}
 }
 

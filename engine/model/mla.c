@@ -5,78 +5,125 @@
  * Absorbed form: a head's query is taken into the latent space once (q W_UK), scores and values are read from
  * the latent rows that all heads share, and the result is taken back (W_UV).  Naive form: a head's keys and
  * values are expanded from the latents first; fewer operations when a prompt has many rows.  Heads are dealt
- * to the threads; each thread works in its own scratch.
+ * to the threads; each thread works in its own scratch, and the rows of a chain and a thread's heads share one read of
+ * the cache.
  */
 #include "engine/internal.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* Views into one thread's scratch. */
+enum {
+	EXPAND_ROWS = 64, /* latents expanded at a time, naive form */
+	CHAIN_ROWS = 8,   /* rows of a chain that share one read of the cache */
+};
+
+/* Views into one thread's scratch; `heads` are those of one thread. */
 struct scratch {
 	uint16_t *q_nope; /* [rows][nope] bf16 */
 	float *absorbed;  /* [rows][kv_lora] */
-	uint16_t *q;      /* [rows][max(kv_lora, nope) + rope] bf16 */
-	float *o;         /* [2][max(kv_lora, v_dim)]: running, this segment */
-	uint16_t *z;      /* [rows][kv_lora] bf16 */
+	uint16_t *q;      /* [rows][heads][kv_lora + rope] bf16; naive: [rows][nope + rope] */
+	uint16_t *z;      /* [rows][heads][kv_lora] bf16 */
+	float *o[2];      /* [CHAIN_ROWS][heads][max(kv_lora, v_dim)] running, and of this segment */
+	float *m[2];      /* [CHAIN_ROWS][heads] */
+	float *l[2];      /* [CHAIN_ROWS][heads] */
+	size_t *end;      /* [CHAIN_ROWS][heads] */
+	float *p;         /* [CHAIN_ROWS][heads][512] */
 	uint16_t *keys;   /* [slots][nope + rope] bf16, naive form */
 	uint16_t *values; /* [slots][v_dim] bf16, naive form */
-	float *expanded;  /* [64][max(nope, v_dim)] */
-	float *p;         /* [512] */
+	float *expanded;  /* [EXPAND_ROWS][max(nope, v_dim)] */
 };
-
-enum { EXPAND_ROWS = 64 };
 
 static size_t larger(size_t a, size_t b)
 {
 	return a > b ? a : b;
 }
 
-static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows, size_t slots)
+static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows, size_t slots,
+                  size_t heads)
 {
+	size_t width = larger(heads * (c->kv_lora + c->rope), c->nope + c->rope), queries = CHAIN_ROWS * heads;
 	s->q_nope = octavo_carve(a, rows * c->nope, sizeof *s->q_nope);
 	s->absorbed = octavo_carve(a, rows * c->kv_lora, sizeof *s->absorbed);
-	s->q = octavo_carve(a, rows * (larger(c->kv_lora, c->nope) + c->rope), sizeof *s->q);
-	s->o = octavo_carve(a, 2 * larger(c->kv_lora, c->v_dim), sizeof *s->o);
-	s->z = octavo_carve(a, rows * c->kv_lora, sizeof *s->z);
+	s->q = octavo_carve(a, rows * width, sizeof *s->q);
+	s->z = octavo_carve(a, rows * heads * c->kv_lora, sizeof *s->z);
+	for (int i = 0; i < 2; i++) {
+		s->o[i] = octavo_carve(a, queries * larger(c->kv_lora, c->v_dim), sizeof *s->o[i]);
+		s->m[i] = octavo_carve(a, queries, sizeof *s->m[i]);
+		s->l[i] = octavo_carve(a, queries, sizeof *s->l[i]);
+	}
+	s->end = octavo_carve(a, queries, sizeof *s->end);
+	s->p = octavo_carve(a, queries * OCTAVO_SEGMENT, sizeof *s->p);
 	s->keys = octavo_carve(a, slots * (c->nope + c->rope), sizeof *s->keys);
 	s->values = octavo_carve(a, slots * c->v_dim, sizeof *s->values);
 	s->expanded = octavo_carve(a, EXPAND_ROWS * larger(c->nope, c->v_dim), sizeof *s->expanded);
-	s->p = octavo_carve(a, OCTAVO_SEGMENT, sizeof *s->p);
 }
 
-size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots)
+static size_t heads_per_task(const struct octavo_config *c, size_t tasks)
+{
+	return (c->heads + tasks - 1) / tasks;
+}
+
+size_t octavo_mla_scratch(const struct octavo_config *c, size_t rows, size_t slots, size_t threads)
 {
 	struct octavo_arena measure = { 0 };
 	struct scratch s;
-	carve(&measure, &s, config, rows, slots);
+	carve(&measure, &s, c, rows, slots, heads_per_task(c, threads));
 	return measure.overflow ? SIZE_MAX : measure.used;
 }
 
 struct heads_task {
 	struct octavo_engine *e;
 	const struct octavo_layer *layer;
-	size_t kv_layer, tasks;
+	size_t kv_layer, per_task;
 };
 
-/* One row's attention over all its segments; `out` [v_dim] F32 is divided by the sum at the end. */
-static void attend(const struct octavo_engine *e, struct octavo_attention *a, size_t row, float *out, float *segment)
+/* How many rows from `row` on are one chain of the same form, at most CHAIN_ROWS. */
+static size_t chain_length(const struct octavo_geometry *g, size_t row)
 {
-	size_t tokens = e->geometry.pos[row] + 1;
-	float m, l, m2, l2;
-	a->committed = e->geometry.committed[row];
-	a->path = e->geometry.path + row * e->geometry.path_ld;
+	size_t rows = 1;
+	while (rows < CHAIN_ROWS && row + rows < g->rows && g->chained[row + rows] &&
+	       g->naive[row + rows] == g->naive[row])
+		rows++;
+	return rows;
+}
+
+/* Attention of a chain's `rows` rows from `row` on, `heads` heads each, over all segments; s->o[0] gets the
+ * quotients.  `a` brings queries [rows][heads], keys and values; rows that end before a segment take no part in it. */
+static void attend(const struct octavo_engine *e, struct scratch *s, struct octavo_attention a, size_t row, size_t rows,
+                   size_t heads)
+{
+	const struct octavo_kernels *k = e->k;
+	const struct octavo_geometry *g = &e->geometry;
+	const uint16_t *q = a.q;
+	size_t tokens = g->pos[row + rows - 1] + 1;
+	a.committed = g->committed[row];
+	a.path = g->path + (row + rows - 1) * g->path_ld; /* the others' paths are its beginnings */
+	a.p = s->p;
+	a.end = s->end;
 	for (size_t t0 = 0; t0 < tokens; t0 += OCTAVO_SEGMENT) {
-		a->t0 = t0;
-		a->t1 = tokens < t0 + OCTAVO_SEGMENT ? tokens : t0 + OCTAVO_SEGMENT;
-		a->m = t0 ? &m2 : &m;
-		a->l = t0 ? &l2 : &l;
-		a->o = t0 ? segment : out;
-		e->k->attention->run(a);
-		if (t0)
-			e->k->attention_merge->run(1, a->v_dim, &m, &l, out, &m2, &l2, segment);
+		size_t first = 0; /* the chain's first row that reaches this segment */
+		while (g->pos[row + first] < t0)
+			first++;
+		int later = t0 > 0;
+		size_t at = first * heads;
+		a.t0 = t0;
+		a.t1 = tokens < t0 + OCTAVO_SEGMENT ? tokens : t0 + OCTAVO_SEGMENT;
+		a.q = q + at * a.ldq;
+		a.heads = (rows - first) * heads;
+		for (size_t i = 0; i < a.heads; i++) {
+			size_t own = g->pos[row + first + i / heads] + 1;
+			s->end[i] = own < a.t1 ? own : a.t1;
+		}
+		a.m = s->m[later] + at;
+		a.l = s->l[later] + at;
+		a.o = s->o[later] + at * a.v_dim;
+		k->attention->run(&a);
+		if (later)
+			k->attention_merge->run(a.heads, a.v_dim, s->m[0] + at, s->l[0] + at, s->o[0] + at * a.v_dim, a.m, a.l,
+			                        a.o);
 	}
-	e->k->attention_finish->run(1, a->v_dim, out, &l);
+	k->attention_finish->run(rows * heads, a.v_dim, s->o[0], s->l[0]);
 }
 
 static const float *query(const struct octavo_engine *e, size_t row, size_t head)
@@ -85,36 +132,67 @@ static const float *query(const struct octavo_engine *e, size_t row, size_t head
 	return e->work.q + (row * e->config.heads + head) * width;
 }
 
-static void absorbed_head(const struct heads_task *t, struct scratch *s, size_t head)
+/* A head's rows of kv_b: keys first, then values. */
+static struct octavo_matrix key_rows(const struct heads_task *t, size_t head)
+{
+	const struct octavo_config *c = &t->e->config;
+	return octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim), c->nope, 0, c->kv_lora);
+}
+
+static struct octavo_matrix value_rows(const struct heads_task *t, size_t head)
+{
+	const struct octavo_config *c = &t->e->config;
+	return octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim) + c->nope, c->v_dim, 0, c->kv_lora);
+}
+
+/* Takes one head's queries into the latent space: s->q[row][index] = bf16 of [q_nope W_UK | q_rope]. */
+static void absorb_queries(const struct heads_task *t, struct scratch *s, size_t head, size_t index, size_t heads)
+{
+	const struct octavo_engine *e = t->e;
+	const struct octavo_config *c = &e->config;
+	struct octavo_matrix up_k = key_rows(t, head);
+	size_t rows = e->geometry.rows, width = c->kv_lora + c->rope;
+	for (size_t row = 0; row < rows; row++)
+		e->k->round->run(s->q_nope + row * c->nope, query(e, row, head), c->nope);
+	struct octavo_rows left = { .x = s->q_nope, .rows = rows, .ld = c->nope };
+	e->k->gemm_t->run(&up_k, 0, c->kv_lora, &left, s->absorbed, c->kv_lora);
+	for (size_t row = 0; row < rows; row++) {
+		uint16_t *q = s->q + (row * heads + index) * width;
+		e->k->round->run(q, s->absorbed + row * c->kv_lora, c->kv_lora);
+		e->k->round->run(q + c->kv_lora, query(e, row, head) + c->nope, c->rope);
+	}
+}
+
+/* Heads [first, first + heads) of all rows, in the latent space; rows of the naive form get no meaning here and their
+ * result from naive_head afterwards. */
+static void absorbed_heads(const struct heads_task *t, struct scratch *s, size_t first, size_t heads)
 {
 	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
 	const struct octavo_geometry *g = &e->geometry;
-	size_t width = c->kv_lora + c->rope, pitch = c->nope + c->v_dim;
-	struct octavo_matrix up_k = octavo_matrix_view(&t->layer->kv_b, head * pitch, c->nope, 0, c->kv_lora);
-	struct octavo_matrix up_v = octavo_matrix_view(&t->layer->kv_b, head * pitch + c->nope, c->v_dim, 0, c->kv_lora);
-
-	for (size_t row = 0; row < g->rows; row++)
-		e->k->round->run(s->q_nope + row * c->nope, query(e, row, head), c->nope);
-	struct octavo_rows left = { .x = s->q_nope, .rows = g->rows, .ld = c->nope };
-	e->k->gemm_t->run(&up_k, 0, c->kv_lora, &left, s->absorbed, c->kv_lora);
-
-	for (size_t row = 0; row < g->rows; row++) {
-		uint16_t *q = s->q + row * width;
-		e->k->round->run(q, s->absorbed + row * c->kv_lora, c->kv_lora);
-		e->k->round->run(q + c->kv_lora, query(e, row, head) + c->nope, c->rope);
+	size_t width = c->kv_lora + c->rope;
+	for (size_t i = 0; i < heads; i++)
+		absorb_queries(t, s, first + i, i, heads);
+	for (size_t row = 0, rows; row < g->rows; row += rows) {
+		rows = chain_length(g, row);
+		uint16_t *z = s->z + row * heads * c->kv_lora;
+		if (g->naive[row]) {
+			memset(z, 0, rows * heads * c->kv_lora * sizeof *z);
+			continue;
+		}
 		const uint16_t *cache = octavo_kv_rows(&e->kv, g->sequence[row], t->kv_layer);
-		struct octavo_attention a = { .q = q, .heads = 1, .ldq = width, .k_dim = width, .v_dim = c->kv_lora,
-			                      .k = cache, .v = cache, .ldk = width, .ldv = width, .tau = e->tau, .p = s->p };
-		if (!g->naive[row])
-			attend(e, &a, row, s->o, s->o + c->kv_lora);
-		else
-			memset(s->o, 0, c->kv_lora * sizeof *s->o); /* this row's result comes from naive_head */
-		e->k->round->run(s->z + row * c->kv_lora, s->o, c->kv_lora);
+		struct octavo_attention a = { .q = s->q + row * heads * width, .ldq = width, .k_dim = width,
+			                      .v_dim = c->kv_lora, .k = cache, .v = cache, .ldk = width, .ldv = width,
+			                      .tau = e->tau };
+		attend(e, s, a, row, rows, heads);
+		e->k->round->run(z, s->o[0], rows * heads * c->kv_lora);
 	}
-	left = (struct octavo_rows){ .x = s->z, .rows = g->rows, .ld = c->kv_lora };
-	octavo_gemm_slot(e->k, &up_v)->run(&up_v, 0, c->v_dim, &left, e->work.attended + head * c->v_dim,
-	                                  c->heads * c->v_dim);
+	for (size_t i = 0; i < heads; i++) {
+		struct octavo_matrix up_v = value_rows(t, first + i);
+		struct octavo_rows left = { .x = s->z + i * c->kv_lora, .rows = g->rows, .ld = heads * c->kv_lora };
+		octavo_gemm_slot(e->k, &up_v)->run(&up_v, 0, c->v_dim, &left, e->work.attended + (first + i) * c->v_dim,
+		                                  c->heads * c->v_dim);
+	}
 }
 
 /* Expands a head's keys and values of the slots [0, count) of one sequence. */
@@ -122,9 +200,8 @@ static void expand(const struct heads_task *t, struct scratch *s, size_t head, s
 {
 	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
-	size_t pitch = c->nope + c->v_dim, key = c->nope + c->rope, width = e->kv.width;
-	struct octavo_matrix up_k = octavo_matrix_view(&t->layer->kv_b, head * pitch, c->nope, 0, c->kv_lora);
-	struct octavo_matrix up_v = octavo_matrix_view(&t->layer->kv_b, head * pitch + c->nope, c->v_dim, 0, c->kv_lora);
+	size_t key = c->nope + c->rope, width = e->kv.width;
+	struct octavo_matrix up_k = key_rows(t, head), up_v = value_rows(t, head);
 	const uint16_t *cache = octavo_kv_rows(&e->kv, sequence, t->kv_layer);
 	for (size_t first = 0; first < count; first += EXPAND_ROWS) {
 		size_t rows = count - first < EXPAND_ROWS ? count - first : EXPAND_ROWS;
@@ -147,10 +224,11 @@ static void naive_head(const struct heads_task *t, struct scratch *s, size_t hea
 	const struct octavo_config *c = &e->config;
 	const struct octavo_geometry *g = &e->geometry;
 	size_t key = c->nope + c->rope, expanded = SIZE_MAX;
-	for (size_t row = 0; row < g->rows; row++) {
+	for (size_t row = 0, rows; row < g->rows; row += rows) {
+		rows = chain_length(g, row);
+		size_t sequence = g->sequence[row];
 		if (!g->naive[row])
 			continue;
-		size_t sequence = g->sequence[row];
 		if (sequence != expanded) {
 			size_t count = 0;
 			for (size_t i = row; i < g->rows; i++)
@@ -159,12 +237,14 @@ static void naive_head(const struct heads_task *t, struct scratch *s, size_t hea
 			expand(t, s, head, sequence, count);
 			expanded = sequence;
 		}
-		e->k->round->run(s->q, query(e, row, head), key);
-		struct octavo_attention a = { .q = s->q, .heads = 1, .ldq = key, .k_dim = key, .v_dim = c->v_dim,
-			                      .k = s->keys, .v = s->values, .ldk = key, .ldv = c->v_dim,
-			                      .tau = e->tau, .p = s->p };
-		attend(e, &a, row, s->o, s->o + c->v_dim);
-		memcpy(e->work.attended + (row * c->heads + head) * c->v_dim, s->o, c->v_dim * sizeof *s->o);
+		for (size_t i = 0; i < rows; i++)
+			e->k->round->run(s->q + i * key, query(e, row + i, head), key);
+		struct octavo_attention a = { .q = s->q, .ldq = key, .k_dim = key, .v_dim = c->v_dim, .k = s->keys,
+			                      .v = s->values, .ldk = key, .ldv = c->v_dim, .tau = e->tau };
+		attend(e, s, a, row, rows, 1);
+		for (size_t i = 0; i < rows; i++)
+			memcpy(e->work.attended + ((row + i) * c->heads + head) * c->v_dim, s->o[0] + i * c->v_dim,
+			       c->v_dim * sizeof(float));
 	}
 }
 
@@ -174,16 +254,16 @@ static void some_heads(void *arg, size_t task)
 	const struct octavo_engine *e = t->e;
 	struct octavo_arena arena = { .base = e->work.head_scratch + task * e->work.head_scratch_size };
 	struct scratch s;
-	carve(&arena, &s, &e->config, e->settings.max_rows, e->kv.slots);
+	carve(&arena, &s, &e->config, e->settings.max_rows, e->kv.slots, t->per_task);
+	size_t first = task * t->per_task;
+	size_t heads = e->config.heads - first < t->per_task ? e->config.heads - first : t->per_task;
 	int absorbed = 0, naive = 0;
 	for (size_t row = 0; row < e->geometry.rows; row++)
 		e->geometry.naive[row] ? (naive = 1) : (absorbed = 1);
-	for (size_t head = task; head < e->config.heads; head += t->tasks) {
-		if (absorbed)
-			absorbed_head(t, &s, head);
-		if (naive)
-			naive_head(t, &s, head);
-	}
+	if (absorbed)
+		absorbed_heads(t, &s, first, heads);
+	for (size_t i = 0; naive && i < heads; i++)
+		naive_head(t, &s, first + i);
 }
 
 /* The two projections of the layer's input, in one region. */
@@ -235,8 +315,7 @@ void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_
 			e->k->rope->run(s->q + (row * c->heads + head) * (c->nope + c->rope) + c->nope,
 			                e->rope + e->geometry.pos[row] * c->rope, c->rope);
 	}
-	struct heads_task t = { e, layer, kv_layer, 0 };
-	t.tasks = e->threads.parallel.threads < c->heads ? e->threads.parallel.threads : c->heads;
-	octavo_run(&e->threads, t.tasks, some_heads, &t);
+	struct heads_task t = { e, layer, kv_layer, heads_per_task(c, e->threads.parallel.threads) };
+	octavo_run(&e->threads, (c->heads + t.per_task - 1) / t.per_task, some_heads, &t);
 	octavo_linear(e, &layer->o, s->attended, rows, s->y);
 }

@@ -33,6 +33,7 @@ static void carve_geometry(struct octavo_arena *a, struct octavo_geometry *g, si
 	g->committed = octavo_carve(a, rows, sizeof *g->committed);
 	g->path = octavo_carve(a, rows * rows, sizeof *g->path);
 	g->naive = octavo_carve(a, rows, sizeof *g->naive);
+	g->chained = octavo_carve(a, rows, sizeof *g->chained);
 }
 
 static void carve_moe(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
@@ -74,7 +75,7 @@ static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 	s->act[1] = octavo_carve(a, rows * w, sizeof *s->act[1]);
 	s->act_scale = octavo_carve(a, rows * groups(w), sizeof *s->act_scale);
 	carve_moe(a, s, c, rows);
-	s->head_scratch_size = octavo_mla_scratch(c, rows, e->kv.slots);
+	s->head_scratch_size = octavo_mla_scratch(c, rows, e->kv.slots, e->threads.parallel.threads);
 	s->head_scratch = octavo_carve(a, e->threads.parallel.threads, s->head_scratch_size);
 }
 

@@ -237,11 +237,11 @@ static float score(const struct octavo_attention *a, size_t h, size_t t)
 
 void oracle_attention(const struct octavo_attention *a)
 {
-	size_t tokens = a->t1 - a->t0;
 	float s[OCTAVO_SEGMENT];
 	double p[OCTAVO_SEGMENT], v[OCTAVO_SEGMENT];
 
 	for (size_t h = 0; h < a->heads; h++) {
+		size_t tokens = (a->end ? a->end[h] : a->t1) - a->t0;
 		float lane[16] = {0};
 		a->m[h] = -INFINITY;
 		for (size_t i = 0; i < tokens; i++) {
