@@ -62,40 +62,40 @@ struct option_entry {
 
 #define AT(field) offsetof(struct options, field)
 static const struct option_entry entries[] = {
-	{ "model", STRING, AT(model), 0, 0, 0, "a directory" },
-	{ "prompts", STRING, AT(prompts), 0, 0, 0, "a .jsonl file" },
-	{ "prompt", STRING, AT(prompt), 0, 0, 0, "text" },
-	{ "text", STRING, AT(text), 0, 0, 0, "a text file" },
-	{ "json", STRING, AT(json), 0, 0, 0, "a file to write" },
-	{ "drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them" },
-	{ "accept", STRING, AT(accept), 0, 0, 0, "match or greedy" },
-	{ "arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8" },
-	{ "k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list" },
-	{ "temperature", FLOATS, AT(temperature), AT(temperature_count), 0, 100, "0 (greedy) to 100, or a comma list" },
-	{ "top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "a number of tokens, 0 for off" },
-	{ "top-p", FLOAT, AT(top_p), 0, 0, 1, "0 to 1" },
-	{ "min-p", FLOAT, AT(min_p), 0, 0, 0.999999, "0 to below 1" },
-	{ "seed", SEED, AT(seed), 0, 0, 0, "a whole number" },
-	{ "tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 or more" },
-	{ "limit", SIZE, AT(limit), 0, 1, 1e9, "1 or more" },
-	{ "threads", SIZE, AT(threads), 0, 1, 4096, "1 to 4096" },
-	{ "seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 or more" },
-	{ "ignore-eos", FLAG, AT(ignore_eos), 0, 0, 0, "" },
-	{ "no-profile", FLAG, AT(no_profile), 0, 0, 0, "" },
-	{ "op", STRING, AT(op), 0, 0, 0, "an operation" },
-	{ "isa", STRING, AT(isa), 0, 0, 0, "an instruction set" },
-	{ "shape", SHAPE, 0, 0, 1, 1 << 20, "N,K" },
-	{ "rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list" },
-	{ "pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "MiB" },
-	{ "repeats", SIZE, AT(repeats), 0, 1, 100000, "1 or more" },
-	/* The command line that the design promises; these parts are not built yet. */
-	{ "tree", LATER, 0, 0, 0, 0, "" },
-	{ "batch", LATER, 0, 0, 0, 0, "" },
-	{ "weights", LATER, 0, 0, 0, 0, "" },
-	{ "html", LATER, 0, 0, 0, 0, "" },
-	{ "trace", LATER, 0, 0, 0, 0, "" },
-	{ "backend", LATER, 0, 0, 0, 0, "" },
-	{ "record", LATER, 0, 0, 0, 0, "" },
+        {"model", STRING, AT(model), 0, 0, 0, "a directory"},
+        {"prompts", STRING, AT(prompts), 0, 0, 0, "a .jsonl file"},
+        {"prompt", STRING, AT(prompt), 0, 0, 0, "text"},
+        {"text", STRING, AT(text), 0, 0, 0, "a text file"},
+        {"json", STRING, AT(json), 0, 0, 0, "a file to write"},
+        {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them"},
+        {"accept", STRING, AT(accept), 0, 0, 0, "match or greedy"},
+        {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
+        {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list"},
+        {"temperature", FLOATS, AT(temperature), AT(temperature_count), 0, 100, "0 (greedy) to 100, or a comma list"},
+        {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "a number of tokens, 0 for off"},
+        {"top-p", FLOAT, AT(top_p), 0, 0, 1, "0 to 1"},
+        {"min-p", FLOAT, AT(min_p), 0, 0, 0.999999, "0 to below 1"},
+        {"seed", SEED, AT(seed), 0, 0, 0, "a whole number"},
+        {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 or more"},
+        {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 or more"},
+        {"threads", SIZE, AT(threads), 0, 1, 4096, "1 to 4096"},
+        {"seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 or more"},
+        {"ignore-eos", FLAG, AT(ignore_eos), 0, 0, 0, ""},
+        {"no-profile", FLAG, AT(no_profile), 0, 0, 0, ""},
+        {"op", STRING, AT(op), 0, 0, 0, "an operation"},
+        {"isa", STRING, AT(isa), 0, 0, 0, "an instruction set"},
+        {"shape", SHAPE, 0, 0, 1, 1 << 20, "N,K"},
+        {"rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list"},
+        {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "MiB"},
+        {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 or more"},
+        /* The command line that the design promises; these parts are not built yet. */
+        {"tree", LATER, 0, 0, 0, 0, ""},
+        {"batch", LATER, 0, 0, 0, 0, ""},
+        {"weights", LATER, 0, 0, 0, 0, ""},
+        {"html", LATER, 0, 0, 0, 0, ""},
+        {"trace", LATER, 0, 0, 0, 0, ""},
+        {"backend", LATER, 0, 0, 0, 0, ""},
+        {"record", LATER, 0, 0, 0, 0, ""},
 };
 
 static bool store_list_item(struct options *o, const struct option_entry *e, double value)
@@ -215,8 +215,15 @@ static bool is_allowed(const char *name, const char *allowed)
 	return false;
 }
 
+/* How an option is spelt: -k, --model. */
+static const char *dashes(const struct option_entry *e)
+{
+	return e->name[1] ? "--" : "-";
+}
+
 int options_parse(struct options *o, int argc, char **argv, const char *command, const char *allowed, const char *help)
 {
+	const char *in = *command ? ": " : ""; /* the default report has no name */
 	for (int i = 1; i < argc; i++) {
 		const char *value;
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
@@ -224,24 +231,29 @@ int options_parse(struct options *o, int argc, char **argv, const char *command,
 			return -1;
 		}
 		if (argv[i][0] != '-' || !argv[i][1])
-			return complain("%s: unexpected argument \"%s\" (see specbench %s --help)", command, argv[i], command);
+			return complain("%s%sunexpected argument \"%s\" (see specbench %s --help)", command, in,
+			                argv[i], command);
 		const struct option_entry *e = find_entry(argv[i], &value);
 		if (!e)
-			return complain("%s: unknown option %s (see specbench %s --help)", command, argv[i], command);
+			return complain("%s%sunknown option %s (see specbench %s --help)", command, in, argv[i],
+			                command);
 		if (e->kind == LATER)
-			return complain("%s: option --%s is not available in this version", command, e->name);
+			return complain("%s%soption %s%s is not available in this version", command, in, dashes(e),
+			                e->name);
 		if (!is_allowed(e->name, allowed))
-			return complain("%s: option --%s does not apply to this command (see specbench %s --help)", command,
-			                e->name, command);
+			return complain("%s%soption %s%s does not apply to this command (see specbench %s --help)",
+			                command, in, dashes(e), e->name, command);
 		if (e->kind == FLAG && value)
-			return complain("%s: option --%s takes no value", command, e->name);
+			return complain("%s%soption --%s takes no value", command, in, e->name);
 		if (e->kind != FLAG && !value) {
 			if (i + 1 == argc)
-				return complain("%s: option --%s needs a value: %s", command, e->name, e->expects);
+				return complain("%s%soption %s%s needs a value: %s", command, in, dashes(e), e->name,
+				                e->expects);
 			value = argv[++i];
 		}
 		if (!store(o, e, value))
-			return complain("%s: option --%s: \"%s\" is not %s", command, e->name, value, e->expects);
+			return complain("%s%soption %s%s: \"%s\" is not %s", command, in, dashes(e), e->name, value,
+			                e->expects);
 	}
 	return EXIT_OK;
 }

@@ -1,0 +1,265 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# specbench as its users meet it: each command with good and bad arguments. Checks the exit status (0 success,
+# 1 a check failed, 2 bad usage or input) and that a message names what is wrong.
+specbench=${OCTAVO_BUILDDIR:-.}/specbench
+src=${OCTAVO_SRCDIR:-.}
+model=$src/tests/data/tiny-ragged
+unset OCTAVO_MODEL OCTAVO_CPU
+passed=0 failed=0 skipped=0
+[ -x "$specbench" ] || { echo "FAIL specbench is not built: $specbench"; exit 1; }
+dir=$(mktemp -d) || exit 2
+trap 'rm -rf "$dir"' EXIT
+unset TMOUT
+
+result() { # STATUS NAME
+	if [ "$1" = 0 ]; then
+		passed=$((passed + 1)); echo "ok   $2"
+	else
+		failed=$((failed + 1)); echo "FAIL $2"; sed 's/^/     /' "$dir/out" "$dir/err" | head -20
+	fi
+}
+
+# expect STATUS WORDS COMMAND...: the exit status, and WORDS in what was printed (standard output for status 0,
+# standard error otherwise). WORDS may be empty for status 0.
+expect()
+{
+	want=$1 words=$2; shift 2
+	timeout 300 "$specbench" "$@" >"$dir/out" 2>"$dir/err" </dev/null
+	got=$?
+	name="[$want] specbench $*"
+	case $want in 0) where=$dir/out ;; *) where=$dir/err ;; esac
+	if [ $got != "$want" ]; then
+		echo "exit status $got" >>"$dir/err"; result 1 "$name"
+	elif [ -n "$words" ] && ! grep -qF -e "$words" "$where"; then
+		echo "nothing says: $words" >>"$dir/err"; result 1 "$name"
+	else
+		result 0 "$name"
+	fi
+}
+
+# The JSON document FILE fulfils the Python condition on d.
+json()
+{
+	file=$1 condition=$2
+	if ! command -v python3 >/dev/null; then
+		skipped=$((skipped + 1)); echo "skip json $file: no python3"; return
+	fi
+	: >"$dir/out"
+	python3 - "$file" "$condition" 2>"$dir/err" <<-'END'
+		import json, sys
+		d = json.load(open(sys.argv[1]), parse_constant=lambda x: sys.exit("not JSON: " + x))
+		assert d["schema"] == 1 and d["tool"] == "specbench" and d["version"]
+		assert eval(sys.argv[2]), sys.argv[2]
+	END
+	result $? "json $(basename "$file"): $condition"
+}
+
+# ---- the front door
+
+expect 0 usage: --help
+expect 0 "specbench " --version
+expect 2 '"frobnicate"' frobnicate
+for command in run generate eval kernels machine selftest; do
+	expect 0 "usage: specbench $command" $command --help
+	expect 2 --frobnicate $command --frobnicate
+	expect 2 stray $command stray
+	expect 2 "--tree is not available in this version" $command --tree 4,2
+	expect 2 "--batch is not available in this version" $command --batch=2
+done
+expect 2 "--op does not apply" run --op gemm
+expect 2 "--prompt does not apply" machine --prompt x
+expect 2 "--drafter does not apply" eval --drafter mtp
+expect 2 "--model does not apply" selftest --model x
+expect 2 "--text does not apply" generate --text x
+expect 2 "--seed does not apply" kernels --seed 1
+expect 2 "--op does not apply" --op gemm
+expect 2 "--model needs a value" run --model
+expect 2 "--ignore-eos takes no value" run --ignore-eos=1
+
+# ---- models that cannot be used
+
+expect 2 "$dir/none" run --model "$dir/none"
+expect 2 "$dir/none" generate --model "$dir/none" --prompt x
+expect 2 "$dir/none" eval --model "$dir/none"
+expect 2 "$dir/none" --model "$dir/none" --json "$dir/none.json"
+mkdir "$dir/cut" "$dir/bare"
+cp "$model"/*.json "$dir/cut"
+cp "$model/config.json" "$dir/bare"
+size=$(wc -c <"$model/model.safetensors")
+head -c $((size / 2)) "$model/model.safetensors" >"$dir/cut/model.safetensors"
+expect 2 model.safetensors generate --model "$dir/cut" --prompt x
+expect 2 model.safetensors run --model "$dir/cut" --prompts "$src/README.md"
+expect 2 "$dir/bare" generate --model "$dir/bare" --prompt x
+OCTAVO_MODEL=$dir/none; export OCTAVO_MODEL
+expect 2 "$dir/none" generate --prompt x
+unset OCTAVO_MODEL
+
+# ---- generate
+
+expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3
+cp "$dir/out" "$dir/plain"
+for drafter in "mtp -k 1" "mtp -k 3" "ngram -k 4" "none"; do
+	# shellcheck disable=SC2086
+	expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3 --drafter $drafter
+	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
+	result $? "the same text with drafter $drafter"
+done
+expect 0 "" generate --model "$model" --prompt x --tokens 2 --temperature 0 --accept greedy --arithmetic w8a8
+expect 2 "--prompt TEXT is required" generate --model "$model"
+expect 2 "--prompt: the text is empty" generate --model "$model" --prompt ""
+expect 2 "UTF-8" generate --model "$model" --prompt "$(printf 'a\377b')"
+expect 2 context generate --model "$model" --prompt "$(head -c 5000 /dev/zero | tr '\0' x)"
+expect 2 '"wizard"' generate --model "$model" --prompt x --drafter wizard
+expect 2 '"lossy"' generate --model "$model" --prompt x --accept lossy
+expect 2 '"w4a4"' generate --model "$model" --prompt x --arithmetic w4a4
+expect 2 "temperature" generate --model "$model" --prompt x --accept greedy --temperature 0.5
+expect 2 "mtp" generate --model "$src/tests/data/tiny-v2" --prompt x --drafter mtp
+expect 2 'option -k: "9"' generate --model "$model" --prompt x -k 9
+expect 2 'option -k: "0"' generate --model "$model" --prompt x -k 0
+expect 2 'option --temperature: "-1"' generate --model "$model" --prompt x --temperature -1
+expect 2 'option --temperature: "nan"' generate --model "$model" --prompt x --temperature nan
+expect 2 'option --top-p: "2"' generate --model "$model" --prompt x --top-p 2
+expect 2 'option --min-p: "1"' generate --model "$model" --prompt x --min-p 1
+expect 2 'option --tokens: "many"' generate --model "$model" --prompt x --tokens many
+expect 2 'option --threads: "0"' generate --model "$model" --prompt x --threads 0
+expect 2 'option --seed: "-1"' generate --model "$model" --prompt x --seed -1
+
+# ---- run
+
+cat >"$dir/prompts.jsonl" <<'END'
+{"id": "one", "category": "prose", "text": "The kernel reads"}
+
+{"id": "two", "category": "code", "text": "int main(void)"}
+END
+expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 --threads 2 -k 1,3 \
+	--temperature 0,0.8 --json "$dir/run.json"
+json "$dir/run.json" 'all(r["identical"] is True and r["prompts"] == 2 for r in d["runs"])'
+json "$dir/run.json" '{r["drafter"] for r in d["runs"]} == {"none", "mtp", "ngram"} and len(d["runs"]) == 10'
+json "$dir/run.json" 'all(p["ns"] >= 0 for r in d["runs"] for p in r["phases"].values() if isinstance(p, dict))'
+json "$dir/run.json" 'd["counters"]["tier"] in ("hardware", "software", "time") and d["machine"]["threads"] == 2'
+json "$dir/run.json" 'all(c["available"] or c["reason"] for c in d["counters"]["sources"].values())'
+expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --limit 1 --tokens 4 --no-profile \
+	--drafter ngram --arithmetic w8a8 --accept greedy --temperature 0 --json "$dir/bare.json"
+json "$dir/bare.json" 'all(r["phases"] is None and r["prompts"] == 1 for r in d["runs"])'
+expect 2 "$dir/none.jsonl" run --model "$model" --prompts "$dir/none.jsonl"
+expect 2 "$model/prompts.jsonl" run --model "$model"
+expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafter none,wizard
+: >"$dir/empty"
+expect 2 "$dir/empty: no prompts" run --model "$model" --prompts "$dir/empty"
+expect 2 "LICENSE:2: not JSON" run --model "$model" --prompts "$src/LICENSE"
+bad() { # LINE WORDS
+	{ head -1 "$dir/prompts.jsonl"; echo "$1"; } >"$dir/bad.jsonl"
+	expect 2 "$dir/bad.jsonl:2: $2" run --model "$model" --prompts "$dir/bad.jsonl" --tokens 2
+}
+bad '{"id": "x", "category": "y"}' text
+bad '{"id": "x", "category": "y", "text": ""}' text
+bad '{"id": "x", "category": "y", "text": 1}' text
+bad '{"category": "y", "text": "z"}' id
+bad '{"id": "x", "text": "z"}' category
+bad '[]' text
+bad "{\"id\": \"x\", \"category\": \"y\", \"text\": \"$(head -c 5000 /dev/zero | tr '\0' x)\"}" "text: 5001 tokens"
+expect 2 "$dir/no/such/run.json" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 2 --drafter none \
+	--json "$dir/no/such/run.json"
+
+# ---- eval
+
+expect 0 "100 tokens scored (100 bytes of text)" eval --model "$model" --text "$src/LICENSE" --tokens 100 \
+	--json "$dir/eval.json"
+json "$dir/eval.json" '[e["arithmetic"] for e in d["eval"]] == ["w8a16", "w8a8"]'
+json "$dir/eval.json" 'all(e["tokens"] == 100 and e["kl_bf16"] is None for e in d["eval"])'
+# A model of 260 tokens that has learnt nothing cannot be far from log 260.
+json "$dir/eval.json" 'all(3 < e["nats_per_token"] < 12 for e in d["eval"])'
+expect 0 w8a8 eval --model "$model" --text "$src/LICENSE" --tokens 600 --arithmetic w8a8 --json "$dir/eval8.json"
+json "$dir/eval8.json" 'len(d["eval"]) == 1 and d["eval"][0]["windows"] == 2 and d["eval"][0]["tokens"] == 600'
+expect 2 "$dir/none.txt" eval --model "$model" --text "$dir/none.txt"
+expect 2 "$model/eval/heldout.txt" eval --model "$model"
+expect 2 "$dir/empty: the file is empty" eval --model "$model" --text "$dir/empty"
+printf 'abc\377def' >"$dir/latin"
+expect 2 "$dir/latin" eval --model "$model" --text "$dir/latin"
+expect 2 "$dir" eval --model "$model" --text "$dir"
+expect 2 '"w4a4"' eval --model "$model" --text "$src/LICENSE" --arithmetic w4a4
+
+# Reference logits, all zero: tokens and positions are the first ones, the law is uniform.
+reference() { # TOKENS POSITIONS VOCAB BYTES
+	header="{\"tokens\":{\"dtype\":\"I32\",\"shape\":[$1],\"data_offsets\":[0,$(($1 * 4))]},\
+\"positions\":{\"dtype\":\"I32\",\"shape\":[$2],\"data_offsets\":[$(($1 * 4)),$((($1 + $2) * 4))]},\
+\"logits\":{\"dtype\":\"F16\",\"shape\":[$2,$3],\"data_offsets\":[$((($1 + $2) * 4)),$((($1 + $2) * 4 + $2 * $3 * 2))]}}"
+	{
+		printf '\054\001\000\000\000\000\000\000%-300s' "$header" # 300 bytes, padded
+		head -c "$4" /dev/zero
+	} >"$dir/with/eval/heldout_bf16.safetensors"
+}
+mkdir -p "$dir/with/eval"
+cp "$model"/*.json "$model/model.safetensors" "$dir/with"
+head -c 200 "$src/LICENSE" >"$dir/with/eval/heldout.txt"
+reference 4 2 260 1064
+expect 0 "of 2" eval --model "$dir/with" --json "$dir/kl.json"
+json "$dir/kl.json" 'all(e["kl_bf16"]["positions"] == 2 and 0 < e["kl_bf16"]["mean"] < 12 for e in d["eval"])'
+reference 4 2 260 1000
+expect 2 "logits: data_offsets" eval --model "$dir/with"
+reference 4 2 261 1068
+expect 2 "logits: shape" eval --model "$dir/with"
+reference 3000 2 260 13048
+expect 2 "tokens: more than the model's context" eval --model "$dir/with"
+printf '\377\377\377\377\377\377\377\177{}' >"$dir/with/eval/heldout_bf16.safetensors"
+expect 2 "heldout_bf16.safetensors: header" eval --model "$dir/with"
+printf 'abc' >"$dir/with/eval/heldout_bf16.safetensors"
+expect 2 "heldout_bf16.safetensors: header" eval --model "$dir/with"
+printf '\002\0\0\0\0\0\0\0{}' >"$dir/with/eval/heldout_bf16.safetensors"
+expect 2 "tokens: missing" eval --model "$dir/with"
+
+# ---- kernels
+
+small="--pool 1 --repeats 2 --threads 2"
+# shellcheck disable=SC2086
+{
+	expect 0 "64x256" kernels --shape 64,256 --rows 1,3 $small --json "$dir/kernels.json"
+	json "$dir/kernels.json" 'all(k["ns"]["min"] <= k["ns"]["median"] <= k["ns"]["max"] for k in d["kernels"])'
+	json "$dir/kernels.json" '{(k["m"], k["n"], k["k"]) for k in d["kernels"]} == {(1, 64, 256), (3, 64, 256)}'
+	json "$dir/kernels.json" 'all(k["r"] == 1 for k in d["kernels"] if k["m"] == 1)'
+	json "$dir/kernels.json" 'd["machine"]["read_gbs"] > 0 and d["machine"]["peak_gflops"] > 0'
+	for case in gemm:97,333 gemm_bf16:33,77 gemm_t:256,72 attention:600,2 norm:1,333 swiglu:1,333 quantise:1,333; do
+		expect 0 "${case%:*} " kernels --op "${case%:*}" --shape "${case#*:}" --rows 1,2 $small
+	done
+	expect 0 " ref " kernels --isa ref --shape 32,64 --rows 2 $small
+	expect 2 '"sse9"' kernels --isa sse9 --shape 32,64 $small
+}
+for op in moe mla_up mla_attn gqa decode emulate; do
+	expect 2 "$op is not available in this version" kernels --op $op
+done
+expect 2 '"frobnicate" (known: gemm, ' kernels --op frobnicate
+expect 2 "--backend is not available in this version" kernels --backend onednn
+expect 2 'option --shape: "5"' kernels --shape 5
+expect 2 'option --shape: "0,5"' kernels --shape 0,5
+expect 2 "--shape: 100,64: gemm_t takes" kernels --op gemm_t --shape 100,64
+expect 2 "--shape: 2,64: norm takes" kernels --op norm --shape 2,64
+expect 2 "the pool has 1" kernels --shape 2048,7168 --pool 1
+expect 2 'option --rows: "1,x"' kernels --rows 1,x
+expect 2 'option --rows: "0"' kernels --rows 0
+expect 2 'option --repeats: "0"' kernels --repeats 0
+
+# ---- machine, selftest
+
+expect 0 "GB/s read bandwidth" machine --pool 8 --threads 2 --json "$dir/machine.json"
+json "$dir/machine.json" 'd["machine"]["read_gbs"] > 0 and d["machine"]["peak_gflops"] > 0 and d["machine"]["cpu"]'
+expect 2 'option --pool: "0"' machine --pool 0
+expect 0 " 0 failed" selftest --threads 2
+grep -q '^ok .* ref ' "$dir/out" && ! grep -q '^FAIL' "$dir/out"
+result $? "selftest covers the reference"
+OCTAVO_CPU=ref; export OCTAVO_CPU
+expect 0 "OCTAVO_CPU" machine --pool 1
+expect 0 " 0 failed" selftest
+unset OCTAVO_CPU
+
+# ---- the default report
+
+cp "$dir/prompts.jsonl" "$dir/with/prompts.jsonl"
+(cd "$dir" && timeout 300 "$(cd "$OLDPWD" && cd "$(dirname "$specbench")" && pwd)/specbench" --model "$dir/with" \
+	--tokens 4 --threads 2 --seconds 1 >"$dir/out" 2>"$dir/err") && grep -q "identical: yes" "$dir/out"
+result $? "[0] specbench, in a directory of its own"
+json "$dir/specbench.json" 'd["kernels"] and d["runs"] and d["machine"]["read_gbs"] > 0'
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
