@@ -46,8 +46,9 @@ static inline vf block_scales(const struct block *b, size_t k)
 	return vf_choose(vm_first(left), scale, vf_set1(octavo_matrix_scale(w, b->n + left, k)));
 }
 
-/* The next cache line of each row comes from memory while this one is decoded; at the end of the rows those
- * of the next block do. */
+/* The next cache lines of each row come from memory while these are decoded; at the end of the rows those of the
+ * next block do.  Into the second level only: in the first, rows a multiple of 4096 bytes apart would push each
+ * other out before they are used. */
 ALWAYS_INLINE void prefetch(const struct block *b, size_t offset)
 {
 	size_t ahead = offset + AHEAD;
@@ -55,7 +56,7 @@ ALWAYS_INLINE void prefetch(const struct block *b, size_t offset)
 
 #pragma GCC unroll 16
 	for (int i = 0; i < LANES; i++)
-		__builtin_prefetch(b->row[i] + from);
+		__builtin_prefetch(b->row[i] + from, 0, 2);
 }
 
 /* Decodes one transposed dword per row: 4 codes, 2 halves or a float. */
