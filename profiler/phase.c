@@ -37,7 +37,7 @@ static phase_position position_within(const struct octavo_profiler *p, phase_pos
 	return event_row << 24 | (phase + 1) << 16 | position_open(position) | UINT32_C(1) << phase;
 }
 
-void phase_charge_ticks(struct phase_thread *thread, uint64_t now)
+void octavo_phase_charge_ticks(struct phase_thread *thread, uint64_t now)
 {
 	const uint64_t spent = now - thread->last_ticks;
 
@@ -47,7 +47,7 @@ void phase_charge_ticks(struct phase_thread *thread, uint64_t now)
 		thread->inclusive_ticks[1 + __builtin_ctz(open)] += spent;
 }
 
-void phase_read_events(struct phase_thread *thread)
+void octavo_phase_read_events(struct phase_thread *thread)
 {
 	const struct octavo_profiler *p = thread->profiler;
 
@@ -65,13 +65,13 @@ void phase_read_events(struct phase_thread *thread)
 	thread->events_read_at = thread->last_ticks;
 }
 
-void phase_charge_events(struct phase_thread *thread)
+void octavo_phase_charge_events(struct phase_thread *thread)
 {
 	const unsigned row = position_event_row(thread->event_position);
 	uint64_t before[OCTAVO_COUNTER_COUNT];
 
 	memcpy(before, thread->last_events, sizeof before);
-	phase_read_events(thread);
+	octavo_phase_read_events(thread);
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
 		const uint64_t grown = thread->last_events[c] - before[c];
 
@@ -92,7 +92,7 @@ static void move_to(struct phase_thread *thread, phase_position position)
 
 	if (events != thread->event_position) {
 		if (thread->profiler->backends)
-			phase_charge_events(thread);
+			octavo_phase_charge_events(thread);
 		thread->event_position = events;
 	}
 	thread->position = position;
@@ -109,10 +109,10 @@ static void return_to_caller(struct phase_thread *thread)
 /* The state of the calling thread with everything charged up to now; NULL if there is nothing to do. */
 static struct phase_thread *enter_call(struct octavo_profiler *p)
 {
-	struct phase_thread *thread = p ? phase_thread_find(p) : NULL;
+	struct phase_thread *thread = p ? octavo_phase_thread_find(p) : NULL;
 
 	if (thread)
-		phase_charge_ticks(thread, p->clock.ticks());
+		octavo_phase_charge_ticks(thread, p->clock.ticks());
 	return thread;
 }
 
@@ -187,14 +187,14 @@ void octavo_phase_switch(struct octavo_profiler *p, enum octavo_phase from, enum
 uint32_t octavo_phase_token(const struct octavo_profiler *p)
 {
 	/* Finding a thread for the first time adds it to the profiler's list, which is no part of its value. */
-	const struct phase_thread *thread = p ? phase_thread_find((struct octavo_profiler *)p) : NULL;
+	const struct phase_thread *thread = p ? octavo_phase_thread_find((struct octavo_profiler *)p) : NULL;
 
 	return thread ? thread->position : 0;
 }
 
 void octavo_worker_enter(struct octavo_profiler *p, uint32_t token)
 {
-	struct phase_thread *thread = p ? phase_thread_find(p) : NULL;
+	struct phase_thread *thread = p ? octavo_phase_thread_find(p) : NULL;
 
 	if (!thread || thread->is_owner)
 		return;
@@ -216,7 +216,7 @@ void octavo_worker_enter(struct octavo_profiler *p, uint32_t token)
 
 void octavo_worker_leave(struct octavo_profiler *p)
 {
-	struct phase_thread *thread = p ? phase_thread_find(p) : NULL;
+	struct phase_thread *thread = p ? octavo_phase_thread_find(p) : NULL;
 
 	if (!thread || thread->is_owner)
 		return;
@@ -226,12 +226,12 @@ void octavo_worker_leave(struct octavo_profiler *p)
 	}
 	if (--thread->adopted || thread->depth_at_enter)
 		return;
-	phase_charge_ticks(thread, p->clock.ticks());
+	octavo_phase_charge_ticks(thread, p->clock.ticks());
 	thread->mismatches += thread->depth + thread->overflow;
 	thread->depth = 0;
 	thread->overflow = 0;
 	thread->position = 0;
 	/* Regions come by the hundred per token: a read at each would cost more than some of them. */
 	if (p->backends && thread->last_ticks - thread->events_read_at >= p->event_period)
-		phase_charge_events(thread);
+		octavo_phase_charge_events(thread);
 }

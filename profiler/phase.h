@@ -91,19 +91,20 @@ struct profiler_parts {
 	char no_module[256]; /* why there is no module of hardware counters; "" if there is one */
 };
 
-enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,
-                                       const struct profiler_parts *parts, struct octavo_error *error);
+enum octavo_status octavo_profiler_open_parts(struct octavo_profiler **out,
+                                              const struct octavo_profiler_settings *settings,
+                                              const struct profiler_parts *parts, struct octavo_error *error);
 
-struct phase_moment phase_moment_now(const struct octavo_profiler *p);
+struct phase_moment octavo_phase_moment_now(const struct octavo_profiler *p);
 /* The calling thread's state; NULL if there is no memory for it. */
-struct phase_thread *phase_thread_find(struct octavo_profiler *p);
+struct phase_thread *octavo_phase_thread_find(struct octavo_profiler *p);
 /* Forgets what the thread has counted and starts again from now. */
-void phase_thread_restart(struct phase_thread *thread);
+void octavo_phase_thread_restart(struct phase_thread *thread);
 /* Gives the time, or the events, since the last read to the phases they belong to. */
-void phase_charge_ticks(struct phase_thread *thread, uint64_t now);
-void phase_charge_events(struct phase_thread *thread);
+void octavo_phase_charge_ticks(struct phase_thread *thread, uint64_t now);
+void octavo_phase_charge_events(struct phase_thread *thread);
 /* Reads all backends into last_events.  A counter that cannot be read is lost for good and keeps its last value. */
-void phase_read_events(struct phase_thread *thread);
-void phase_threads_free(struct octavo_profiler *p);
+void octavo_phase_read_events(struct phase_thread *thread);
+void octavo_phase_threads_free(struct octavo_profiler *p);
 
 #endif

@@ -124,7 +124,7 @@ static void choose_backends(struct octavo_profiler *p, const struct profiler_par
 }
 
 /* The tightest of a few readings: between the clocks of one reading the thread may have lost its processor. */
-struct phase_moment phase_moment_now(const struct octavo_profiler *p)
+struct phase_moment octavo_phase_moment_now(const struct octavo_profiler *p)
 {
 	struct phase_moment best = {0, 0};
 	uint64_t best_width = UINT64_MAX;
@@ -168,7 +168,7 @@ static double measure_pair(struct octavo_profiler *p, enum octavo_phase phase)
 /* The cost of a pair is measured with all in place, then forgotten. */
 static void calibrate(struct octavo_profiler *p)
 {
-	const struct phase_moment now = phase_moment_now(p);
+	const struct phase_moment now = octavo_phase_moment_now(p);
 	const double ticks = (double)(now.ticks - p->start.ticks), ns = (double)(now.ns - p->start.ns);
 
 	p->event_period = ns > 0 ? (uint64_t)(EVENT_PERIOD_NS * ticks / ns) : 0;
@@ -177,8 +177,9 @@ static void calibrate(struct octavo_profiler *p)
 	octavo_profiler_reset(p);
 }
 
-enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struct octavo_profiler_settings *settings,
-                                       const struct profiler_parts *parts, struct octavo_error *error)
+enum octavo_status octavo_profiler_open_parts(struct octavo_profiler **out,
+                                              const struct octavo_profiler_settings *settings,
+                                              const struct profiler_parts *parts, struct octavo_error *error)
 {
 	static atomic_ullong profilers;
 	struct octavo_profiler *p;
@@ -198,13 +199,13 @@ enum octavo_status profiler_open_parts(struct octavo_profiler **out, const struc
 	p->clock = parts->clock;
 	p->event_phases = (UINT32_C(1) << (settings->sub_phase_events ? OCTAVO_PHASE_COUNT : OCTAVO_PHASE_TOP)) - 1;
 	pthread_mutex_init(&p->lock, NULL);
-	p->start = phase_moment_now(p);
+	p->start = octavo_phase_moment_now(p);
 	describe_clock(p);
 	choose_backends(p, parts);
 	for (unsigned c = 0; c < OCTAVO_COUNTER_COUNT; c++)
 		p->source[c].sub_phases =
 		        p->source[c].available && (OCTAVO_CLOCK_COUNTERS & OCTAVO_BIT(c) || settings->sub_phase_events);
-	p->owner = phase_thread_find(p);
+	p->owner = octavo_phase_thread_find(p);
 	if (!p->owner) {
 		octavo_profiler_close(&p);
 		return fail(error, OCTAVO_ENOMEM, "out of memory");
@@ -229,14 +230,14 @@ enum octavo_status octavo_profiler_open(struct octavo_profiler **out, const stru
 	/* PAPI takes milliseconds to start: only for those who ask for what it gives. */
 	if (settings && settings->enabled && settings->best_tier == OCTAVO_TIER_HARDWARE)
 		backend[0] = octavo_counters_load("octavo-papi.so", parts.no_module, sizeof parts.no_module);
-	return profiler_open_parts(out, settings, &parts, error);
+	return octavo_profiler_open_parts(out, settings, &parts, error);
 }
 
 void octavo_profiler_close(struct octavo_profiler **profiler)
 {
 	if (!profiler || !*profiler)
 		return;
-	phase_threads_free(*profiler);
+	octavo_phase_threads_free(*profiler);
 	pthread_mutex_destroy(&(*profiler)->lock);
 	free(*profiler);
 	*profiler = NULL;
@@ -246,12 +247,12 @@ enum octavo_status octavo_profiler_reset(struct octavo_profiler *p)
 {
 	if (!p)
 		return OCTAVO_OK;
-	if (phase_thread_find(p) != p->owner || p->owner->position)
+	if (octavo_phase_thread_find(p) != p->owner || p->owner->position)
 		return OCTAVO_EINVAL;
 	/* The other threads follow when they next call: only they can read their counters. */
 	atomic_fetch_add_explicit(&p->epoch, 1, memory_order_relaxed);
 	atomic_store_explicit(&p->refused, 0, memory_order_relaxed);
-	phase_thread_restart(p->owner);
+	octavo_phase_thread_restart(p->owner);
 	p->reset_ticks = p->owner->last_ticks;
 	return OCTAVO_OK;
 }

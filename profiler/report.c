@@ -52,7 +52,7 @@ const char *octavo_counter_unit(enum octavo_counter counter)
  * wall times are those of CLOCK_MONOTONIC in sum. */
 static double ns_per_tick(const struct octavo_profiler *p)
 {
-	const struct phase_moment now = phase_moment_now(p);
+	const struct phase_moment now = octavo_phase_moment_now(p);
 
 	if (!p->clock.counts_ref_cycles || now.ticks == p->start.ticks)
 		return 1.0;
@@ -178,10 +178,10 @@ enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octa
 		describe_nothing(out);
 		return OCTAVO_OK;
 	}
-	if (phase_thread_find(p) != p->owner)
+	if (octavo_phase_thread_find(p) != p->owner)
 		return OCTAVO_EINVAL;
-	phase_charge_ticks(p->owner, p->clock.ticks());
-	phase_charge_events(p->owner);
+	octavo_phase_charge_ticks(p->owner, p->clock.ticks());
+	octavo_phase_charge_events(p->owner);
 	tick_ns = ns_per_tick(p);
 	for (const struct phase_thread *thread = p->threads; thread; thread = thread->next)
 		if (thread->epoch == p->owner->epoch)

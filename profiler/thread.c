@@ -53,7 +53,7 @@ static struct phase_thread *thread_new(struct octavo_profiler *p)
 	thread->profiler = p;
 	thread->id = this_thread();
 	start_backends(thread);
-	phase_thread_restart(thread);
+	octavo_phase_thread_restart(thread);
 	pthread_mutex_lock(&p->lock);
 	thread->next = p->threads;
 	p->threads = thread;
@@ -73,7 +73,7 @@ static struct phase_thread *thread_search(struct octavo_profiler *p)
 	return thread;
 }
 
-struct phase_thread *phase_thread_find(struct octavo_profiler *p)
+struct phase_thread *octavo_phase_thread_find(struct octavo_profiler *p)
 {
 	if (last_found.serial != p->serial) {
 		struct phase_thread *thread = thread_search(p);
@@ -88,11 +88,11 @@ struct phase_thread *phase_thread_find(struct octavo_profiler *p)
 		last_found.thread = thread;
 	}
 	if (last_found.thread->epoch != atomic_load_explicit(&p->epoch, memory_order_relaxed))
-		phase_thread_restart(last_found.thread);
+		octavo_phase_thread_restart(last_found.thread);
 	return last_found.thread;
 }
 
-void phase_thread_restart(struct phase_thread *thread)
+void octavo_phase_thread_restart(struct phase_thread *thread)
 {
 	struct octavo_profiler *p = thread->profiler;
 
@@ -110,12 +110,12 @@ void phase_thread_restart(struct phase_thread *thread)
 	thread->mismatches = 0;
 	thread->epoch = atomic_load_explicit(&p->epoch, memory_order_relaxed);
 	thread->last_ticks = p->clock.ticks();
-	phase_read_events(thread);
+	octavo_phase_read_events(thread);
 	memcpy(thread->first_events, thread->last_events, sizeof thread->first_events);
 	thread->last_ticks = p->clock.ticks();
 }
 
-void phase_threads_free(struct octavo_profiler *p)
+void octavo_phase_threads_free(struct octavo_profiler *p)
 {
 	while (p->threads) {
 		struct phase_thread *thread = p->threads;

@@ -103,7 +103,7 @@ static struct octavo_profiler *open_scripted(const struct octavo_profiler_settin
 	struct octavo_error error;
 
 	script.growing = 1;
-	assert_int_equal(profiler_open_parts(&p, settings, &parts, &error), OCTAVO_OK);
+	assert_int_equal(octavo_profiler_open_parts(&p, settings, &parts, &error), OCTAVO_OK);
 	script.growing = 0;
 	script.reads = 0;
 	return p;
