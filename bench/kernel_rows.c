@@ -40,15 +40,28 @@ static size_t out_values(const struct work *w)
 	return w->m * w->k * V_DIM * sizeof(float);
 }
 
-/* Per row and segment: m and l [heads], o [heads][512], p [heads][512]. */
+/* All rows' heads are queries of one chain, as in a verification. */
+static size_t queries(const struct work *w)
+{
+	return w->m * w->k;
+}
+
+/* Per segment: m and l [queries], o [queries][512], p [queries][512]. */
 static size_t spare_floats(const struct work *w)
 {
-	return w->k * (2 + V_DIM + OCTAVO_SEGMENT);
+	return queries(w) * (2 + V_DIM + OCTAVO_SEGMENT);
 }
 
 static size_t spare_attention(const struct work *w)
 {
-	return w->m * segments(w) * spare_floats(w) * sizeof(float);
+	return segments(w) * spare_floats(w) * sizeof(float);
+}
+
+/* How many parts the queries are cut into, so that every thread has some tasks. */
+static size_t parts(const struct work *w)
+{
+	size_t wanted = (4 * w->parallel->threads + segments(w) - 1) / segments(w);
+	return wanted < queries(w) ? wanted : queries(w);
 }
 
 static double flops_attention(const struct work *w)
@@ -63,16 +76,18 @@ static void shrink_attention(struct work *w)
 	w->k = w->k < most ? w->k : most;
 }
 
+/* One segment for one part of the queries. */
 static void run_segment(void *arg, size_t task)
 {
 	struct call *call = arg;
 	const struct work *w = call->work;
-	size_t row = task / segments(w), t0 = task % segments(w) * OCTAVO_SEGMENT;
-	float *spare = (float *)w->spare + task * spare_floats(w);
+	size_t all = queries(w), part = task % parts(w), t0 = task / parts(w) * OCTAVO_SEGMENT;
+	size_t first = all * part / parts(w), end = all * (part + 1) / parts(w);
+	float *spare = (float *)w->spare + task / parts(w) * spare_floats(w);
 	const uint16_t *cache = (const void *)call->weights;
 	struct octavo_attention a = {
-	        .q = (const uint16_t *)w->in + row * w->k * K_DIM,
-	        .heads = w->k,
+	        .q = (const uint16_t *)w->in + first * K_DIM,
+	        .heads = end - first,
 	        .ldq = K_DIM,
 	        .k_dim = K_DIM,
 	        .v_dim = V_DIM,
@@ -84,34 +99,35 @@ static void run_segment(void *arg, size_t task)
 	        .t0 = t0,
 	        .t1 = t0 + OCTAVO_SEGMENT < w->n ? t0 + OCTAVO_SEGMENT : w->n,
 	        .tau = 0.0417f, /* 1 / sqrt(576) */
-	        .m = spare,
-	        .l = spare + w->k,
-	        .o = spare + 2 * w->k,
-	        .p = spare + w->k * (2 + V_DIM),
+	        .m = spare + first,
+	        .l = spare + all + first,
+	        .o = spare + 2 * all + first * V_DIM,
+	        .p = spare + all * (2 + V_DIM) + first * OCTAVO_SEGMENT,
 	};
 	call->table->attention->run(&a);
 }
 
-static void merge_row(void *arg, size_t row)
+/* All segments of one part of the queries into the first. */
+static void merge_part(void *arg, size_t part)
 {
 	struct call *call = arg;
 	const struct work *w = call->work;
-	size_t k = w->k;
-	float *first = (float *)w->spare + row * segments(w) * spare_floats(w), *o = first + 2 * k;
+	size_t all = queries(w), first = all * part / parts(w), count = all * (part + 1) / parts(w) - first;
+	float *m = (float *)w->spare + first, *l = m + all, *o = (float *)w->spare + 2 * all + first * V_DIM;
 	for (size_t i = 1; i < segments(w); i++) {
-		const float *next = first + i * spare_floats(w);
-		call->table->attention_merge->run(k, V_DIM, first, first + k, o, next, next + k, next + 2 * k);
+		size_t next = i * spare_floats(w);
+		call->table->attention_merge->run(count, V_DIM, m, l, o, m + next, l + next, o + next);
 	}
-	call->table->attention_finish->run(k, V_DIM, o, first + k);
-	memcpy((float *)w->out + row * k * V_DIM, o, k * V_DIM * sizeof *o);
+	call->table->attention_finish->run(count, V_DIM, o, l);
+	memcpy((float *)w->out + first * V_DIM, o, count * V_DIM * sizeof *o);
 }
 
 static enum octavo_status run_attention(struct work *w, const struct octavo_kernels *table,
                                         const unsigned char *weights)
 {
 	struct call call = {w, table, weights, OCTAVO_OK};
-	w->parallel->run(w->parallel->context, w->m * segments(w), run_segment, &call);
-	w->parallel->run(w->parallel->context, w->m, merge_row, &call);
+	w->parallel->run(w->parallel->context, segments(w) * parts(w), run_segment, &call);
+	w->parallel->run(w->parallel->context, parts(w), merge_part, &call);
 	return OCTAVO_OK;
 }
 

@@ -233,6 +233,7 @@ static void attend(const struct octavo_kernels *table, const uint16_t *q, const 
 {
 	static float scratch[HEADS * OCTAVO_SEGMENT];
 	static const uint32_t path[TOKENS - COMMITTED] = {639, 601, 620, 605, 633, 600, 611, 612};
+	static const size_t end[HEADS] = {COMMITTED + 1, COMMITTED + 1, COMMITTED + 4, COMMITTED + 7, TOKENS};
 	for (size_t segment = 0; segment < 2; segment++) {
 		struct octavo_attention job = {.q = q,
 		                               .heads = HEADS,
@@ -247,6 +248,7 @@ static void attend(const struct octavo_kernels *table, const uint16_t *q, const 
 		                               .path = path,
 		                               .t0 = segment * OCTAVO_SEGMENT,
 		                               .t1 = segment ? TOKENS : OCTAVO_SEGMENT,
+		                               .end = segment ? end : NULL,
 		                               .tau = 0.118f,
 		                               .m = a->m[segment],
 		                               .l = a->l[segment],
