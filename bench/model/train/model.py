@@ -16,17 +16,17 @@ from ops import BF16, embedding, experts, head_loss, linear, mla, rms_norm, swig
 class Config:
     vocab: int = 4096
     hidden: int = 256
-    layers: int = 6
+    layers: int = 10
     dense_layers: int = 1
     heads: int = 4
     q_lora: int = 192
     kv_lora: int = 128
     dense_width: int = 640
-    experts: int = 16
-    top_k: int = 4
+    experts: int = 8
+    top_k: int = 2
     groups: int = 4
     top_groups: int = 2
-    expert_width: int = 96
+    expert_width: int = 160
     route_scale: float = 2.0
     context: int = 512
     rope_theta: float = 10000.0

@@ -12,7 +12,7 @@ import os
 
 import torch
 
-TIMEOUT = 900  # seconds after which a missing process ends the others
+TIMEOUT = 7200  # seconds after which a missing process ends the others
 
 
 def shared_like(t, *lead, dtype=None):
