@@ -48,8 +48,7 @@ struct eval {
 	size_t tokens;
 };
 
-/* ---- Running tokens through the model ------------------------------------------------------------------------------
- */
+/* ---- Running tokens through the model -------------------------------------------------------------------- */
 
 enum { BATCH = 32 };
 
@@ -95,8 +94,7 @@ static double log_sum(const float *logits, size_t count)
 	return max + log(sum);
 }
 
-/* ---- The loss -------------------------------------------------------------------------------------------------------
- */
+/* ---- The loss -------------------------------------------------------------------------------------------- */
 
 struct scoring {
 	const struct eval *e;
@@ -145,8 +143,7 @@ static bool score_text(const struct eval *e, struct score *score)
 	return true;
 }
 
-/* ---- The distance from the weights before quantisation -------------------------------------------------------------
- */
+/* ---- The distance from the weights before quantisation --------------------------------------------------- */
 
 struct comparing {
 	struct tensor positions, logits; /* [P] and [P][vocab] */
@@ -243,8 +240,7 @@ static bool compare_reference(const struct eval *e, struct distance *distance)
 	return good;
 }
 
-/* ---- One arithmetic -------------------------------------------------------------------------------------------------
- */
+/* ---- One arithmetic -------------------------------------------------------------------------------------- */
 
 static bool encode(struct eval *e)
 {
@@ -311,8 +307,16 @@ static bool evaluate(struct eval *e, enum octavo_arithmetic arithmetic, json_t *
 	struct distance distance;
 	size_t context = octavo_engine_model(e->engine)->context;
 	e->window = context < WINDOW ? context : WINDOW;
+	if (e->window < 2) {
+		complain("%s: a context of %zu tokens is too short to score anything", e->model, context);
+		return false;
+	}
 	if (!encode(e) || !score_text(e, &score) || !compare_reference(e, &distance))
 		return false;
+	if (!isfinite(score.nats)) {
+		complain("%s: the loss is not a finite number", e->model);
+		return false;
+	}
 	if (!json_array_size(results))
 		print_head(e, &score, distance.positions > 0);
 	print_result(arithmetic, &score, &distance);

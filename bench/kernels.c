@@ -116,8 +116,7 @@ static struct plan plan_quick(const struct options *o, const struct machine *m)
 	};
 }
 
-/* ---- The sets of kernels ------------------------------------------------------------------------------------------
- */
+/* ---- The sets of kernels --------------------------------------------------------------------------------- */
 
 /* The machine's sets whose kernel for this operation differs from the last one's, the reference first. */
 static void find_sets(struct sets *s, const struct op *op)
@@ -155,8 +154,7 @@ static bool choose_sets(struct sets *s, const struct plan *p)
 	return true;
 }
 
-/* ---- Timing -------------------------------------------------------------------------------------------------------
- */
+/* ---- Timing ---------------------------------------------------------------------------------------------- */
 
 /* Calls shorter than this are timed several at once, in ns. */
 static const double least_ns = 200e3;
@@ -239,8 +237,7 @@ static int verify(struct bench *b)
 	return EXIT_OK;
 }
 
-/* ---- One shape, all shapes ------------------------------------------------------------------------------------------
- */
+/* ---- One shape, all shapes ------------------------------------------------------------------------------- */
 
 static void close_shape(struct bench *b)
 {

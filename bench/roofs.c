@@ -184,8 +184,10 @@ double machine_peak_gflops(size_t threads)
 	double best = 0;
 	for (size_t i = 0; i < sizeof peak_loops / sizeof *peak_loops; i++) {
 		struct peak_loop loop = peak_loops[i];
+		if (!loop.supported() || (loop.lanes == 1 && best > 0))
+			continue; /* scalars only where there is nothing wider */
 		double flops = 2.0 * CHAINS * PEAK_ROUNDS * (double)(loop.lanes * parallel.threads);
-		for (size_t repeat = 0; loop.supported() && repeat < PEAK_REPEATS; repeat++) {
+		for (size_t repeat = 0; repeat < PEAK_REPEATS; repeat++) {
 			uint64_t start = octavo_now_ns();
 			parallel.run(parallel.context, parallel.threads, peak_task, &loop);
 			double gflops = flops / (double)(octavo_now_ns() - start);

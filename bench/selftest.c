@@ -271,8 +271,7 @@ static bool attention(const struct subject *s)
 	return memcmp(&want, &got, sizeof want) == 0;
 }
 
-/* ---- Row operations -----------------------------------------------------------------------------------------------
- */
+/* ---- Row operations -------------------------------------------------------------------------------------- */
 
 enum { LONGEST = 300 };
 
@@ -344,8 +343,7 @@ static const struct test {
         {"exp over a grid, against a known hash", exp_values},
 };
 
-/* ---- Random numbers: the published vectors of Philox4x32-10 (Random123, kat_vectors) ------------------------------
- */
+/* ---- Random numbers: the published vectors of Philox4x32-10 (Random123, kat_vectors) --------------------- */
 
 static bool draws(void)
 {
@@ -364,8 +362,7 @@ static bool draws(void)
 	return true;
 }
 
-/* ---- Counters -------------------------------------------------------------------------------------------------------
- */
+/* ---- Counters -------------------------------------------------------------------------------------------- */
 
 /* The profiler runs known work under each counter before it calls it available. */
 static bool counters(size_t *absent)
