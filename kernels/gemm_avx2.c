@@ -5,26 +5,7 @@
 #include "kernels/simd_avx2.h"
 
 #include "kernels/sets.h"
-#include "kernels/simd.h"
-
-struct codes {
-	enum octavo_dtype dtype;
-};
-
-static struct codes codes_for(enum octavo_dtype dtype)
-{
-	return (struct codes){dtype};
-}
-
-ALWAYS_INLINE void decode(const struct codes *codes, vi d, vf w[4])
-{
-	const vi top[4] = {vi_left(d, 24), vi_left(d, 16), vi_left(d, 8), d};
-
-#pragma GCC unroll 4
-	for (int j = 0; j < 4; j++)
-		w[j] = codes->dtype == OCTAVO_E4M3 ? vf_decode_e4m3(top[j]) : vf_decode_e5m2(top[j]);
-}
-
+#include "kernels/simd_decode.h"
 #include "kernels/simd_gemm.h"
 
 const struct octavo_kernels octavo_set_gemm_avx2 = {

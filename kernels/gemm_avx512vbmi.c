@@ -39,8 +39,9 @@ static struct codes codes_for(enum octavo_dtype dtype)
 }
 
 /* The lookups ignore the sign, bit 7 of the index; then BF16 words for the even and the odd bytes. */
-ALWAYS_INLINE void decode(const struct codes *codes, vi d, vf w[4])
+ALWAYS_INLINE void decode(const enum kind kind, const struct codes *codes, vi d, vf w[4])
 {
+	(void)kind; /* the tables know */
 	const __m512i sign = _mm512_set1_epi8((char)0x80), even_bytes = _mm512_set1_epi16(0x00ff);
 	__m512i high = _mm512_permutex2var_epi8(codes->high[0], d, codes->high[1]);
 	__m512i low = _mm512_permutex2var_epi8(codes->low[0], d, codes->low[1]);

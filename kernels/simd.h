@@ -28,6 +28,9 @@
 
 #define LANES 16
 
+/* What weights are made of: a constant in each instance of a kernel. */
+enum kind { E4M3, E5M2, BF16, F16, F32 };
+
 static inline size_t smaller(size_t a, size_t b)
 {
 	return a < b ? a : b;

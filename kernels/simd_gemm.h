@@ -4,8 +4,10 @@
  *
  *	struct codes;
  *	static struct codes codes_for(enum octavo_dtype);
- *	ALWAYS_INLINE void decode(const struct codes *, vi d, vf w[4]);
+ *	ALWAYS_INLINE void decode(const enum kind, const struct codes *, vi d, vf w[4]);
  *		the codes in bytes 0..3 of the lanes of d, to F32
+ *
+ * simd_decode.h has these by arithmetic alone.
  *
  * Up to FEW rows of x, the decoded weights stay in registers; for more they go through a panel in the first-level
  * cache, and a block of weights is decoded once for all rows.
@@ -16,8 +18,6 @@
 #include "kernels/simd_panel.h"
 
 #define AHEAD 1024 /* bytes along a row between a load and its prefetch */
-
-enum kind { FP8, BF16, F16, F32 };
 
 /* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
 struct block {
@@ -31,7 +31,7 @@ struct block {
 
 ALWAYS_INLINE size_t element_size(const enum kind kind)
 {
-	return kind == FP8 ? 1 : kind == F32 ? 4 : 2;
+	return kind == E4M3 || kind == E5M2 ? 1 : kind == F32 ? 4 : 2;
 }
 
 /* The scales of the block's rows at column k: at most two rows of scale blocks meet in 16 rows. */
@@ -62,8 +62,8 @@ ALWAYS_INLINE void prefetch(const struct block *b, size_t offset)
 /* Decodes one transposed dword per row: 4 codes, 2 halves or a float. */
 ALWAYS_INLINE void decode_dword(const enum kind kind, const struct block *b, vi d, vf *w)
 {
-	if (kind == FP8)
-		decode(&b->codes, d, w);
+	if (kind == E4M3 || kind == E5M2)
+		decode(kind, &b->codes, d, w);
 	else if (kind == BF16)
 		split_bf16(d, w);
 	else if (kind == F16)
@@ -87,7 +87,7 @@ ALWAYS_INLINE void few_step(const enum kind kind, const size_t rows, const struc
 #pragma GCC unroll 8
 		for (size_t m = 0; m < rows; m++)
 			even[m] = odd[m] = vf_zero();
-#pragma GCC unroll 16
+#pragma GCC unroll 2
 		for (size_t i = first; i < first + dwords; i++) {
 			vf w[4];
 			decode_dword(kind, b, d[i], w);
@@ -146,6 +146,42 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struc
 }
 #endif
 
+/* Only for the kinds that models are made of: the rest would double the code for nobody. */
+ALWAYS_INLINE void few_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
+                             size_t ldy)
+{
+#if FEW == 8
+	switch (x->rows) {
+	case 1:
+		few_rows(kind, 1, b, x, y, ldy);
+		break;
+	case 2:
+		few_rows(kind, 2, b, x, y, ldy);
+		break;
+	case 3:
+		few_rows(kind, 3, b, x, y, ldy);
+		break;
+	case 4:
+		few_rows(kind, 4, b, x, y, ldy);
+		break;
+	case 5:
+		few_rows(kind, 5, b, x, y, ldy);
+		break;
+	case 6:
+		few_rows(kind, 6, b, x, y, ldy);
+		break;
+	case 7:
+		few_rows(kind, 7, b, x, y, ldy);
+		break;
+	case 8:
+		few_rows(kind, 8, b, x, y, ldy);
+		break;
+	}
+#else
+	(void)kind, (void)b, (void)x, (void)y, (void)ldy;
+#endif
+}
+
 /* ---- many rows ------------------------------------------------------------------------------------------- */
 
 /* Fills whole chunks: zeros behind k1. */
@@ -194,49 +230,26 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 	const size_t size = element_size(kind), pitch = w->ld * size;
 	struct block b = {.w = w, .row_bytes = w->cols * size, .next = (ptrdiff_t)(LANES * pitch)};
 
-	if (kind == FP8)
+	if (kind == E4M3 || kind == E5M2)
 		b.codes = codes_for(w->dtype);
 	for (b.n = n0; b.n < n1; b.n += LANES) {
 		b.count = smaller(LANES, n1 - b.n);
 		for (size_t i = 0; i < LANES; i++)
 			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
-		switch (kind == F32 ? SIZE_MAX : x->rows) { /* 64 bytes of F32 are but half a chunk */
-#if FEW == 8
-		case 1:
-			few_rows(kind, 1, &b, x, y, ldy);
-			break;
-		case 2:
-			few_rows(kind, 2, &b, x, y, ldy);
-			break;
-		case 3:
-			few_rows(kind, 3, &b, x, y, ldy);
-			break;
-		case 4:
-			few_rows(kind, 4, &b, x, y, ldy);
-			break;
-		case 5:
-			few_rows(kind, 5, &b, x, y, ldy);
-			break;
-		case 6:
-			few_rows(kind, 6, &b, x, y, ldy);
-			break;
-		case 7:
-			few_rows(kind, 7, &b, x, y, ldy);
-			break;
-		case 8:
-			few_rows(kind, 8, &b, x, y, ldy);
-			break;
-#endif
-		default:
+		if ((kind == E4M3 || kind == BF16) && x->rows <= FEW)
+			few_block(kind, &b, x, y, ldy);
+		else
 			many_rows(kind, &b, x, y, ldy);
-		}
 	}
 }
 
 static inline void gemm_fp8(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
                             size_t ldy)
 {
-	gemm(FP8, w, n0, n1, x, y, ldy);
+	if (w->dtype == OCTAVO_E4M3)
+		gemm(E4M3, w, n0, n1, x, y, ldy);
+	else
+		gemm(E5M2, w, n0, n1, x, y, ldy);
 }
 
 static inline void gemm_bf16(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
