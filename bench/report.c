@@ -116,15 +116,30 @@ static void print_phase_table(const struct runs *r, size_t first, size_t end, en
 	}
 }
 
+/* One line per remedy, with the counters that it would bring: several are usually missing for one reason. */
+static void print_missing(const struct octavo_profile *p)
+{
+	bool told[OCTAVO_COUNTER_COUNT] = { false };
+	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
+		if (p->source[c].available || told[c])
+			continue;
+		printf("    n/a:");
+		for (int other = c; other < OCTAVO_COUNTER_COUNT; other++)
+			if (!p->source[other].available && !strcmp(p->source[other].remedy, p->source[c].remedy)) {
+				printf("%s %s", other > c ? "," : "", octavo_counter_name((enum octavo_counter)other));
+				told[other] = true;
+			}
+		if (*p->source[c].remedy)
+			printf("; to have them: %s\n", p->source[c].remedy);
+		else
+			printf("; %s\n", p->source[c].reason);
+	}
+}
+
 static void print_counter_notes(const struct octavo_profile *p)
 {
 	printf("\n  counters: %s tier%s%s\n", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "", p->tier_reason);
-	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		const struct octavo_counter_source *s = &p->source[c];
-		if (!s->available)
-			printf("    %-17s n/a: %s%s%s\n", octavo_counter_name((enum octavo_counter)c), s->reason,
-			       *s->remedy ? "; " : "", s->remedy);
-	}
+	print_missing(p);
 }
 
 /* What a user waits for: the sum of the phases, the profiler's own share and the rest are the whole. */
