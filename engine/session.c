@@ -330,7 +330,7 @@ enum octavo_status octavo_session_step(struct octavo_session *s, const int32_t *
 	if (!s || !token || !count)
 		return octavo_fail(error, OCTAVO_EINVAL, "step: a null argument");
 	*count = 0;
-	*token = NULL;
+	*token = s->token; /* never NULL: a caller may copy *count = 0 tokens from it */
 	if (s->stats.finish != OCTAVO_RUNNING)
 		return OCTAVO_OK;
 	size_t first = s->committed + 1;
