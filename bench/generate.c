@@ -44,7 +44,7 @@ static bool stream(struct octavo_engine *engine, struct octavo_session *session,
 
 static void print_figures(const struct octavo_session_stats *s, const struct octavo_session_settings *settings)
 {
-	static const char *const why[] = { "running", "end of sequence", "token limit", "context full" };
+	static const char *const why[] = { "no prompt", "running", "end of sequence", "token limit", "context full", "error" };
 	size_t drafted = 0, accepted = 0;
 	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
 		drafted += s->drafted[i];

@@ -14,6 +14,12 @@ struct octavo_arena {
 	int overflow; /* a size did not fit in size_t */
 };
 
+/* The first aligned address of an allocation that is OCTAVO_ALIGNMENT bytes larger than needed. */
+static inline char *octavo_aligned(void *memory)
+{
+	return (char *)(((uintptr_t)memory + OCTAVO_ALIGNMENT - 1) & ~(uintptr_t)(OCTAVO_ALIGNMENT - 1));
+}
+
 static inline void *octavo_carve(struct octavo_arena *arena, size_t count, size_t size)
 {
 	size_t bytes;

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { DEFAULT_CONTEXT = 4096, DEFAULT_ROWS = 64, DEFAULT_NAIVE_MIN = 1024, MOST_ROWS = 4096, MOST_SEQUENCES = 4096 };
+enum { DEFAULT_CONTEXT = 4096, DEFAULT_ROWS = 64, MOST_ROWS = 4096, MOST_SEQUENCES = 4096 };
 
 static enum octavo_status check_settings(struct octavo_engine *e, struct octavo_error *error)
 {
@@ -18,9 +18,11 @@ static enum octavo_status check_settings(struct octavo_engine *e, struct octavo_
 		                   MOST_ROWS, MOST_SEQUENCES);
 	if (s->arithmetic != OCTAVO_W8A16 && s->arithmetic != OCTAVO_W8A8)
 		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown arithmetic %d", (int)s->arithmetic);
+	if ((unsigned)s->mtp_first_tap > OCTAVO_TAP_PRE_NORM || (unsigned)s->mtp_recycle_tap > OCTAVO_TAP_PRE_NORM)
+		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown MTP tap");
 	s->max_rows = s->max_rows ? s->max_rows : DEFAULT_ROWS;
 	s->sequences = s->sequences ? s->sequences : 1;
-	s->naive_min = s->naive_min ? s->naive_min : DEFAULT_NAIVE_MIN;
+	s->naive_min = s->naive_min ? s->naive_min : SIZE_MAX;
 	e->k = s->kernels ? s->kernels : octavo_kernels_get();
 	e->profiler = s->profiler;
 	return octavo_threads_open(&e->threads, s->threads, s->parallel, s->profiler, error);

@@ -108,7 +108,7 @@ struct octavo_engine {
 
 /* ---- model/ ------------------------------------------------------------------------------------------ */
 
-/* rope.c: fills e->rope and e->tau from the config. */
+/* rope.c: the table [positions][rope / 2][2] of cos, sin, and the factor of the scores. */
 void octavo_rope_tables(float *table, size_t positions, const struct octavo_config *config);
 float octavo_softmax_scale(const struct octavo_config *config);
 
@@ -128,6 +128,8 @@ struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t r
                                const struct octavo_matrix *w, uint16_t *storage, float *scale);
 /* y = x * w^T for e's own matrices: rows are made fit, the product is cut over the threads. */
 void octavo_linear(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y);
+/* fn(arg, row) for all rows; on the threads if they are many. */
+void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg);
 /* y[row] = RMSNorm(x[row]; g) for all rows. */
 void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float *x, const float *g, size_t rows,
                       size_t cols, float eps);
@@ -144,7 +146,7 @@ const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k
 enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, size_t seq, size_t pos,
                                       const int32_t *next, const float *g, size_t rows, struct octavo_error *error);
 
-/* embed.c */
+/* forward.c: x [hidden] F32 */
 void octavo_embed(const struct octavo_engine *e, int32_t token, float *x);
 
 #endif

@@ -30,7 +30,8 @@ enum octavo_arithmetic { OCTAVO_W8A16, OCTAVO_W8A8 };
 /* Which hidden state an MTP module is fed with: after its final norm (what served V3 models use) or before. */
 enum octavo_tap { OCTAVO_TAP_POST_NORM, OCTAVO_TAP_PRE_NORM };
 
-/* Zero-initialised fields take the defaults. */
+/* Zero-initialised fields take the defaults.  Borrowed for the call: model_dir.  Borrowed until the engine is closed:
+ * kernels, profiler, and the context behind parallel.  At most 4096 threads, rows and sequences. */
 struct octavo_engine_settings {
 	const char *model_dir;
 	unsigned threads;                      /* 0: all that this process may run on; ignored with `parallel` */
@@ -42,7 +43,7 @@ struct octavo_engine_settings {
 	size_t max_context;                    /* tokens per sequence; 0: the model's, at most 4096 */
 	size_t max_rows;                       /* rows per batch; 0: 64 */
 	size_t sequences;                      /* KV caches; 0: 1 */
-	size_t naive_min;                      /* prompts this long use MLA's naive form; 0: 1024 */
+	size_t naive_min;                      /* sessions run prompts this long in MLA's naive form; 0: never */
 };
 
 OCTAVO_API enum octavo_status octavo_engine_open(struct octavo_engine **out,
@@ -67,7 +68,8 @@ OCTAVO_API const struct octavo_model_info *octavo_engine_model(const struct octa
 /* ---- Threads ---------------------------------------------------------------------------------- */
 
 /* The engine's kind of thread pool for callers of the kernels' drivers who have none: fills *out.
- * threads 0: all processors that this process may run on.  ENOMEM, ESYSTEM. */
+ * threads 0: all processors that this process may run on.  One caller at a time, regions do not nest, fewer than
+ * 2^32 tasks.  EINVAL for a null argument or more than 4096 threads, ENOMEM, ESYSTEM. */
 OCTAVO_API enum octavo_status octavo_parallel_open(struct octavo_parallel *out, size_t threads);
 OCTAVO_API void octavo_parallel_close(struct octavo_parallel *parallel);
 
@@ -89,8 +91,7 @@ OCTAVO_API const char *octavo_token_text(const struct octavo_engine *engine, int
 
 enum {
 	OCTAVO_ROW_LOGITS = 1u << 0, /* logits are wanted */
-	OCTAVO_ROW_PROMPT = 1u << 1, /* a prompt row; with OCTAVO_ROW_NAIVE, attention takes MLA's naive form */
-	OCTAVO_ROW_NAIVE = 1u << 2,
+	OCTAVO_ROW_NAIVE = 1u << 1,  /* attention takes MLA's naive form: other roundings than the absorbed one */
 };
 
 /* The struct that crosses every door.  Rows of one sequence must come in ascending order of their position
@@ -105,7 +106,8 @@ struct octavo_batch {
 };
 
 /* One pass of the main model: appends the rows to their caches as provisional and leaves their logits in the
- * engine.  A provisional row lives until the next forward or commit of its sequence. */
+ * engine.  Provisional rows live until the next forward, of whatever sequence, or the commit of their sequence.
+ * Sessions take sequences of their own from the first free ones: use sequences that no session holds. */
 OCTAVO_API enum octavo_status octavo_forward(struct octavo_engine *engine, const struct octavo_batch *batch,
                                              struct octavo_error *error);
 /* Logits of a row of the last forward, [vocab] F32; NULL if none were wanted. */
@@ -155,7 +157,14 @@ OCTAVO_API enum octavo_status octavo_session_prompt(struct octavo_session *sessi
 OCTAVO_API enum octavo_status octavo_session_step(struct octavo_session *session, const int32_t **token,
                                                   size_t *count, struct octavo_error *error);
 
-enum octavo_finish { OCTAVO_RUNNING, OCTAVO_FINISH_EOS, OCTAVO_FINISH_LENGTH, OCTAVO_FINISH_CONTEXT };
+enum octavo_finish {
+	OCTAVO_FINISH_NONE, /* no prompt yet */
+	OCTAVO_RUNNING,
+	OCTAVO_FINISH_EOS,
+	OCTAVO_FINISH_LENGTH,  /* max_new */
+	OCTAVO_FINISH_CONTEXT, /* the context is full */
+	OCTAVO_FINISH_ERROR,   /* a call failed; a new prompt starts over */
+};
 
 #define OCTAVO_MAX_K 8
 struct octavo_session_stats {

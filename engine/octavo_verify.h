@@ -50,7 +50,7 @@ OCTAVO_API int32_t octavo_argmax(const float *logits, size_t vocab);
 
 /* law[vocab] = the probabilities that `s` makes of logits[vocab] (sum 1 up to rounding; exp in the
  * arithmetic contract's polynomial, sums in double in id order).  order[vocab] is scratch, needed only with
- * top_k, top_p or min_p.  ENUMERIC for a NaN or +infinity among the logits or if all are -infinity. */
+ * top_k or top_p.  EINVAL without it there; ENUMERIC for a NaN or +infinity among the logits or if all are -infinity. */
 OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logits, size_t vocab,
                                          double *law, uint32_t *order);
 
@@ -81,7 +81,9 @@ typedef int32_t octavo_choose_fn(void *context, size_t row);
 OCTAVO_API enum octavo_status octavo_accept_walk(const struct octavo_draft *draft, octavo_choose_fn *choose,
                                                  void *context, struct octavo_outcome *out);
 
-/* Greedy acceptance: the chooser is octavo_argmax of logits[row][vocab]. */
+/* Greedy acceptance: the chooser is octavo_argmax of logits[row * ld + 0 .. vocab).  This and the next: EINVAL for
+ * null pointers, ld below vocab, or a draft of no or more than OCTAVO_MAX_DRAFT rows or with a parent that is not an
+ * earlier row; ENUMERIC for a row without a law: a NaN, or a best logit that is not finite. */
 OCTAVO_API enum octavo_status octavo_accept_greedy(const struct octavo_draft *draft, const float *logits, size_t ld,
                                                    size_t vocab, struct octavo_outcome *out);
 

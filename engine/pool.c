@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -174,11 +175,18 @@ enum octavo_status octavo_pool_open(struct octavo_pool **out, size_t threads, st
 	}
 	pthread_mutex_init(&p->mutex, NULL);
 	pthread_cond_init(&p->work, NULL);
-	for (; p->workers + 1 < threads; p->workers++)
-		if (pthread_create(&p->thread[p->workers], NULL, work, p)) {
-			octavo_pool_close(&p);
-			return OCTAVO_ESYSTEM;
-		}
+	/* The host program's signal handlers are not for our threads. */
+	sigset_t all, callers;
+	int refused = 0;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &callers);
+	for (; p->workers + 1 < threads && !refused; p->workers += !refused)
+		refused = pthread_create(&p->thread[p->workers], NULL, work, p);
+	pthread_sigmask(SIG_SETMASK, &callers, NULL);
+	if (refused) {
+		octavo_pool_close(&p);
+		return OCTAVO_ESYSTEM;
+	}
 	*out = p;
 	return OCTAVO_OK;
 }

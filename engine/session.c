@@ -22,6 +22,11 @@ struct octavo_session {
 	int32_t *second;    /* [context + 1] */
 	double *law;        /* [vocab] */
 	uint32_t *order;    /* [vocab] */
+	struct chain {      /* one batch: rows of this sequence, each the next one's parent; all [max_rows] */
+		int32_t *token, *pos, *seq, *parent;
+		uint8_t *flags;
+		uint32_t *row; /* 0, 1, 2, … for commits */
+	} chain;
 	struct octavo_session_stats stats;
 	void *arena;
 };
@@ -37,7 +42,7 @@ static enum octavo_status check(struct octavo_session_settings *s, const struct 
                                 struct octavo_error *error)
 {
 	if (!ops)
-		return octavo_fail(error, OCTAVO_EINVAL, "drafter: unknown name \"%s\" (known: none, mtp, ngram)", s->drafter);
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter: there is none called \"%s\"", s->drafter);
 	if (s->k > OCTAVO_MAX_K)
 		return octavo_fail(error, OCTAVO_EINVAL, "k: %u drafted tokens, at most %d", s->k, OCTAVO_MAX_K);
 	if (s->accept != OCTAVO_ACCEPT_MATCH && s->accept != OCTAVO_ACCEPT_GREEDY)
@@ -58,6 +63,14 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	s->second = octavo_carve(a, positions, sizeof *s->second);
 	s->law = octavo_carve(a, vocab, sizeof *s->law);
 	s->order = octavo_carve(a, vocab, sizeof *s->order);
+	struct chain *c = &s->chain;
+	size_t rows = s->engine->settings.max_rows;
+	c->token = octavo_carve(a, rows, sizeof *c->token);
+	c->pos = octavo_carve(a, rows, sizeof *c->pos);
+	c->seq = octavo_carve(a, rows, sizeof *c->seq);
+	c->parent = octavo_carve(a, rows, sizeof *c->parent);
+	c->flags = octavo_carve(a, rows, sizeof *c->flags);
+	c->row = octavo_carve(a, rows, sizeof *c->row);
 }
 
 static enum octavo_status allocate(struct octavo_session *s, struct octavo_error *error)
@@ -67,7 +80,7 @@ static enum octavo_status allocate(struct octavo_session *s, struct octavo_error
 	s->arena = arena.overflow ? NULL : calloc(1, arena.used + OCTAVO_ALIGNMENT);
 	if (!s->arena)
 		return octavo_fail(error, OCTAVO_ENOMEM, "session: out of memory");
-	arena = (struct octavo_arena){ .base = s->arena };
+	arena = (struct octavo_arena){ .base = octavo_aligned(s->arena) };
 	carve(&arena, s);
 	return OCTAVO_OK;
 }
@@ -76,14 +89,14 @@ static enum octavo_status take_sequence(struct octavo_session *s, struct octavo_
 {
 	struct octavo_kv *kv = &s->engine->kv;
 	for (size_t i = 0; i < kv->sequences; i++) {
-		if (kv->used[i])
+		if (kv->used[i] || kv->length[i]) /* a session's, or the caller's own */
 			continue;
 		kv->used[i] = 1;
 		kv->length[i] = 0;
 		s->sequence = i;
 		return OCTAVO_OK;
 	}
-	return octavo_fail(error, OCTAVO_ELIMIT, "session: all %zu sequences of the engine are taken", kv->sequences);
+	return octavo_fail(error, OCTAVO_ELIMIT, "session: all %zu sequences of the engine are in use", kv->sequences);
 }
 
 enum octavo_status octavo_session_open(struct octavo_session **out, struct octavo_engine *engine,
@@ -110,7 +123,6 @@ enum octavo_status octavo_session_open(struct octavo_session **out, struct octav
 	if (status == OCTAVO_OK)
 		status = s->ops->open(&s->drafter, engine, s->sequence, error);
 	s->settings.drafter = s->ops ? s->ops->name : NULL; /* borrowed for the call only */
-	s->stats.finish = OCTAVO_FINISH_LENGTH;             /* nothing to do before a prompt */
 	if (status != OCTAVO_OK)
 		octavo_session_close(&s);
 	*out = s;
@@ -125,7 +137,7 @@ void octavo_session_close(struct octavo_session **session)
 	if (s->drafter)
 		s->ops->close(s->drafter);
 	if (s->sequence != SIZE_MAX)
-		s->engine->kv.used[s->sequence] = 0;
+		s->engine->kv.used[s->sequence] = s->engine->kv.length[s->sequence] = 0;
 	free(s->arena);
 	free(s);
 	*session = NULL;
@@ -133,14 +145,10 @@ void octavo_session_close(struct octavo_session **session)
 
 /* ---- A batch that is one chain of this sequence ---------------------------------------------------------- */
 
-struct chain {
-	int32_t token[OCTAVO_MAX_DRAFT], pos[OCTAVO_MAX_DRAFT], seq[OCTAVO_MAX_DRAFT], parent[OCTAVO_MAX_DRAFT];
-	uint8_t flags[OCTAVO_MAX_DRAFT];
-	uint32_t row[OCTAVO_MAX_DRAFT]; /* 0, 1, 2, … for commits */
-};
-
-static struct octavo_batch make_chain(const struct octavo_session *s, struct chain *c, size_t rows, uint8_t flags)
+/* `rows` rows from the next position on; their tokens are in place. */
+static struct octavo_batch make_chain(struct octavo_session *s, size_t rows, uint8_t flags)
 {
+	struct chain *c = &s->chain;
 	for (size_t i = 0; i < rows; i++) {
 		c->pos[i] = (int32_t)(s->committed + i);
 		c->seq[i] = (int32_t)s->sequence;
@@ -152,9 +160,9 @@ static struct octavo_batch make_chain(const struct octavo_session *s, struct cha
 }
 
 /* Rows [0, count) of the last forward are certain; s->token holds them and the one after. */
-static enum octavo_status commit(struct octavo_session *s, const uint32_t *row, size_t count,
-                                 struct octavo_error *error)
+static enum octavo_status commit(struct octavo_session *s, size_t count, struct octavo_error *error)
 {
+	const uint32_t *row = s->chain.row;
 	enum octavo_status status = octavo_commit(s->engine, (int32_t)s->sequence, row, count, error);
 	if (status == OCTAVO_OK)
 		status = s->ops->commit(s->drafter, s->committed, s->token + s->committed, row, count, error);
@@ -166,18 +174,17 @@ static enum octavo_status commit(struct octavo_session *s, const uint32_t *row, 
 
 static enum octavo_status prefill(struct octavo_session *s, size_t count, struct octavo_error *error)
 {
-	size_t chunk = s->engine->settings.max_rows < OCTAVO_MAX_DRAFT ? s->engine->settings.max_rows : OCTAVO_MAX_DRAFT;
-	uint8_t flags = OCTAVO_ROW_PROMPT | (count >= s->engine->settings.naive_min ? OCTAVO_ROW_NAIVE : 0);
+	size_t chunk = s->engine->settings.max_rows;
+	uint8_t flags = count >= s->engine->settings.naive_min ? OCTAVO_ROW_NAIVE : 0;
 	enum octavo_status status = OCTAVO_OK;
 	/* The last token stays out: it is the root of the first round. */
 	while (status == OCTAVO_OK && s->committed + 1 < count) {
 		size_t left = count - 1 - s->committed, rows = left < chunk ? left : chunk;
-		struct chain c;
-		memcpy(c.token, s->token + s->committed, rows * sizeof *c.token);
-		struct octavo_batch batch = make_chain(s, &c, rows, flags);
+		memcpy(s->chain.token, s->token + s->committed, rows * sizeof *s->token);
+		struct octavo_batch batch = make_chain(s, rows, flags);
 		status = octavo_forward(s->engine, &batch, error);
 		if (status == OCTAVO_OK)
-			status = commit(s, c.row, rows, error);
+			status = commit(s, rows, error);
 	}
 	return status;
 }
@@ -189,7 +196,8 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 		return octavo_fail(error, OCTAVO_EINVAL, "prompt: empty");
 	size_t context = s->engine->settings.max_context;
 	if (count > context)
-		return octavo_fail(error, OCTAVO_ELIMIT, "prompt: %zu tokens, the context holds %zu", count, context);
+		return octavo_fail(error, OCTAVO_ELIMIT, "prompt: %zu tokens, the context holds %zu (max_context)", count,
+		                   context);
 	for (size_t i = 0; i < count; i++)
 		if (token[i] < 0 || (size_t)token[i] >= s->engine->config.vocab)
 			return octavo_fail(error, OCTAVO_EINVAL, "prompt: token %zu is %d, outside the vocabulary", i, token[i]);
@@ -198,7 +206,7 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 		return status;
 	memcpy(s->token, token, count * sizeof *token);
 	s->committed = 0;
-	s->stats = (struct octavo_session_stats){ .prompt_tokens = count };
+	s->stats = (struct octavo_session_stats){ .prompt_tokens = count, .finish = OCTAVO_RUNNING };
 	if (s->drafter)
 		s->ops->begin(s->drafter);
 	uint64_t start = octavo_now_ns();
@@ -207,7 +215,7 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 	octavo_phase_end(s->engine->profiler, OCTAVO_PHASE_PREFILL);
 	s->stats.prefill_ns = octavo_now_ns() - start;
 	if (status != OCTAVO_OK)
-		s->stats.finish = OCTAVO_FINISH_LENGTH;
+		s->stats.finish = OCTAVO_FINISH_ERROR;
 	return status;
 }
 
@@ -227,14 +235,22 @@ static size_t budget(const struct octavo_session *s)
 	return least(k, s->engine->settings.max_context - s->committed - 1);
 }
 
+/* Best and second best logit behind an emitted token, for octavo_session_margin. */
 static void keep_margin(struct octavo_session *s, size_t position, const float *logits)
 {
-	int32_t best = octavo_argmax(logits, s->engine->choosable), second = best == 0 ? 1 : 0;
-	for (size_t i = 0; i < s->engine->choosable; i++)
-		if ((int32_t)i != best && logits[i] > logits[second])
-			second = (int32_t)i;
+	size_t best = 0, second = s->engine->choosable > 1;
+	if (logits[second] > logits[best]) {
+		best = 1;
+		second = 0;
+	}
+	for (size_t i = 2; i < s->engine->choosable; i++) {
+		if (!(logits[i] > logits[second]))
+			continue;
+		second = logits[i] > logits[best] ? best : i;
+		best = second == best ? i : best;
+	}
 	s->margin[position] = logits[best] - logits[second];
-	s->second[position] = second;
+	s->second[position] = (int32_t)second;
 }
 
 static int is_eos(const struct octavo_session *s, int32_t token)
@@ -257,7 +273,9 @@ static enum octavo_status accept(struct octavo_session *s, const struct octavo_d
 			: octavo_accept_match(draft, logits, e->config.vocab, e->choosable, &s->settings.sampling,
 	                                      &s->settings.stream, (uint32_t)s->committed + 1, s->law, s->order, outcome);
 	if (status != OCTAVO_OK)
-		return octavo_fail(error, status, "position %zu: the logits have no law (a NaN, or nothing finite)",
+		return octavo_fail(error, status,
+		                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "
+		                   "or overflow",
 		                   s->committed + 1);
 	return OCTAVO_OK;
 }
@@ -266,12 +284,10 @@ static enum octavo_status accept(struct octavo_session *s, const struct octavo_d
  * returns how many tokens were emitted. */
 static size_t emit(struct octavo_session *s, const struct octavo_draft *draft, const struct octavo_outcome *outcome)
 {
-	size_t emitted = 0, vocab = s->engine->config.vocab;
-	const float *logits = octavo_logits(s->engine, 0);
+	size_t emitted = 0;
 	while (emitted <= outcome->accepted && s->stats.finish == OCTAVO_RUNNING) {
 		int32_t token = emitted < outcome->accepted ? draft->token[outcome->path[emitted]] : outcome->next;
 		size_t position = s->committed + 1 + emitted;
-		keep_margin(s, position, logits + (emitted ? outcome->path[emitted - 1] : 0) * vocab);
 		s->token[position] = token;
 		emitted++;
 		if (is_eos(s, token))
@@ -282,6 +298,14 @@ static size_t emit(struct octavo_session *s, const struct octavo_draft *draft, c
 			s->stats.finish = OCTAVO_FINISH_CONTEXT;
 	}
 	return emitted;
+}
+
+/* After commit: the margins of the round's tokens, which the phases of speculation do not pay for. */
+static void keep_margins(struct octavo_session *s, size_t first, const struct octavo_outcome *outcome, size_t emitted)
+{
+	const float *logits = s->engine->logits;
+	for (size_t i = 0; i < emitted; i++)
+		keep_margin(s, first + i, logits + (i ? outcome->path[i - 1] : 0) * s->engine->config.vocab);
 }
 
 static void count_round(struct octavo_session *s, size_t drafted, size_t accepted, size_t emitted)
@@ -301,26 +325,32 @@ static void count_round(struct octavo_session *s, size_t drafted, size_t accepte
 static enum octavo_status round_trip(struct octavo_session *s, size_t *emitted, struct octavo_error *error)
 {
 	struct octavo_profiler *p = s->engine->profiler;
-	struct chain c;
-	size_t drafted = 0;
+	struct chain *c = &s->chain;
+	size_t drafted = 0, first = s->committed + 1;
 	octavo_phase_begin(p, OCTAVO_PHASE_DRAFT);
-	enum octavo_status status = s->ops->draft(s->drafter, budget(s), c.token + 1, &drafted, error);
+	enum octavo_status status = s->ops->draft(s->drafter, budget(s), c->token + 1, &drafted, error);
 	octavo_phase_switch(p, OCTAVO_PHASE_DRAFT, OCTAVO_PHASE_VERIFY);
-	c.token[0] = s->token[s->committed];
-	struct octavo_batch batch = make_chain(s, &c, drafted + 1, OCTAVO_ROW_LOGITS);
+	c->token[0] = s->token[s->committed];
+	struct octavo_batch batch = make_chain(s, drafted + 1, OCTAVO_ROW_LOGITS);
 	if (status == OCTAVO_OK)
 		status = octavo_forward(s->engine, &batch, error);
 	octavo_phase_switch(p, OCTAVO_PHASE_VERIFY, OCTAVO_PHASE_ACCEPT);
-	struct octavo_draft draft = { drafted + 1, c.token, c.parent };
-	struct octavo_outcome outcome;
+	struct octavo_draft draft = { drafted + 1, c->token, c->parent };
+	struct octavo_outcome outcome = { 0 };
+	size_t count = 0;
 	if (status == OCTAVO_OK)
 		status = accept(s, &draft, &outcome, error);
 	if (status == OCTAVO_OK) {
-		*emitted = emit(s, &draft, &outcome);
-		count_round(s, drafted, least(outcome.accepted, *emitted), *emitted);
-		status = commit(s, c.row, *emitted, error); /* the root and all but the last of the emitted */
+		count = emit(s, &draft, &outcome);
+		status = commit(s, count, error); /* the root and all but the last of the emitted */
 	}
-	octavo_phase_end(p, OCTAVO_PHASE_ACCEPT);
+	octavo_phase_switch(p, OCTAVO_PHASE_ACCEPT, OCTAVO_PHASE_OTHER);
+	if (status == OCTAVO_OK) {
+		keep_margins(s, first, &outcome, count);
+		count_round(s, drafted, least(outcome.accepted, count), count);
+		*emitted = count;
+	}
+	octavo_phase_end(p, OCTAVO_PHASE_OTHER);
 	return status;
 }
 
@@ -338,10 +368,8 @@ enum octavo_status octavo_session_step(struct octavo_session *s, const int32_t *
 	enum octavo_status status = round_trip(s, count, error);
 	s->stats.decode_ns += octavo_now_ns() - start;
 	*token = s->token + first;
-	if (status != OCTAVO_OK) {
-		*count = 0;
-		s->stats.finish = OCTAVO_FINISH_LENGTH;
-	}
+	if (status != OCTAVO_OK)
+		s->stats.finish = OCTAVO_FINISH_ERROR;
 	return status;
 }
 

@@ -6,6 +6,7 @@
 #include "octavo_engine.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 /* A caller's pool tells us nothing about its workers, so every task enters the environment and the phase itself. */
 struct wrapped {
@@ -43,7 +44,8 @@ static unsigned available_processors(void)
 	cpu_set_t set;
 	if (sched_getaffinity(0, sizeof set, &set) == 0)
 		return (unsigned)CPU_COUNT(&set);
-	return 1;
+	long online = sysconf(_SC_NPROCESSORS_ONLN); /* more processors than the fixed set holds */
+	return online > 0 && online <= 4096 ? (unsigned)online : 1;
 }
 
 enum octavo_status octavo_threads_open(struct octavo_threads *t, unsigned threads, const struct octavo_parallel *outer,

@@ -4,6 +4,7 @@
  * with the reference kernels and with the best ones; caches end up byte for byte as plain decoding leaves them.
  * Runs on a tiny random model, and on the bundled one where it is there.
  */
+#include "engine/draft/drafter.h"
 #include "tests/support/model.h"
 
 #include <stdarg.h>
@@ -202,6 +203,51 @@ static void drafts_do_not_remember_refusals(void **state)
 	octavo_session_close(&b);
 	octavo_session_close(&a);
 	octavo_engine_close(&e);
+}
+
+/* Every combination of taps drafts its own way and emits the same tokens. */
+static void taps_change_drafts_only(void **state)
+{
+	(void)state;
+	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
+	struct octavo_session_settings s = { .drafter = "mtp", .k = 4, .max_new = 1, .ignore_eos = 1 };
+	struct octavo_error error;
+	int32_t drafts[4], emitted[4];
+	float logits[4][260]; /* of the last draft: tokens of a random model may agree by chance */
+	for (unsigned taps = 0; taps < 4; taps++) {
+		struct octavo_engine_settings settings = { .threads = 1, .mtp_first_tap = taps & 1, .mtp_recycle_tap = taps >> 1 };
+		struct octavo_engine *e = open_model("tiny-ragged", &settings);
+		struct octavo_drafter *d;
+		const int32_t *token;
+		size_t count;
+		/* The drafter by itself, on the states of a prompt. */
+		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
+		assert_int_equal(octavo_drafter_mtp.open(&d, e, 0, &error), OCTAVO_OK);
+		octavo_drafter_mtp.begin(d);
+		uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
+		assert_int_equal(octavo_drafter_mtp.commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
+		assert_int_equal(octavo_drafter_mtp.draft(d, 4, drafts, &count, &error), OCTAVO_OK);
+		assert_int_equal(count, 4);
+		assert_int_equal(e->config.vocab, 260);
+		memcpy(logits[taps], e->mtp_logits, sizeof *logits);
+		octavo_drafter_mtp.close(d);
+		assert_int_equal(octavo_rewind(e, 0, 0, &error), OCTAVO_OK);
+		struct octavo_session *session = open_session(e, &s);
+		assert_int_equal(octavo_session_prompt(session, prompt, 12, &error), OCTAVO_OK);
+		assert_int_equal(octavo_session_step(session, &token, &count, &error), OCTAVO_OK);
+		emitted[taps] = token[0];
+		octavo_session_close(&session);
+		octavo_engine_close(&e);
+	}
+	for (unsigned a = 0; a < 4; a++)
+		for (unsigned b = 0; b < a; b++) {
+			assert_int_equal(emitted[a], emitted[b]);
+			assert_true(memcmp(logits[a], logits[b], sizeof *logits) != 0);
+		}
+	struct octavo_engine_settings bad = { .model_dir = source_path("tests/data/tiny-ragged"), .mtp_first_tap = 2 };
+	struct octavo_engine *e;
+	assert_int_equal(octavo_engine_open(&e, &bad, &error), OCTAVO_EINVAL);
+	assert_non_null(strstr(error.text, "tap"));
 }
 
 /* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
@@ -404,7 +450,7 @@ static void bad_batches_are_refused(void **state)
 	} bad[] = {
 		{ 9999, 0, 0, -1, OCTAVO_EINVAL }, { -1, 0, 0, -1, OCTAVO_EINVAL }, { 5, 1, 0, -1, OCTAVO_EINVAL },
 		{ 5, -1, 0, -1, OCTAVO_EINVAL },   { 5, 0, 1, -1, OCTAVO_EINVAL },  { 5, 0, -1, -1, OCTAVO_EINVAL },
-		{ 5, 0, 0, 0, OCTAVO_EINVAL },     { 5, 0, 0, 7, OCTAVO_EINVAL },
+		{ 5, 0, 0, 0, OCTAVO_EINVAL },     { 5, 0, 0, 7, OCTAVO_EINVAL },  { 5, 0, 0, -2, OCTAVO_EINVAL },
 	};
 	uint8_t flags[5] = { 0 };
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -417,6 +463,11 @@ static void bad_batches_are_refused(void **state)
 	many.rows = 0;
 	assert_int_equal(octavo_forward(e, &many, &error), OCTAVO_ELIMIT);
 	many.rows = 3;
+	assert_int_equal(octavo_forward(e, &many, &error), OCTAVO_OK);
+	/* A refused forward takes the last one's rows with it: they cannot be committed any more. */
+	struct octavo_batch refused = { 1, &bad[0].token, &bad[0].pos, &bad[0].seq, &bad[0].parent, flags };
+	assert_int_equal(octavo_forward(e, &refused, &error), OCTAVO_EINVAL);
+	assert_int_equal(octavo_commit(e, 0, (const uint32_t[]){ 0 }, 1, &error), OCTAVO_EINVAL);
 	assert_int_equal(octavo_forward(e, &many, &error), OCTAVO_OK);
 	assert_null(octavo_logits(e, 0)); /* none were wanted */
 	assert_int_equal(octavo_commit(e, 0, (const uint32_t[]){ 1 }, 1, &error), OCTAVO_EINVAL);
@@ -433,7 +484,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(streams_are_identical_tiny), cmocka_unit_test(caches_are_identical),
-		cmocka_unit_test(drafts_do_not_remember_refusals), cmocka_unit_test(tree_rows_equal_chains),
+		cmocka_unit_test(drafts_do_not_remember_refusals),
+		cmocka_unit_test(taps_change_drafts_only), cmocka_unit_test(tree_rows_equal_chains),
 		cmocka_unit_test(sequences_are_apart), cmocka_unit_test(ends_cut_inside_a_run),
 		cmocka_unit_test(context_ends), cmocka_unit_test(long_prompts_agree),
 		cmocka_unit_test(bad_sessions_are_refused), cmocka_unit_test(bad_batches_are_refused),

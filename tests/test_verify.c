@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <fenv.h>
 #include <math.h>
 #include <string.h>
 
@@ -90,6 +91,20 @@ static void law_is_truncated(void **state)
 	expect_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 2, .top_p = 0.55f }, (const int[V]){ 0, 1, 0, 1, 0, 0 });
 	expect_law(&(struct octavo_sampling){ .temperature = 1, .min_p = 0.3f }, (const int[V]){ 0, 1, 0, 1, 0, 1 });
 	expect_law(&(struct octavo_sampling){ .temperature = 1, .min_p = 0.5f }, (const int[V]){ 0, 1, 0, 1, 0, 0 });
+}
+
+/* The caller's rounding mode has no say in a law. */
+static void law_has_its_own_rounding(void **state)
+{
+	(void)state;
+	const struct octavo_sampling s = { .temperature = 0.7f, .top_p = 0.9f };
+	double nearest[V], upward[V];
+	uint32_t order[V];
+	assert_int_equal(octavo_law(&s, logits, V, nearest, order), OCTAVO_OK);
+	fesetround(FE_UPWARD);
+	assert_int_equal(octavo_law(&s, logits, V, upward, order), OCTAVO_OK);
+	fesetround(FE_TONEAREST);
+	assert_memory_equal(nearest, upward, sizeof nearest);
 }
 
 static void greedy_takes_the_lowest(void **state)
@@ -278,6 +293,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(draws_are_keyed),        cmocka_unit_test(draws_are_uniform),
 		cmocka_unit_test(law_is_softmax),         cmocka_unit_test(law_is_truncated),
+		cmocka_unit_test(law_has_its_own_rounding),
 		cmocka_unit_test(greedy_takes_the_lowest), cmocka_unit_test(bad_logits_are_refused),
 		cmocka_unit_test(quantile_walks_the_law), cmocka_unit_test(parameters_are_checked),
 		cmocka_unit_test(chain_stops_at_the_first_mismatch), cmocka_unit_test(tree_follows_the_matching_child),

@@ -6,10 +6,12 @@
 
 #include <string.h>
 
+#define DRAFTERS(X) X(none) X(mtp) X(ngram)
+
 static const struct octavo_drafter_ops *const drafters[] = {
-	&octavo_drafter_none,
-	&octavo_drafter_mtp,
-	&octavo_drafter_ngram,
+#define DRAFTER_OPS(name) &octavo_drafter_##name,
+	DRAFTERS(DRAFTER_OPS)
+#undef DRAFTER_OPS
 };
 
 const struct octavo_drafter_ops *octavo_drafter_find(const char *name)
@@ -22,7 +24,12 @@ const struct octavo_drafter_ops *octavo_drafter_find(const char *name)
 
 const char *const *octavo_drafter_names(void)
 {
-	static const char *const names[] = { "none", "mtp", "ngram", NULL };
+	static const char *const names[] = {
+#define DRAFTER_NAME(name) #name,
+		DRAFTERS(DRAFTER_NAME)
+#undef DRAFTER_NAME
+		NULL
+	};
 	return names;
 }
 

@@ -103,8 +103,8 @@ static enum octavo_status draft_mtp(struct octavo_drafter *d, size_t k, int32_t 
 	enum octavo_status status = catch_up(d, error);
 	for (size_t i = 0; status == OCTAVO_OK; last = 0) {
 		int32_t best = octavo_argmax(e->mtp_logits, e->choosable);
-		if (best < 0)
-			return octavo_fail(error, OCTAVO_ENUMERIC, "drafter mtp: a logit is NaN");
+		if (best < 0) /* a NaN: draft no further; what the target makes of it is the target's business */
+			break;
 		token[i++] = best;
 		*count = i;
 		if (i == k)

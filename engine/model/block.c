@@ -45,7 +45,7 @@ static void left_row(void *arg, size_t row)
 }
 
 /* Row operations are short: a parallel region pays only for a prompt's many rows. */
-static void for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg)
+void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg)
 {
 	if (rows >= 16) {
 		octavo_run(&e->threads, rows, fn, arg);
@@ -60,7 +60,7 @@ struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t r
 {
 	struct left_task t = { e, x, storage, scale, cols, (cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK,
 		               quantises(e, w) };
-	for_rows(e, rows, left_row, &t);
+	octavo_for_rows(e, rows, left_row, &t);
 	return (struct octavo_rows){ .x = storage,
 		                     .rows = rows,
 		                     .ld = cols,
@@ -100,7 +100,7 @@ void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float
                       size_t cols, float eps)
 {
 	struct norm_task t = { e, y, x, g, ldy, cols, eps };
-	for_rows(e, rows, norm_row, &t);
+	octavo_for_rows(e, rows, norm_row, &t);
 }
 
 struct swiglu_task {
@@ -128,17 +128,23 @@ static void dense(struct octavo_engine *e, const struct octavo_mlp *mlp)
 	assert(status == OCTAVO_OK);
 	(void)status;
 	struct swiglu_task t = { e, width };
-	for_rows(e, rows, swiglu_row, &t);
+	octavo_for_rows(e, rows, swiglu_row, &t);
 	octavo_linear(e, &mlp->down, s->gate, rows, s->y);
+}
+
+static void add_row(void *arg, size_t row)
+{
+	struct octavo_engine *e = arg;
+	size_t hidden = e->config.hidden;
+	float *x = e->work.x + row * hidden;
+	const float *y = e->work.y + row * hidden;
+	for (size_t i = 0; i < hidden; i++)
+		x[i] = x[i] + y[i];
 }
 
 static void add_residual(struct octavo_engine *e)
 {
-	size_t count = e->geometry.rows * e->config.hidden;
-	float *x = e->work.x;
-	const float *y = e->work.y;
-	for (size_t i = 0; i < count; i++)
-		x[i] = x[i] + y[i];
+	octavo_for_rows(e, e->geometry.rows, add_row, e);
 }
 
 void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)

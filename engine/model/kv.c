@@ -27,6 +27,7 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
                                       struct octavo_error *error)
 {
 	struct octavo_geometry *g = &e->geometry;
+	e->last_rows = 0; /* the last forward's rows lose their slots here, also if this batch is refused */
 	if (b->rows == 0 || b->rows > e->settings.max_rows)
 		return octavo_fail(error, OCTAVO_ELIMIT, "batch: %zu rows, the engine was opened for 1 to %zu", b->rows,
 		                   e->settings.max_rows);
@@ -37,7 +38,7 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 			return bad_row(error, row, "no such sequence");
 		if (b->token[row] < 0 || (size_t)b->token[row] >= e->config.vocab)
 			return bad_row(error, row, "token outside the vocabulary");
-		if (parent >= (int32_t)row || (parent >= 0 && b->seq[parent] != seq))
+		if (parent < -1 || parent >= (int32_t)row || (parent >= 0 && b->seq[parent] != seq))
 			return bad_row(error, row, "parent must be an earlier row of the same sequence, or -1");
 		size_t committed = e->kv.length[seq];
 		size_t expected = parent >= 0 ? (size_t)b->pos[parent] + 1 : committed;

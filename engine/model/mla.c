@@ -287,16 +287,27 @@ static void project_down(struct octavo_engine *e, const struct octavo_layer *lay
 	(void)status;
 }
 
-/* Norms the latent, rotates the shared key and stores both as this row's cache entry. */
-static void store_latent(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer, size_t row)
+struct rows_task {
+	struct octavo_engine *e;
+	const struct octavo_layer *layer;
+	size_t kv_layer;
+};
+
+/* Norms the latent, rotates the shared key and stores both as this row's cache entry; rotates the row's queries. */
+static void finish_row(void *arg, size_t row)
 {
+	const struct rows_task *t = arg;
+	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
 	const struct octavo_geometry *g = &e->geometry;
 	float *kv = e->work.kv + row * (c->kv_lora + c->rope);
-	uint16_t *entry = octavo_kv_rows(&e->kv, g->sequence[row], kv_layer) + g->slot[row] * e->kv.width;
-	e->k->norm->run(kv, kv, layer->kv_norm, c->kv_lora, c->latent_norm_eps);
+	uint16_t *entry = octavo_kv_rows(&e->kv, g->sequence[row], t->kv_layer) + g->slot[row] * e->kv.width;
+	e->k->norm->run(kv, kv, t->layer->kv_norm, c->kv_lora, c->latent_norm_eps);
 	e->k->rope->run(kv + c->kv_lora, e->rope + g->pos[row] * c->rope, c->rope);
 	e->k->round->run(entry, kv, c->kv_lora + c->rope);
+	for (size_t head = 0; head < c->heads; head++)
+		e->k->rope->run(e->work.q + (row * c->heads + head) * (c->nope + c->rope) + c->nope,
+		                e->rope + g->pos[row] * c->rope, c->rope);
 }
 
 void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
@@ -309,12 +320,7 @@ void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_
 		octavo_norm_rows(e, s->q_lat, c->q_lora, s->q_lat, layer->q_norm, rows, c->q_lora, c->latent_norm_eps);
 		octavo_linear(e, &layer->q_b, s->q_lat, rows, s->q);
 	}
-	for (size_t row = 0; row < rows; row++) {
-		store_latent(e, layer, kv_layer, row);
-		for (size_t head = 0; head < c->heads; head++)
-			e->k->rope->run(s->q + (row * c->heads + head) * (c->nope + c->rope) + c->nope,
-			                e->rope + e->geometry.pos[row] * c->rope, c->rope);
-	}
+	octavo_for_rows(e, rows, finish_row, &(struct rows_task){ e, layer, kv_layer });
 	struct heads_task t = { e, layer, kv_layer, heads_per_task(c, e->threads.parallel.threads) };
 	octavo_run(&e->threads, (c->heads + t.per_task - 1) / t.per_task, some_heads, &t);
 	octavo_linear(e, &layer->o, s->attended, rows, s->y);

@@ -55,13 +55,20 @@ static size_t sort_pairs(struct octavo_engine *e)
 	return distinct;
 }
 
-/* Each pair's left operand: a copy of its row's. */
-static void gather(struct octavo_engine *e, const struct octavo_rows *left)
+struct gather_task {
+	struct octavo_engine *e;
+	const struct octavo_rows *left;
+};
+
+/* A row's left operand goes to each of its pairs. */
+static void gather_row(void *arg, size_t row)
 {
-	struct octavo_work *s = &e->work;
-	size_t pairs = e->geometry.rows * e->config.top_k;
-	for (size_t i = 0; i < pairs; i++) {
-		size_t row = i / e->config.top_k, slot = s->place[i];
+	const struct gather_task *t = arg;
+	struct octavo_work *s = &t->e->work;
+	const struct octavo_rows *left = t->left;
+	size_t top_k = t->e->config.top_k;
+	for (size_t i = row * top_k; i < (row + 1) * top_k; i++) {
+		size_t slot = s->place[i];
 		memcpy(s->gathered + slot * left->ld, left->x + row * left->ld, left->ld * sizeof *s->gathered);
 		if (left->scale)
 			memcpy(s->gathered_scale + slot * left->scale_ld, left->scale + row * left->scale_ld,
@@ -86,7 +93,7 @@ static void gate_and_up(struct octavo_engine *e, const struct octavo_layer *laye
 	size_t rows = e->geometry.rows, pairs = rows * c->top_k, hidden = c->hidden, count = 0;
 	struct octavo_rows left =
 		octavo_left(e, s->normed, rows, hidden, &layer->expert[0].gate, s->act[1], s->act_scale);
-	gather(e, &left);
+	octavo_for_rows(e, rows, gather_row, &(struct gather_task){ e, &left });
 	struct octavo_rows packed = { .x = s->gathered, .rows = pairs, .ld = hidden,
 		                      .scale = left.scale ? s->gathered_scale : NULL, .scale_ld = left.scale_ld };
 	for (size_t x = 0; x < c->experts; x++) {
@@ -154,19 +161,30 @@ static void activate(struct octavo_engine *e, size_t values)
 	octavo_run(&e->threads, (values + t.slice - 1) / t.slice, activate_slice, &t);
 }
 
+struct combine_task {
+	struct octavo_engine *e;
+	size_t shared; /* slot of row 0's shared expert output, or SIZE_MAX */
+};
+
+static void combine_row(void *arg, size_t row)
+{
+	const struct combine_task *t = arg;
+	struct octavo_engine *e = t->e;
+	struct octavo_work *s = &e->work;
+	size_t top_k = e->config.top_k, hidden = e->config.hidden;
+	float *y = s->y + row * hidden;
+	memset(y, 0, hidden * sizeof *y);
+	for (size_t i = row * top_k; i < (row + 1) * top_k; i++)
+		e->k->axpy->run(y, s->expert_out + s->place[i] * hidden, s->chosen_weight[i], hidden);
+	if (t->shared != SIZE_MAX)
+		e->k->axpy->run(y, s->expert_out + (t->shared + row) * hidden, 1.0f, hidden);
+}
+
 static void combine(struct octavo_engine *e, const struct octavo_layer *layer)
 {
-	const struct octavo_config *c = &e->config;
-	struct octavo_work *s = &e->work;
-	size_t rows = e->geometry.rows, pairs = rows * c->top_k, hidden = c->hidden;
-	memset(s->y, 0, rows * hidden * sizeof *s->y);
-	for (size_t row = 0; row < rows; row++) {
-		float *y = s->y + row * hidden;
-		for (size_t i = row * c->top_k; i < (row + 1) * c->top_k; i++)
-			e->k->axpy->run(y, s->expert_out + s->place[i] * hidden, s->chosen_weight[i], hidden);
-		if (layer->shared.gate.data)
-			e->k->axpy->run(y, s->expert_out + (pairs + row) * hidden, 1.0f, hidden);
-	}
+	size_t rows = e->geometry.rows;
+	struct combine_task t = { e, layer->shared.gate.data ? rows * e->config.top_k : SIZE_MAX };
+	octavo_for_rows(e, rows, combine_row, &t);
 }
 
 void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer)

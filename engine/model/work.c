@@ -112,8 +112,7 @@ enum octavo_status octavo_work_allocate(struct octavo_engine *e, struct octavo_e
 	e->arena = calloc(1, bytes);
 	if (!e->arena)
 		return octavo_fail(error, OCTAVO_ENOMEM, "cannot allocate %zu MiB for caches and buffers", bytes >> 20);
-	arena = (struct octavo_arena){ .base = (char *)(((uintptr_t)e->arena + OCTAVO_ALIGNMENT - 1) &
-		                                        ~(uintptr_t)(OCTAVO_ALIGNMENT - 1)) };
+	arena = (struct octavo_arena){ .base = octavo_aligned(e->arena) };
 	carve_all(&arena, e);
 	return OCTAVO_OK;
 }

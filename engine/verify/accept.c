@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "octavo_verify.h"
 
+#include "engine/verify/law.h"
+
+#include <math.h>
+
 enum octavo_status octavo_accept_walk(const struct octavo_draft *draft, octavo_choose_fn *choose, void *context,
                                       struct octavo_outcome *out)
 {
@@ -39,7 +43,8 @@ struct rows {
 static int32_t choose_best(void *context, size_t row)
 {
 	const struct rows *r = context;
-	return octavo_argmax(r->logits + row * r->ld, r->vocab);
+	int32_t best = octavo_argmax(r->logits + row * r->ld, r->vocab);
+	return best >= 0 && isfinite(r->logits[row * r->ld + (size_t)best]) ? best : -1;
 }
 
 enum octavo_status octavo_accept_greedy(const struct octavo_draft *draft, const float *logits, size_t ld, size_t vocab,
@@ -73,6 +78,8 @@ enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const f
                                        uint32_t position, double *law, uint32_t *order, struct octavo_outcome *out)
 {
 	if (!logits || !vocab || ld < vocab || !sampling || !stream || !law)
+		return OCTAVO_EINVAL;
+	if (octavo_law_truncates(sampling, vocab) && !order)
 		return OCTAVO_EINVAL;
 	if (sampling->temperature == 0.0f) /* the law is the argmax whatever the draw */
 		return octavo_accept_greedy(draft, logits, ld, vocab, out);

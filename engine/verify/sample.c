@@ -5,6 +5,8 @@
 #include "octavo_verify.h"
 
 #include "engine/error.h"
+#include "engine/verify/law.h"
+#include "kernels/fpenv.h"
 #include "octavo_kernels.h"
 
 #include <math.h>
@@ -118,12 +120,9 @@ static double exponentials(const struct octavo_sampling *s, const float *logits,
 	return total;
 }
 
-enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logits, size_t vocab, double *law,
-                              uint32_t *order)
+static enum octavo_status make_law(const struct octavo_sampling *s, const float *logits, size_t vocab, double *law,
+                                   uint32_t *order)
 {
-	int truncates = s->top_k || (s->top_p > 0.0f && s->top_p < 1.0f);
-	if (!vocab || !logits || !law || (truncates && !order))
-		return OCTAVO_EINVAL;
 	if (s->temperature == 0.0f) {
 		int32_t best = octavo_argmax(logits, vocab);
 		if (best < 0 || !isfinite(logits[best]))
@@ -135,7 +134,7 @@ enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logi
 	double total = exponentials(s, logits, vocab, law);
 	if (!(total > 0.0))
 		return OCTAVO_ENUMERIC;
-	if (truncates)
+	if (octavo_law_truncates(s, vocab))
 		truncate_tail(s, law, vocab, total, order);
 	if (s->min_p > 0.0f) /* the best token has mass exp(0) = 1 */
 		for (size_t i = 0; i < vocab; i++)
@@ -149,7 +148,19 @@ enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logi
 	return OCTAVO_OK;
 }
 
-int32_t octavo_quantile(const double *law, size_t vocab, double u)
+/* A law decides tokens, so it is made in the contract's floating-point environment, whatever the caller's is. */
+enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logits, size_t vocab, double *law,
+                              uint32_t *order)
+{
+	if (!s || !vocab || !logits || !law || (octavo_law_truncates(s, vocab) && !order))
+		return OCTAVO_EINVAL;
+	octavo_fpenv saved = octavo_fpenv_enter();
+	enum octavo_status status = make_law(s, logits, vocab, law, order);
+	octavo_fpenv_leave(saved);
+	return status;
+}
+
+static int32_t find_quantile(const double *law, size_t vocab, double u)
 {
 	double total = 0.0, mass = 0.0;
 	int32_t last = -1;
@@ -164,4 +175,12 @@ int32_t octavo_quantile(const double *law, size_t vocab, double u)
 			return last;
 	}
 	return last; /* u * total rounded up to the whole mass */
+}
+
+int32_t octavo_quantile(const double *law, size_t vocab, double u)
+{
+	octavo_fpenv saved = octavo_fpenv_enter();
+	int32_t token = find_quantile(law, vocab, u);
+	octavo_fpenv_leave(saved);
+	return token;
 }
