@@ -146,6 +146,18 @@ struct octavo_profile {
  * on another thread than the owner's. */
 OCTAVO_API enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octavo_profile *out);
 
+/* What one thread did, in the counters' units. */
+struct octavo_thread_report {
+	int owner; /* whether it is the thread that opened the profiler */
+	double self[OCTAVO_PHASE_COUNT][OCTAVO_COUNTER_COUNT];
+	double inclusive[OCTAVO_PHASE_COUNT][OCTAVO_COUNTER_COUNT];
+};
+
+/* The threads behind the last report, index 0 to its `threads` - 1, the owner first, the others as they came; their
+ * sums are the report's.  EINVAL beyond, for a null argument, or on another thread than the owner. */
+OCTAVO_API enum octavo_status octavo_profiler_thread(struct octavo_profiler *p, unsigned index,
+                                                     struct octavo_thread_report *out);
+
 /* ---- Clocks and statistics ------------------------------------------------------------------- */
 
 OCTAVO_API uint64_t octavo_now_ns(void); /* CLOCK_MONOTONIC */

@@ -196,3 +196,44 @@ enum octavo_status octavo_profiler_report(struct octavo_profiler *p, struct octa
 		mark_loss(&out->source[c], p, c, out->threads);
 	return OCTAVO_OK;
 }
+
+/* The index-th thread of this epoch: the owner, then the others, oldest first (the list has the newest first). */
+static const struct phase_thread *find_thread(const struct octavo_profiler *p, unsigned index)
+{
+	unsigned others = 0, wanted;
+
+	if (index == 0)
+		return p->owner;
+	for (const struct phase_thread *thread = p->threads; thread; thread = thread->next)
+		others += thread != p->owner && thread->epoch == p->owner->epoch;
+	if (index > others)
+		return NULL;
+	wanted = others - index; /* from the newest on */
+	for (const struct phase_thread *thread = p->threads; thread; thread = thread->next)
+		if (thread != p->owner && thread->epoch == p->owner->epoch && wanted-- == 0)
+			return thread;
+	return NULL;
+}
+
+enum octavo_status octavo_profiler_thread(struct octavo_profiler *p, unsigned index, struct octavo_thread_report *out)
+{
+	const struct phase_thread *thread;
+	double tick_ns;
+
+	if (!p || !out || octavo_phase_thread_find(p) != p->owner)
+		return OCTAVO_EINVAL;
+	thread = find_thread(p, index);
+	if (!thread)
+		return OCTAVO_EINVAL;
+	memset(out, 0, sizeof *out);
+	out->owner = thread == p->owner;
+	tick_ns = ns_per_tick(p);
+	for (unsigned i = 0; i < OCTAVO_PHASE_COUNT; i++) {
+		const int ref = p->clock.counts_ref_cycles;
+		const unsigned row = 1 + i;
+
+		add_counts(out->self[i], thread->self_ticks[row], thread->self_events[row], tick_ns, ref);
+		add_counts(out->inclusive[i], thread->inclusive_ticks[row], thread->inclusive_events[row], tick_ns, ref);
+	}
+	return OCTAVO_OK;
+}

@@ -80,6 +80,37 @@ static void workers_adopt_the_open_phases(void **state)
 	assert_int_equal(script.running, 0);
 }
 
+static void threads_are_told_apart(void **state)
+{
+	struct octavo_profiler *p = open_scripted(&all);
+	struct octavo_thread_report one;
+	struct octavo_profile profile;
+
+	(void)state;
+	octavo_phase_begin(p, OCTAVO_PHASE_VERIFY);
+	octavo_phase_begin(p, OCTAVO_PHASE_EXPERTS);
+	work(9, 90);
+	run_worker(p, share_with_sub_phase);
+	run_worker(p, share_with_sub_phase);
+	octavo_phase_end(p, OCTAVO_PHASE_EXPERTS);
+	octavo_phase_end(p, OCTAVO_PHASE_VERIFY);
+	profile = report(p);
+	assert_int_equal(profile.threads, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		const double experts = i ? 5 : 9, head = i ? 13 : 0;
+		assert_int_equal(octavo_profiler_thread(p, i, &one), OCTAVO_OK);
+		assert_int_equal(one.owner, i == 0);
+		assert_true(one.self[OCTAVO_PHASE_EXPERTS][REF] == experts);
+		assert_true(one.self[OCTAVO_PHASE_HEAD][REF] == head);
+		assert_true(one.inclusive[OCTAVO_PHASE_VERIFY][REF] == experts + head);
+		assert_true(one.self[OCTAVO_PHASE_VERIFY][CORE] == (i ? 180 : 90));
+	}
+	assert_int_equal(octavo_profiler_thread(p, 3, &one), OCTAVO_EINVAL);
+	assert_int_equal(octavo_profiler_thread(p, 0, NULL), OCTAVO_EINVAL);
+	assert_int_equal(octavo_profiler_thread(NULL, 0, &one), OCTAVO_EINVAL);
+	octavo_profiler_close(&p);
+}
+
 static void share_of_a_region_of_its_own(struct octavo_profiler *p, uint32_t token)
 {
 	(void)token;
@@ -384,6 +415,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup(workers_adopt_the_open_phases, setup),
+	        cmocka_unit_test_setup(threads_are_told_apart, setup),
 	        cmocka_unit_test_setup(a_thread_may_open_its_own_regions, setup),
 	        cmocka_unit_test_setup(workers_read_events_now_and_then, setup),
 	        cmocka_unit_test_setup(unbalanced_workers_are_counted, setup),
