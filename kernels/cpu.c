@@ -204,6 +204,8 @@ static uint32_t detect(uint32_t allowed)
 static void detect_once(void)
 {
 	const char *name = getenv("OCTAVO_CPU");
+	if (name && !*name)
+		name = NULL;
 	uint32_t allowed = octavo_cpu_allowed(name);
 	uint32_t have = detect(allowed);
 

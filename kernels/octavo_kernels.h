@@ -191,7 +191,8 @@ enum {
 };
 
 /* What this machine has, lowered by the environment variable OCTAVO_CPU = ref|hwy|avx2|avx512|amx|neon (the
- * named set and those below it).  An unknown name lowers to the reference; octavo_cpu_reason says so. */
+ * named set and those below it).  Empty counts as unset; an unknown name lowers to the reference, and
+ * octavo_cpu_reason says so. */
 OCTAVO_API uint32_t octavo_cpu_detect(void);
 /* Why a feature group is absent, or how OCTAVO_CPU lowered the choice; "" if there is nothing to say. */
 OCTAVO_API const char *octavo_cpu_reason(void);
