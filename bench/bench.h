@@ -26,12 +26,12 @@ struct options {
 	const char *arithmetic; /* w8a16 | w8a8 */
 	long k[MAX_LIST];
 	size_t k_count;
-	float temperature[MAX_LIST];
+	double temperature[MAX_LIST];
 	size_t temperature_count;
 	unsigned top_k;
-	float top_p, min_p;
-	uint64_t seed;
-	size_t tokens, limit, threads;
+	double top_p, min_p;
+	uint64_t seed; /* below 2^63 */
+	size_t tokens, limit, context, threads;
 	double seconds;
 	bool ignore_eos, no_profile;
 	/* kernels */
@@ -42,8 +42,8 @@ struct options {
 	size_t repeats;
 };
 
-/* Parses argv[1..] after the command; prints what is wrong and returns EXIT_BAD_INPUT, or EXIT_OK, or -1 after
- * --help was printed.  `allowed` names the long options of this command, space separated. */
+/* Parses argv[1..] after the command, and OCTAVO_CPU; prints what is wrong and returns EXIT_BAD_INPUT, or EXIT_OK, or
+ * -1 after --help was printed.  `allowed` names the long options of this command, space separated. */
 int options_parse(struct options *o, int argc, char **argv, const char *command, const char *allowed,
                   const char *help);
 
@@ -57,6 +57,18 @@ const char *find_model(const struct options *o);
 /* The values of --arithmetic and --accept, or their defaults; false after complaining. */
 bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out);
 bool accept_parse(const struct options *o, enum octavo_accept *out);
+
+/* The sampling that the options ask for, at this temperature; the default temperature of run and generate. */
+#define USUAL_TEMPERATURE 0.8
+struct octavo_sampling sampling_of(const struct options *o, double temperature);
+
+/* The engine's name of the drafter that text[length] names; NULL after complaining. */
+const char *drafter_find(const char *text, size_t length);
+
+/* Whether OCTAVO_CPU is unset, empty or a name; complains otherwise. */
+bool cpu_choice_known(void);
+/* One line on stderr if OCTAVO_CPU asks for kernels that this machine has not got. */
+void cpu_choice_note(void);
 
 /* A progress line on stderr, only if that is a terminal. */
 void progress(const char *what, size_t done, size_t total);
@@ -117,9 +129,12 @@ json_t *counters_json(const struct octavo_profile *profile);
  * Fills m->peak_gflops and, from the same pool, interleaved, m->read_gbs. */
 json_t *kernels_measure(const struct options *o, struct machine *m);
 
-/* ---- runs.c, report.c --------------------------------------------------------------------------------------- */
+/* ---- JSON documents ----------------------------------------------------------------------------------------- */
 
-/* Writes a JSON document to a file, atomically; complains and returns false on failure. */
+/* Whether json_write could write there, to be asked before measuring; true for NULL.  Complains otherwise. */
+bool json_writable(const char *path);
+/* Writes a document: a regular file is replaced at once, anything else (a device, a pipe, a link) is written to.
+ * Complains and returns false on failure. */
 bool json_write(json_t *document, const char *path);
 /* {"schema": 1, "tool": …, "version": …} */
 json_t *json_document(void);

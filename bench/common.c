@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- Words that stand for enums -------------------------------------------------------------------------------- */
@@ -32,10 +33,62 @@ bool accept_parse(const struct options *o, enum octavo_accept *out)
 	if (!o->accept || !strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_MATCH)))
 		return true;
 	*out = OCTAVO_ACCEPT_GREEDY;
-	if (!strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_GREEDY)))
-		return true;
-	complain("option --accept: unknown rule \"%s\" (known: match, greedy)", o->accept);
-	return false;
+	if (strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_GREEDY))) {
+		complain("option --accept: unknown rule \"%s\" (known: match, greedy)", o->accept);
+		return false;
+	}
+	for (size_t i = 0; i < o->temperature_count || !i; i++)
+		if (!o->temperature_count || o->temperature[i] > 0) {
+			complain("option --accept: greedy needs --temperature 0");
+			return false;
+		}
+	return true;
+}
+
+struct octavo_sampling sampling_of(const struct options *o, double temperature)
+{
+	return (struct octavo_sampling){ .temperature = (float)temperature, .top_k = o->top_k,
+		                         .top_p = (float)o->top_p, .min_p = (float)o->min_p };
+}
+
+const char *drafter_find(const char *text, size_t length)
+{
+	const char *const *names = octavo_drafter_names();
+	char known[128] = "";
+	for (size_t i = 0; names[i]; i++) {
+		if (strlen(names[i]) == length && !strncmp(names[i], text, length))
+			return names[i];
+		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", names[i]);
+	}
+	complain("option --drafter: unknown drafter \"%.*s\" (known: %s)", (int)length, text, known);
+	return NULL;
+}
+
+/* ---- OCTAVO_CPU ------------------------------------------------------------------------------------------------ */
+
+/* NULL if it is unset or empty. */
+static const char *cpu_choice(void)
+{
+	const char *name = getenv("OCTAVO_CPU");
+	return name && *name ? name : NULL;
+}
+
+bool cpu_choice_known(void)
+{
+	const char *name = cpu_choice();
+	bool known = !name || !strcmp(name, octavo_cpu_name(0));
+	for (unsigned bit = 0; !known && bit < 32; bit++)
+		known = !strcmp(name, octavo_cpu_name((uint32_t)1 << bit));
+	if (!known)
+		complain("environment variable OCTAVO_CPU: \"%s\" is not one of ref, hwy, neon, avx2, avx512, amx", name);
+	return known;
+}
+
+void cpu_choice_note(void)
+{
+	const char *name = cpu_choice();
+	if (name && strcmp(name, octavo_cpu_name(octavo_cpu_detect())))
+		fprintf(stderr, "specbench: %s\n", octavo_cpu_reason());
 }
 
 /* ---- Progress ----------------------------------------------------------------------------------------------- */
@@ -203,23 +256,57 @@ json_t *json_document(void)
 	return json_pack("{s:i, s:s, s:s}", "schema", 1, "tool", "specbench", "version", octavo_version());
 }
 
-bool json_write(json_t *document, const char *path)
+/* A regular file can be replaced by a finished one; a device, a pipe or a link has to stay what it is. */
+static bool is_special(const char *path)
 {
-	char temporary[PATH_MAX];
-	int length = snprintf(temporary, sizeof temporary, "%s.part", path);
-	if (length < 0 || (size_t)length >= sizeof temporary) {
+	struct stat status;
+	return lstat(path, &status) == 0 && !S_ISREG(status.st_mode);
+}
+
+bool json_writable(const char *path)
+{
+	char dir[PATH_MAX];
+	if (!path)
+		return true;
+	if (strlen(path) + sizeof ".part" > sizeof dir) {
 		complain("%s: the name is too long", path);
 		return false;
 	}
-	if (json_dump_file(document, temporary, JSON_INDENT(1) | JSON_REAL_PRECISION(9))) {
-		complain("%s: cannot write: %s", path, strerror(errno));
-		remove(temporary);
-		return false;
+	const char *slash = strrchr(path, '/');
+	snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	struct stat status;
+	bool directory = !*path || (stat(path, &status) == 0 && S_ISDIR(status.st_mode));
+	if (!directory && access(is_special(path) && access(path, F_OK) == 0 ? path : dir, W_OK) == 0)
+		return true;
+	complain("%s: cannot write: %s", path, strerror(directory ? EISDIR : errno));
+	return false;
+}
+
+static bool dump(const json_t *document, const char *path)
+{
+	FILE *file = fopen(path, "w");
+	bool good = file && json_dumpf(document, file, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0;
+	if (file && fclose(file))
+		good = false;
+	return good;
+}
+
+bool json_write(json_t *document, const char *path)
+{
+	char temporary[PATH_MAX];
+	bool special = is_special(path), good;
+	if (special) {
+		fflush(stdout); /* the path may be /dev/stdout */
+		good = dump(document, path);
+	} else {
+		snprintf(temporary, sizeof temporary, "%s.part", path); /* json_writable knows that it fits */
+		good = dump(document, temporary) && rename(temporary, path) == 0;
 	}
-	if (rename(temporary, path)) {
-		complain("%s: cannot replace: %s", path, strerror(errno));
+	if (good)
+		return true;
+	int why = errno;
+	if (!special)
 		remove(temporary);
-		return false;
-	}
-	return true;
+	complain("%s: cannot write: %s", path, strerror(why));
+	return false;
 }

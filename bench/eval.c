@@ -22,6 +22,7 @@ static const char help[] =
         "  --text FILE       UTF-8 text (default: MODEL/eval/heldout.txt)\n"
         "  --arithmetic A    w8a16 or w8a8 (default: both)\n"
         "  --tokens N        score the first N tokens only\n"
+        "  --context N       tokens per window, at most 512 (default: 512, or the model's context)\n"
         "  --threads N       default: all processors\n"
         "  --json FILE       write the figures as JSON\n";
 
@@ -329,7 +330,10 @@ static int evaluate_in(struct eval *e, const struct options *o, enum octavo_arit
 {
 	struct octavo_error error;
 	struct octavo_engine_settings settings = {
-	        .model_dir = e->model, .threads = (unsigned)o->threads, .arithmetic = arithmetic};
+	        .model_dir = e->model,
+	        .threads = (unsigned)o->threads,
+	        .arithmetic = arithmetic,
+	        .max_context = o->context};
 	if (octavo_engine_open(&e->engine, &settings, &error) != OCTAVO_OK)
 		return complain("%s", error.text);
 	bool good = evaluate(e, arithmetic, results);
@@ -358,12 +362,13 @@ int command_eval(int argc, char **argv)
 {
 	struct options o = {0};
 	char path[PATH_MAX];
-	int parsed = options_parse(&o, argc, argv, "eval", "model text arithmetic tokens threads json", help);
+	int parsed = options_parse(&o, argc, argv, "eval", "model text arithmetic tokens context threads json", help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
 	struct eval e = {.model = find_model(&o), .path = o.text ? o.text : path, .limit = o.tokens};
-	if (!e.model)
+	if (!e.model || !json_writable(o.json))
 		return EXIT_BAD_INPUT;
+	cpu_choice_note();
 	snprintf(path, sizeof path, "%s/eval/heldout.txt", e.model);
 	e.text = read_file(e.path, &e.bytes);
 	if (!e.text)

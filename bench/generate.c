@@ -15,6 +15,7 @@ static const char help[] =
 	"  --prompt TEXT        what to continue (required)\n"
 	"  --model DIR          default: the bundled model\n"
 	"  --tokens N           new tokens, at most (default 128)\n"
+	"  --context N          tokens in all, prompt included (default: the model's, at most 4096)\n"
 	"  --drafter NAME       mtp (default where the model has a module), ngram or none: the text is the same\n"
 	"  -k N                 drafted tokens per step (default: mtp 1, ngram 4)\n"
 	"  --accept RULE        match (default) or greedy\n"
@@ -59,21 +60,19 @@ static void print_figures(const struct octavo_session_stats *s, const struct oct
 	fprintf(stderr, "; %s]\n", why[s->finish]);
 }
 
-static int generate(const struct options *o, struct octavo_engine *engine)
+static int generate(const struct options *o, struct octavo_engine *engine, enum octavo_accept accept)
 {
 	struct octavo_error error;
 	struct octavo_session *session = NULL;
 	struct octavo_session_settings settings = {
 		.drafter = o->drafter ? o->drafter : octavo_engine_model(engine)->mtp_layers ? "mtp" : "none",
 		.k = o->k_count ? (unsigned)o->k[0] : 0,
-		.sampling = { .temperature = o->temperature_count ? o->temperature[0] : 0.8f, .top_k = o->top_k,
-			      .top_p = o->top_p, .min_p = o->min_p },
+		.accept = accept,
+		.sampling = sampling_of(o, o->temperature_count ? o->temperature[0] : USUAL_TEMPERATURE),
 		.stream = { o->seed, 0 },
 		.max_new = o->tokens ? o->tokens : 128,
 		.ignore_eos = o->ignore_eos,
 	};
-	if (!accept_parse(o, &settings.accept))
-		return EXIT_BAD_INPUT;
 	size_t length = strlen(o->prompt), count;
 	int32_t *token = calloc(length + 1, sizeof *token);
 	if (!token)
@@ -100,7 +99,7 @@ int command_generate(int argc, char **argv)
 {
 	struct options o = { 0 };
 	int parsed = options_parse(&o, argc, argv, "generate",
-	                           "model prompt tokens drafter k accept temperature top-k top-p min-p seed ignore-eos "
+	                           "model prompt tokens context drafter k accept temperature top-k top-p min-p seed ignore-eos "
 	                           "arithmetic threads",
 	                           help);
 	if (parsed)
@@ -111,16 +110,18 @@ int command_generate(int argc, char **argv)
 		return complain("generate: option --prompt: the text is empty");
 	if (o.k_count > 1 || o.temperature_count > 1)
 		return complain("generate: -k and --temperature take one value here");
-	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads };
-	if (!settings.model_dir)
+	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads,
+		                                   .max_context = o.context };
+	enum octavo_accept accept;
+	if (!settings.model_dir || !arithmetic_parse(&o, &settings.arithmetic) || !accept_parse(&o, &accept) ||
+	    (o.drafter && !drafter_find(o.drafter, strlen(o.drafter))))
 		return EXIT_BAD_INPUT;
-	if (!arithmetic_parse(&o, &settings.arithmetic))
-		return EXIT_BAD_INPUT;
+	cpu_choice_note();
 	struct octavo_engine *engine;
 	struct octavo_error error;
 	if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK)
 		return complain("%s", error.text);
-	int status = generate(&o, engine);
+	int status = generate(&o, engine, accept);
 	octavo_engine_close(&engine);
 	return status;
 }

@@ -371,8 +371,9 @@ int command_kernels(int argc, char **argv)
 	struct machine machine;
 	struct plan plan;
 	machine_describe(&machine, o.threads);
-	if (!plan_full(&plan, &o, &machine))
+	if (!plan_full(&plan, &o, &machine) || !json_writable(o.json))
 		return EXIT_BAD_INPUT;
+	cpu_choice_note();
 	json_t *array = json_array(), *document = json_document();
 	int status = measure(&plan, &machine, array);
 	json_object_set_new(document, "machine", machine_json(&machine));

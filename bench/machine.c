@@ -179,7 +179,7 @@ static const char help[] = "usage: specbench machine [--threads N] [--pool MIB] 
 			   "that cannot, why not and what would help; measures read bandwidth and arithmetic peak.\n"
 			   "\n"
 			   "  --threads N   default: all processors\n"
-			   "  --pool MIB    memory to read for the bandwidth (default 512)\n"
+			   "  --pool MIB    memory to read for the bandwidth (default: 512, or four times the L3 cache)\n"
 			   "  --json FILE   write the figures as JSON\n";
 
 static void print_counters(const struct octavo_profile *p)
@@ -222,8 +222,12 @@ int command_machine(int argc, char **argv)
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
 	struct machine m;
-	size_t bytes = (o.pool_mib ? o.pool_mib : 512) << 20;
+	if (!json_writable(o.json))
+		return EXIT_BAD_INPUT;
 	machine_describe(&m, o.threads);
+	/* Caches hold part of what was just read: of a pool this large, no more than a quarter. */
+	size_t honest = (size_t)512 << 20 > 4 * m.cache[3] ? (size_t)512 << 20 : 4 * m.cache[3];
+	size_t bytes = o.pool_mib ? o.pool_mib << 20 : honest;
 	void *pool = malloc(bytes);
 	if (!pool)
 		return complain("option --pool: cannot allocate %zu MiB", bytes >> 20);
@@ -234,6 +238,9 @@ int command_machine(int argc, char **argv)
 	progress_clear();
 	free(pool);
 	machine_print(&m);
+	if (bytes < honest)
+		printf("              read from %zu MiB, which caches may hold: from %zu MiB on it is the memory's bandwidth\n",
+		       bytes >> 20, honest >> 20);
 	json_t *document = json_document();
 	json_object_set_new(document, "machine", machine_json(&m));
 	int status = counters(document) && (!o.json || json_write(document, o.json)) ? EXIT_OK : EXIT_BAD_INPUT;

@@ -50,7 +50,7 @@ static bool parse_number(const char *text, const char **end, double least, doubl
 	return true;
 }
 
-enum kind { STRING, SIZE, SIZES, LONGS, FLOATS, FLOAT, DOUBLE, SEED, UNSIGNED, SHAPE, FLAG, LATER };
+enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, FLAG, LATER };
 
 struct option_entry {
 	const char *name;
@@ -70,24 +70,26 @@ static const struct option_entry entries[] = {
         {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them"},
         {"accept", STRING, AT(accept), 0, 0, 0, "match or greedy"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
-        {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list"},
-        {"temperature", FLOATS, AT(temperature), AT(temperature_count), 0, 100, "0 (greedy) to 100, or a comma list"},
-        {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "a number of tokens, 0 for off"},
-        {"top-p", FLOAT, AT(top_p), 0, 0, 1, "0 to 1"},
-        {"min-p", FLOAT, AT(min_p), 0, 0, 0.999999, "0 to below 1"},
-        {"seed", SEED, AT(seed), 0, 0, 0, "a whole number"},
-        {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 or more"},
-        {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 or more"},
+        {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list of different ones"},
+        {"temperature", DOUBLES, AT(temperature), AT(temperature_count), 0, 100,
+         "0 (greedy) to 100, or a comma list of different ones"},
+        {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "0 (off) to 1000000000"},
+        {"top-p", DOUBLE, AT(top_p), 0, 0, 1, "0 to 1"},
+        {"min-p", DOUBLE, AT(min_p), 0, 0, 0.999999, "0 to below 1"},
+        {"seed", SEED, AT(seed), 0, 0, 0, "0 to 9223372036854775807"},
+        {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 to 1000000000"},
+        {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 to 1000000000"},
+        {"context", SIZE, AT(context), 0, 1, 1e9, "1 to 1000000000 tokens"},
         {"threads", SIZE, AT(threads), 0, 1, 4096, "1 to 4096"},
-        {"seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 or more"},
+        {"seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 to 1000000"},
         {"ignore-eos", FLAG, AT(ignore_eos), 0, 0, 0, ""},
         {"no-profile", FLAG, AT(no_profile), 0, 0, 0, ""},
         {"op", STRING, AT(op), 0, 0, 0, "an operation"},
         {"isa", STRING, AT(isa), 0, 0, 0, "an instruction set"},
-        {"shape", SHAPE, 0, 0, 1, 1 << 20, "N,K"},
-        {"rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list"},
-        {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "MiB"},
-        {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 or more"},
+        {"shape", SHAPE, 0, 0, 1, 1 << 20, "N,K, each 1 to 1048576"},
+        {"rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list of different ones"},
+        {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "1 to 1048576 MiB"},
+        {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 to 100000"},
         /* The command line that the design promises; these parts are not built yet. */
         {"tree", LATER, 0, 0, 0, 0, ""},
         {"batch", LATER, 0, 0, 0, 0, ""},
@@ -98,18 +100,24 @@ static const struct option_entry entries[] = {
         {"record", LATER, 0, 0, 0, 0, ""},
 };
 
+/* The same value twice would be measured twice and told apart by nobody: refused. */
 static bool store_list_item(struct options *o, const struct option_entry *e, double value)
 {
-	size_t *count = (size_t *)((char *)o + e->count_offset);
+	void *list = (char *)o + e->offset;
+	size_t *count = (size_t *)(void *)((char *)o + e->count_offset);
 	if (*count == MAX_LIST)
 		return false;
-	char *base = (char *)o + e->offset;
+	for (size_t i = 0; i < *count; i++)
+		if (value == (e->kind == LONGS   ? (double)((long *)list)[i]
+		              : e->kind == SIZES ? (double)((size_t *)list)[i]
+		                                 : ((double *)list)[i]))
+			return false;
 	if (e->kind == LONGS)
-		((long *)(void *)base)[*count] = (long)value;
+		((long *)list)[*count] = (long)value;
 	else if (e->kind == SIZES)
-		((size_t *)(void *)base)[*count] = (size_t)value;
+		((size_t *)list)[*count] = (size_t)value;
 	else
-		((float *)(void *)base)[*count] = (float)value;
+		((double *)list)[*count] = value;
 	++*count;
 	return true;
 }
@@ -119,7 +127,7 @@ static bool store_list(struct options *o, const struct option_entry *e, const ch
 	for (const char *at = text;; at++) {
 		double value;
 		uint64_t whole;
-		if (e->kind == FLOATS) {
+		if (e->kind == DOUBLES) {
 			if (!parse_number(at, &at, e->least, e->most, &value))
 				return false;
 		} else {
@@ -160,7 +168,7 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 		*(bool *)at = true;
 		return true;
 	case SEED:
-		if (!parse_unsigned(text, &text, UINT64_MAX, &whole) || *text)
+		if (!parse_unsigned(text, &text, INT64_MAX, &whole) || *text)
 			return false;
 		*(uint64_t *)at = whole;
 		return true;
@@ -173,14 +181,10 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 		else
 			*(unsigned *)at = (unsigned)whole;
 		return true;
-	case FLOAT:
 	case DOUBLE:
 		if (!parse_number(text, &text, e->least, e->most, &value) || *text)
 			return false;
-		if (e->kind == FLOAT)
-			*(float *)at = (float)value;
-		else
-			*(double *)at = value;
+		*(double *)at = value;
 		return true;
 	case SHAPE:
 		return store_shape(o, e, text);
@@ -191,15 +195,14 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 
 /* ---- The command line ---------------------------------------------------------------------------------------- */
 
-/* "--name", "--name=value" or "-k"; *value is what follows '=', or NULL. */
+/* "--name", "--name=value", "-k", "-k2" or "-k=2"; *value is what follows the name, or NULL. */
 static const struct option_entry *find_entry(const char *arg, const char **value)
 {
 	const char *name = arg[1] == '-' ? arg + 2 : arg + 1;
-	const char *equals = strchr(name, '=');
-	size_t length = equals ? (size_t)(equals - name) : strlen(name);
-	*value = equals ? equals + 1 : NULL;
-	if (arg[1] != '-' && !(length == 1 && *name == 'k'))
+	size_t length = arg[1] == '-' ? strcspn(name, "=") : 1;
+	if (arg[1] != '-' && *name != 'k')
 		return NULL;
+	*value = name[length] ? name + length + (name[length] == '=') : NULL;
 	for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
 		if (strlen(entries[i].name) == length && !strncmp(entries[i].name, name, length))
 			return &entries[i];
@@ -223,7 +226,7 @@ static const char *dashes(const struct option_entry *e)
 
 int options_parse(struct options *o, int argc, char **argv, const char *command, const char *allowed, const char *help)
 {
-	const char *in = *command ? ": " : ""; /* the default report has no name */
+	const char *in = *command ? ": " : "", *gap = *command ? " " : ""; /* the default report has no name */
 	for (int i = 1; i < argc; i++) {
 		const char *value;
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
@@ -231,18 +234,18 @@ int options_parse(struct options *o, int argc, char **argv, const char *command,
 			return -1;
 		}
 		if (argv[i][0] != '-' || !argv[i][1])
-			return complain("%s%sunexpected argument \"%s\" (see specbench %s --help)", command, in,
-			                argv[i], command);
+			return complain("%s%sunexpected argument \"%s\" (see specbench %s%s--help)", command, in,
+			                argv[i], command, gap);
 		const struct option_entry *e = find_entry(argv[i], &value);
 		if (!e)
-			return complain("%s%sunknown option %s (see specbench %s --help)", command, in, argv[i],
-			                command);
+			return complain("%s%sunknown option %s (see specbench %s%s--help)", command, in, argv[i],
+			                command, gap);
 		if (e->kind == LATER)
 			return complain("%s%soption %s%s is not available in this version", command, in, dashes(e),
 			                e->name);
 		if (!is_allowed(e->name, allowed))
-			return complain("%s%soption %s%s does not apply to this command (see specbench %s --help)",
-			                command, in, dashes(e), e->name, command);
+			return complain("%s%soption %s%s does not apply to this command (see specbench %s%s--help)",
+			                command, in, dashes(e), e->name, command, gap);
 		if (e->kind == FLAG && value)
 			return complain("%s%soption --%s takes no value", command, in, e->name);
 		if (e->kind != FLAG && !value) {
@@ -255,5 +258,5 @@ int options_parse(struct options *o, int argc, char **argv, const char *command,
 			return complain("%s%soption %s%s: \"%s\" is not %s", command, in, dashes(e), e->name, value,
 			                e->expects);
 	}
-	return EXIT_OK;
+	return cpu_choice_known() ? EXIT_OK : EXIT_BAD_INPUT;
 }

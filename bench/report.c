@@ -4,7 +4,6 @@
  */
 #include "bench/runs.h"
 
-#include <math.h>
 #include <string.h>
 
 static bool is_plain(const struct run *run)
@@ -27,13 +26,24 @@ static double tokens_per_step(const struct run *run)
 	return (double)run->tokens / (double)run->steps;
 }
 
+/* A range over fewer prompts says nothing of the spread between prompts. */
+static bool has_range(const struct run *run)
+{
+	return run->prompts >= 5;
+}
+
+static bool loops(const struct run *run)
+{
+	return run->distinct4 < 0.7;
+}
+
 static void print_acceptance(const struct run *run)
 {
-	char text[OCTAVO_MAX_K * 6 + 1] = "";
+	char text[OCTAVO_MAX_K * 5 + 1] = "";
 	size_t at = 0;
 	for (size_t i = 0; i < OCTAVO_MAX_K && run->drafted[i]; i++)
-		at += (size_t)snprintf(text + at, sizeof text - at, "%s.%02.0f", i ? " " : "",
-		                       fmin(99.0, 100.0 * (double)run->accepted[i] / (double)run->drafted[i]));
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s%.2f", i ? " " : "",
+		                       (double)run->accepted[i] / (double)run->drafted[i]);
 	printf("  %-19s", *text ? text : "-");
 }
 
@@ -47,14 +57,13 @@ static void print_speed_row(const struct run *run)
 	printf("  %8.1f  %5.2f", run->tokens_per_s, run->speedup);
 	if (is_plain(run))
 		printf("  %-12s", "");
-	else
+	else if (has_range(run))
 		printf("  %5.2f..%-5.2f", run->lo, run->hi);
+	else
+		printf("      -%-7s", "");
 	print_acceptance(run);
 	printf("  %6.2f  %5.2f", tokens_per_step(run), run->distinct4);
-	if (is_plain(run))
-		printf("  -\n");
-	else
-		printf("  %s\n", run->divergence.found ? "NO" : "yes");
+	printf("  %s%s\n", is_plain(run) ? "-" : run->divergence.found ? "NO" : "yes", loops(run) ? ", loops" : "");
 }
 
 static void print_divergence(const struct run *run)
@@ -68,14 +77,19 @@ static void print_divergence(const struct run *run)
 
 static void print_speed(const struct runs *r, size_t first, size_t end)
 {
-	printf("\n%s at temperature %g: %zu prompts, up to %zu tokens each, acceptance rule %s\n\n", r->arithmetic,
-	       (double)r->run[first].sampling.temperature, r->prompts, r->tokens,
+	printf("\n%s at temperature %g: %zu prompt%s, up to %zu tokens each, acceptance rule %s\n\n", r->arithmetic,
+	       r->run[first].temperature, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
 	       octavo_accept_name(r->run[first].accept));
 	printf("  drafter  k  tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  identical\n");
 	for (size_t i = first; i < end; i++)
 		print_speed_row(&r->run[i]);
 	for (size_t i = first; i < end; i++)
 		print_divergence(&r->run[i]);
+	if (!first) /* once is enough */
+		printf("\n"
+		       "  speed: plain decoding's time for the same tokens over this run's, prefill apart; its 95 %% range is a\n"
+		       "  bootstrap over the prompts, if there are five. accepted by depth: accepted / drafted at that depth,\n"
+		       "  over all steps that drafted so deep. dist4: distinct 4-grams / 4-grams; below 0.7 the text loops.\n");
 }
 
 /* ---- Text: phases ------------------------------------------------------------------------------------------------ */
@@ -143,16 +157,16 @@ static void print_counter_notes(const struct octavo_profile *p)
 }
 
 /* What a user waits for: the sum of the phases, the profiler's own share and the rest are the whole. */
-static void print_sums(const struct runs *r, size_t first, size_t end)
+static void print_sums(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
 {
 	const char *names[] = { "prefill", "profiler", "rest", "total" };
 	for (size_t line = 0; line < 4; line++) {
 		printf("  %-14s", names[line]);
 		for (size_t i = first; i < end; i++) {
 			const struct octavo_profile *p = &r->run[i].profile;
-			double ns[] = { p->phase[OCTAVO_PHASE_PREFILL].owner_inclusive[OCTAVO_COUNTER_WALL_NS], p->overhead_ns,
-				        p->unattributed[OCTAVO_COUNTER_WALL_NS], p->total[OCTAVO_COUNTER_WALL_NS] };
-			printf("  %8.1f", ns[line] / (double)r->run[i].tokens / 1e3);
+			double sum[] = { p->phase[OCTAVO_PHASE_PREFILL].owner_inclusive[counter], p->overhead[counter],
+				         p->unattributed[counter], p->total[counter] };
+			printf("  %8.1f", sum[line] / (double)r->run[i].tokens / unit);
 		}
 		putchar('\n');
 	}
@@ -167,10 +181,11 @@ static void print_phases(const struct runs *r, size_t first, size_t end)
 		return; /* measured without the profiler */
 	printf("\nWhere the time goes: microseconds per emitted token\n\n");
 	print_phase_table(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
-	print_sums(r, first, end);
+	print_sums(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
 	printf("\nThe same in thousands of %s per emitted token (%s)\n\n", octavo_counter_name(cycles),
 	       p->source[cycles].source);
 	print_phase_table(r, first, end, cycles, 1e3);
+	print_sums(r, first, end, cycles, 1e3);
 }
 
 void runs_print(const struct runs *r)
@@ -240,6 +255,17 @@ static json_t *divergence_json(const struct divergence *d)
 	                 (int)d->plain, "got", (int)d->got, "margin", (double)d->margin);
 }
 
+/* Distinct experts that a step reads in an MoE layer: more than one token's experts, fewer than as many for each of
+ * its rows.  null for a dense model. */
+static json_t *experts_json(const struct run *run)
+{
+	size_t rows = run->steps; /* a step runs its root and what it drafted */
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++)
+		rows += run->drafted[i];
+	double layers = (double)run->expert_rows / (double)rows;
+	return run->expert_rows ? json_real((double)run->expert_union / (double)run->steps / layers) : json_null();
+}
+
 static json_t *run_json(const struct runs *r, const struct run *run, const struct run *plain)
 {
 	json_t *acceptance = json_array();
@@ -248,10 +274,10 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model, "arithmetic",
 	                      r->arithmetic, "drafter", run->drafter, "k", (json_int_t)run->k, "accept",
 	                      octavo_accept_name(run->accept), "lossy", 0, "temperature",
-	                      (double)run->sampling.temperature, "tokens", (json_int_t)run->tokens, "prompts",
+	                      run->temperature, "tokens", (json_int_t)run->tokens, "prompts",
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
 	                      plain->tokens_per_s, "speedup", run->speedup);
-	json_object_set_new(o, "speedup_ci", json_pack("[f, f]", run->lo, run->hi));
+	json_object_set_new(o, "speedup_ci", has_range(run) ? json_pack("[f, f]", run->lo, run->hi) : json_null());
 	json_object_set_new(o, "speedup_predicted", json_null());
 	json_object_set_new(o, "identical", json_boolean(!run->divergence.found));
 	json_object_set_new(o, "divergence", divergence_json(&run->divergence));
@@ -262,8 +288,8 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "steps", json_integer((json_int_t)run->steps));
 	json_object_set_new(o, "prefill_ns", json_real(run->prefill_ns));
 	json_object_set_new(o, "decode_ns", json_real(run->decode_ns));
-	json_object_set_new(o, "expert_union", json_integer((json_int_t)run->expert_union));
-	json_object_set_new(o, "expert_rows", json_integer((json_int_t)run->expert_rows));
+	json_object_set_new(o, "loops", json_boolean(loops(run)));
+	json_object_set_new(o, "experts_per_step_and_layer", experts_json(run));
 	json_object_set_new(o, "phases", phases_json(&run->profile));
 	return o;
 }
@@ -278,4 +304,15 @@ json_t *runs_json(const struct runs *r)
 		json_array_append_new(all, run_json(r, &r->run[i], plain));
 	}
 	return all;
+}
+
+json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m, size_t context)
+{
+	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
+	accept_parse(o, &accept);
+	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:s, s:I, s:s}", "prompts_file", r->prompts_file,
+	                 "arithmetic", r->arithmetic, "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens, "context",
+	                 (json_int_t)context, "top_k", (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p,
+	                 "ignore_eos", o->ignore_eos, "accept", octavo_accept_name(accept), "threads",
+	                 (json_int_t)m->threads, "kernels", m->chosen);
 }

@@ -4,8 +4,10 @@
  */
 #include "bench/runs.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char run_help[] =
 	"usage: specbench run [OPTIONS]\n"
@@ -16,6 +18,7 @@ static const char run_help[] =
 	"  --prompts FILE       JSON lines with id, category, text (default: MODEL/prompts.jsonl)\n"
 	"  --limit N            the first N prompts only\n"
 	"  --tokens N           new tokens per prompt (default 64)\n"
+	"  --context N          tokens per sequence, prompt included (default: the model's, at most 4096)\n"
 	"  --drafter LIST       mtp, ngram, none (default: all that the model can feed)\n"
 	"  -k LIST              drafted tokens per step, 1 to 8 (default: mtp 1,2,3,4; ngram 4)\n"
 	"  --accept RULE        match (default): the target's keyed draw decides; greedy: its argmax\n"
@@ -30,7 +33,7 @@ static const char run_help[] =
 	"  --no-profile         leave the phase profiler out\n"
 	"  --json FILE          write the figures as JSON\n";
 
-static const char run_options[] = "model prompts limit tokens drafter k accept temperature top-k top-p min-p seed "
+static const char run_options[] = "model prompts limit tokens context drafter k accept temperature top-k top-p min-p seed "
 				  "ignore-eos arithmetic threads seconds no-profile json";
 
 static const char default_help[] =
@@ -54,15 +57,9 @@ static void print_model(const char *dir, const struct octavo_model_info *m, doub
 static bool measure(const struct options *o, struct octavo_engine *engine, struct octavo_profiler *profiler,
                     struct runs *r, json_t *document)
 {
-	char path[PATH_MAX];
 	struct prompts prompts = { 0 };
-	const char *file = o->prompts;
-	if (!file) {
-		snprintf(path, sizeof path, "%s/prompts.jsonl", r->model);
-		file = path;
-	}
-	bool good = runs_plan(r, o, octavo_engine_model(engine)) && prompts_load(&prompts, file, engine, o->limit) &&
-	            runs_measure(r, o, engine, profiler, &prompts);
+	bool good = runs_plan(r, o, octavo_engine_model(engine)) &&
+	            prompts_load(&prompts, r->prompts_file, engine, o->limit) && runs_measure(r, o, engine, profiler, &prompts);
 	if (good) {
 		runs_print(r);
 		json_object_set_new(document, "counters", counters_json(&r->run[0].profile));
@@ -72,17 +69,31 @@ static bool measure(const struct options *o, struct octavo_engine *engine, struc
 	return good;
 }
 
-/* Opens the model and measures; adds to the document. */
-static int report_runs(const struct options *o, json_t *document)
+/* Whether the prompts can be opened, before minutes go into the model; fills path[] for the default file. */
+static bool find_prompts(struct runs *r, const struct options *o, char path[PATH_MAX])
 {
+	snprintf(path, PATH_MAX, "%s/prompts.jsonl", r->model);
+	r->prompts_file = o->prompts ? o->prompts : path;
+	if (access(r->prompts_file, R_OK) == 0)
+		return true;
+	complain("%s: cannot open: %s", r->prompts_file, strerror(errno));
+	return false;
+}
+
+/* Opens the model and measures; adds to the document. */
+static int report_runs(const struct options *o, const struct machine *m, json_t *document)
+{
+	char path[PATH_MAX];
 	struct octavo_error error;
 	struct octavo_engine *engine = NULL;
 	struct octavo_profiler *profiler = NULL;
 	struct octavo_profiler_settings profiling = { .enabled = 1, .best_tier = OCTAVO_TIER_HARDWARE };
-	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads };
+	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads,
+		                                   .max_context = o->context };
 	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
 		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16" };
-	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic))
+	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !runs_check(o) ||
+	    !find_prompts(&runs, o, path))
 		return EXIT_BAD_INPUT;
 	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
 		return complain("profiler: %s", error.text);
@@ -93,6 +104,8 @@ static int report_runs(const struct options *o, json_t *document)
 		complain("%s", error.text);
 	} else {
 		print_model(settings.model_dir, octavo_engine_model(engine), (double)(octavo_now_ns() - start) * 1e-9);
+		size_t context = octavo_engine_model(engine)->context;
+		json_object_set_new(document, "settings", runs_settings_json(&runs, o, m, context));
 		if (measure(o, engine, profiler, &runs, document))
 			status = runs_identical(&runs) ? EXIT_OK : EXIT_CHECK_FAILED;
 	}
@@ -108,11 +121,14 @@ int command_run(int argc, char **argv)
 	int parsed = options_parse(&o, argc, argv, "run", run_options, run_help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
+	if (!json_writable(o.json))
+		return EXIT_BAD_INPUT;
+	cpu_choice_note();
 	json_t *document = json_document();
 	struct machine machine;
 	machine_describe(&machine, o.threads);
 	json_object_set_new(document, "machine", machine_json(&machine));
-	int status = report_runs(&o, document);
+	int status = report_runs(&o, &machine, document);
 	if (status != EXIT_BAD_INPUT && o.json && !json_write(document, o.json))
 		status = EXIT_BAD_INPUT;
 	json_decref(document);
@@ -126,11 +142,12 @@ int command_default(int argc, char **argv)
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
 	/* Two minutes on two cores, kernels included. */
-	o.temperature[o.temperature_count++] = 0.8f;
-	o.temperature[o.temperature_count++] = 0.0f;
+	o.temperature[o.temperature_count++] = USUAL_TEMPERATURE;
+	o.temperature[o.temperature_count++] = 0;
 	if (o.seconds == 0)
 		o.seconds = 80;
-	if (!find_model(&o))
+	const char *path = o.json ? o.json : "specbench.json";
+	if (!json_writable(path) || !find_model(&o))
 		return EXIT_BAD_INPUT;
 	json_t *document = json_document();
 	struct machine machine;
@@ -140,8 +157,7 @@ int command_default(int argc, char **argv)
 	json_t *kernels = kernels_measure(&o, &machine);
 	json_object_set_new(document, "machine", machine_json(&machine));
 	json_object_set_new(document, "kernels", kernels ? kernels : json_array());
-	int status = kernels ? report_runs(&o, document) : EXIT_CHECK_FAILED;
-	const char *path = o.json ? o.json : "specbench.json";
+	int status = kernels ? report_runs(&o, &machine, document) : EXIT_CHECK_FAILED;
 	if (status != EXIT_BAD_INPUT) {
 		if (json_write(document, path))
 			printf("\n  written: %s\n", path);

@@ -12,7 +12,7 @@
 /* ---- The plan ----------------------------------------------------------------------------------------------- */
 
 static bool add_run(struct runs *r, const struct options *o, enum octavo_accept accept, const char *drafter, unsigned k,
-                    float temperature)
+                    double temperature)
 {
 	struct run *grown = realloc(r->run, (r->count + 1) * sizeof *grown);
 	if (!grown)
@@ -22,17 +22,10 @@ static bool add_run(struct runs *r, const struct options *o, enum octavo_accept 
 		.drafter = drafter,
 		.k = k,
 		.accept = accept,
-		.sampling = { .temperature = temperature, .top_k = o->top_k, .top_p = o->top_p, .min_p = o->min_p },
+		.temperature = temperature,
+		.sampling = sampling_of(o, temperature),
 	};
 	return true;
-}
-
-static const char *known_drafter(const char *name, size_t length)
-{
-	for (const char *const *known = octavo_drafter_names(); *known; known++)
-		if (strlen(*known) == length && !strncmp(*known, name, length))
-			return *known;
-	return NULL;
 }
 
 /* The draft lengths of a drafter when none are asked for: those worth comparing. */
@@ -43,7 +36,7 @@ static const struct { const char *drafter; long k[4]; size_t count; } usual_k[] 
 };
 
 static bool add_drafter(struct runs *r, const struct options *o, enum octavo_accept accept, const char *name,
-                        float temperature)
+                        double temperature)
 {
 	const long *k = o->k;
 	size_t count = o->k_count;
@@ -60,21 +53,40 @@ static bool add_drafter(struct runs *r, const struct options *o, enum octavo_acc
 
 /* Each name of a comma list with each k; plain decoding is there already. */
 static bool add_drafters(struct runs *r, const struct options *o, enum octavo_accept accept, const char *list,
-                         float temperature)
+                         double temperature)
 {
 	for (const char *at = list;; at++) {
 		size_t length = strcspn(at, ",");
-		const char *name = known_drafter(at, length);
-		if (!name) {
-			complain("option --drafter: unknown drafter \"%.*s\" (known: none, mtp, ngram)", (int)length, at);
-			return false;
-		}
-		if (!add_drafter(r, o, accept, name, temperature))
+		const char *name = drafter_find(at, length);
+		if (!name || !add_drafter(r, o, accept, name, temperature))
 			return false;
 		at += length;
 		if (!*at)
 			return true;
 	}
+}
+
+bool runs_check(const struct options *o)
+{
+	enum octavo_accept accept;
+	const char *seen[MAX_LIST];
+	size_t count = 0;
+	if (!accept_parse(o, &accept))
+		return false;
+	for (const char *at = o->drafter; at; at = *at ? at + 1 : NULL) {
+		size_t length = strcspn(at, ",");
+		const char *name = drafter_find(at, length);
+		for (size_t i = 0; name && i < count; i++)
+			if (seen[i] == name) {
+				complain("option --drafter: %s is there twice", name);
+				return false;
+			}
+		if (!name)
+			return false;
+		seen[count++] = name; /* fewer than MAX_LIST names, each once */
+		at += length;
+	}
+	return true;
 }
 
 bool runs_plan(struct runs *r, const struct options *o, const struct octavo_model_info *model)
@@ -83,8 +95,8 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_mode
 	enum octavo_accept accept;
 	if (!accept_parse(o, &accept))
 		return false;
-	float usual = 0.8f;
-	const float *temperature = o->temperature_count ? o->temperature : &usual;
+	double usual = USUAL_TEMPERATURE;
+	const double *temperature = o->temperature_count ? o->temperature : &usual;
 	for (size_t i = 0; i < (o->temperature_count ? o->temperature_count : 1); i++)
 		if (!add_run(r, o, accept, "none", 0, temperature[i]) || !add_drafters(r, o, accept, drafters, temperature[i]))
 			return false;

@@ -36,6 +36,7 @@ struct run {
 	const char *drafter;
 	unsigned k;
 	enum octavo_accept accept;
+	double temperature; /* as it was typed; sampling holds the nearest float */
 	struct octavo_sampling sampling;
 	size_t prompts, tokens, steps, zero_draft_steps, expert_union, expert_rows;
 	size_t drafted[OCTAVO_MAX_K], accepted[OCTAVO_MAX_K];
@@ -54,11 +55,12 @@ struct runs {
 	size_t count;
 	size_t prompts; /* measured; fewer than loaded if the time was up */
 	size_t loaded, tokens; /* per prompt */
-	size_t threads;
-	const char *model, *arithmetic;
+	const char *model, *arithmetic, *prompts_file;
 	double seconds;
 };
 
+/* Whether --accept and --drafter hold what they may, as far as that can be said without the model. */
+bool runs_check(const struct options *o);
 /* Adds configurations from options: drafters x k x temperatures, plain decoding first for each temperature.
  * Without --drafter: all that the model can feed. */
 bool runs_plan(struct runs *r, const struct options *o, const struct octavo_model_info *model);
@@ -70,6 +72,8 @@ void runs_free(struct runs *r);
 /* report.c */
 void runs_print(const struct runs *r);
 json_t *runs_json(const struct runs *r);
+/* What was asked for: the parameters that all runs share. */
+json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m, size_t context);
 /* Whether every lossless run equals plain decoding. */
 bool runs_identical(const struct runs *r);
 

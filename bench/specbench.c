@@ -4,6 +4,7 @@
  */
 #include "bench/bench.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,10 @@ static const char usage[] =
 	"  selftest    check the arithmetic and the counters of this machine\n"
 	"\n"
 	"specbench COMMAND --help lists a command's options. Exit status: 0 success, 1 a check failed (for example\n"
-	"output that is not identical to plain decoding), 2 bad usage or input.\n";
+	"output that is not identical to plain decoding), 2 bad usage or input, or output that cannot be written.\n"
+	"\n"
+	"Environment: OCTAVO_MODEL=DIR is the model where --model is not given; OCTAVO_CPU=ref, hwy, neon, avx2, avx512\n"
+	"or amx lowers the choice of kernels.\n";
 
 static const struct command {
 	const char *name;
@@ -50,9 +54,8 @@ static const struct command {
 	{ "kernels", command_kernels }, { "machine", command_machine },   { "selftest", command_selftest },
 };
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
-	find_module();
 	if (argc < 2)
 		return command_default(argc, argv);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
@@ -68,6 +71,18 @@ int main(int argc, char **argv)
 			return commands[i].run(argc - 1, argv + 1);
 	if (argv[1][0] == '-') /* options of the default report */
 		return command_default(argc, argv);
+	if (!strcmp(argv[1], "compare"))
+		return complain("command compare is not available in this version");
 	fputs(usage, stderr);
 	return complain("unknown command \"%s\"", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	find_module();
+	int status = dispatch(argc, argv);
+	errno = 0;
+	if (fflush(stdout) || ferror(stdout))
+		return complain("standard output: %s", errno ? strerror(errno) : "a write failed");
+	return status;
 }

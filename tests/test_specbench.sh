@@ -61,6 +61,8 @@ json()
 expect 0 usage: --help
 expect 0 "specbench " --version
 expect 2 '"frobnicate"' frobnicate
+expect 2 "compare is not available in this version" compare a.json b.json
+expect 2 "(see specbench --help)" --frobnicate
 for command in run generate eval kernels machine selftest; do
 	expect 0 "usage: specbench $command" $command --help
 	expect 2 --frobnicate $command --frobnicate
@@ -68,6 +70,16 @@ for command in run generate eval kernels machine selftest; do
 	expect 2 "--tree is not available in this version" $command --tree 4,2
 	expect 2 "--batch is not available in this version" $command --batch=2
 done
+if [ -c /dev/full ]; then
+	for command in --version "generate --model $model --prompt x --tokens 2" selftest; do
+		# shellcheck disable=SC2086
+		"$specbench" $command >/dev/full 2>"$dir/err" </dev/null
+		[ $? = 2 ] && grep -q '^specbench: standard output: ' "$dir/err"
+		result $? "[2] specbench $command >/dev/full"
+	done
+else
+	skipped=$((skipped + 1)); echo "skip standard output that cannot be written: no /dev/full"
+fi
 expect 2 "--op does not apply" run --op gemm
 expect 2 "--prompt does not apply" machine --prompt x
 expect 2 "--drafter does not apply" eval --drafter mtp
@@ -124,6 +136,16 @@ expect 2 'option --top-p: "2"' generate --model "$model" --prompt x --top-p 2
 expect 2 'option --min-p: "1"' generate --model "$model" --prompt x --min-p 1
 expect 2 'option --tokens: "many"' generate --model "$model" --prompt x --tokens many
 expect 2 'option --threads: "0"' generate --model "$model" --prompt x --threads 0
+expect 2 'option -k: "2,2"' generate --model "$model" --prompt x -k2,2
+expect 0 "x" generate --model "$model" --prompt x --tokens 4 -k2
+expect 0 "x" generate --model "$model" --prompt x --tokens 400 --context 12
+grep -q "11 new tokens.*context full" "$dir/err"
+result $? "--context 12: one prompt token and eleven new ones"
+expect 2 "max_context" generate --model "$model" --prompt x --context 1000000
+expect 2 'option --context: "0" is not 1 to 1000000000 tokens' generate --model "$model" --prompt x --context 0
+# What needs no model to be refused is refused before it is opened.
+expect 2 '"mtp,ngram"' generate --model "$dir/none" --prompt x --drafter mtp,ngram
+expect 2 "greedy needs --temperature 0" generate --model "$dir/none" --prompt x --accept greedy
 expect 2 'option --seed: "-1"' generate --model "$model" --prompt x --seed -1
 
 # ---- run
@@ -143,9 +165,23 @@ json "$dir/run.json" 'all(c["available"] or c["reason"] for c in d["counters"]["
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --limit 1 --tokens 4 --no-profile \
 	--drafter ngram --arithmetic w8a8 --accept greedy --temperature 0 --json "$dir/bare.json"
 json "$dir/bare.json" 'all(r["phases"] is None and r["prompts"] == 1 for r in d["runs"])'
+json "$dir/run.json" 'd["settings"]["threads"] == 2 and d["settings"]["tokens"] == 12 and d["settings"]["seed"] == 0'
+json "$dir/run.json" 'd["settings"]["accept"] == "match" and d["settings"]["kernels"] == d["machine"]["isa_chosen"]'
+json "$dir/run.json" '{r["temperature"] for r in d["runs"]} == {0, 0.8}'
+# Three of eight experts for one token; for the four rows of a step between three and eight.
+json "$dir/run.json" 'all(abs(r["experts_per_step_and_layer"] - 3) < 1e-6 for r in d["runs"] if r["drafter"] == "none")'
+json "$dir/run.json" 'all(3 <= r["experts_per_step_and_layer"] + 1e-6 and r["experts_per_step_and_layer"] <= 8 for r in d["runs"])'
+json "$dir/run.json" 'all(r["speedup_ci"] is None for r in d["runs"])'
+expect 0 "1 prompt, up to 2 tokens" run --model "$model" --prompts "$dir/prompts.jsonl" --limit 1 --tokens 2 --drafter none
+for i in 1 2 3 4 5; do echo "{\"id\": \"$i\", \"category\": \"x\", \"text\": \"word $i\"}"; done >"$dir/five.jsonl"
+expect 0 ".." run --model "$model" --prompts "$dir/five.jsonl" --tokens 8 --drafter ngram --json "$dir/five.json"
+json "$dir/five.json" 'all(r["speedup_ci"][0] <= r["speedup"] <= r["speedup_ci"][1] for r in d["runs"])'
 expect 2 "$dir/none.jsonl" run --model "$model" --prompts "$dir/none.jsonl"
 expect 2 "$model/prompts.jsonl" run --model "$model"
 expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafter none,wizard
+expect 2 "mtp is there twice" run --model "$dir/none" --drafter mtp,mtp
+expect 2 "greedy needs --temperature 0" run --model "$dir/none" --accept greedy
+expect 2 "$dir/none.jsonl: cannot open" run --model "$dir/none" --prompts "$dir/none.jsonl"
 : >"$dir/empty"
 expect 2 "$dir/empty: no prompts" run --model "$model" --prompts "$dir/empty"
 expect 2 "LICENSE:2: not JSON" run --model "$model" --prompts "$src/LICENSE"
@@ -162,6 +198,29 @@ bad '[]' text
 bad "{\"id\": \"x\", \"category\": \"y\", \"text\": \"$(head -c 5000 /dev/zero | tr '\0' x)\"}" "text: 5001 tokens"
 expect 2 "$dir/no/such/run.json" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 2 --drafter none \
 	--json "$dir/no/such/run.json"
+[ ! -s "$dir/out" ]
+result $? "a JSON file that cannot be written is refused before anything is measured"
+expect 2 "Is a directory" run --model "$model" --prompts "$dir/prompts.jsonl" --json "$dir"
+bare="run --model $model --prompts $dir/five.jsonl --tokens 2 --drafter none --no-profile"
+# shellcheck disable=SC2086
+{
+	ln -s real.json "$dir/link.json"
+	expect 0 identical $bare --json "$dir/link.json"
+	[ -L "$dir/link.json" ] && [ -f "$dir/real.json" ] && [ ! -e "$dir/link.json.part" ]
+	result $? "a link to a JSON file stays one"
+	mkfifo "$dir/fifo"
+	cat "$dir/fifo" >"$dir/piped.json" &
+	expect 0 identical $bare --json "$dir/fifo"
+	wait $!
+	[ -p "$dir/fifo" ]
+	result $? "a pipe stays one"
+	json "$dir/piped.json" 'len(d["runs"]) == 1'
+	if [ -c /dev/full ]; then
+		expect 2 "/dev/full: cannot write" $bare --json /dev/full
+		[ -c /dev/full ]
+		result $? "a device stays one"
+	fi
+}
 
 # ---- eval
 
@@ -244,13 +303,27 @@ expect 2 'option --repeats: "0"' kernels --repeats 0
 
 expect 0 "GB/s read bandwidth" machine --pool 8 --threads 2 --json "$dir/machine.json"
 json "$dir/machine.json" 'd["machine"]["read_gbs"] > 0 and d["machine"]["peak_gflops"] > 0 and d["machine"]["cpu"]'
-expect 2 'option --pool: "0"' machine --pool 0
+expect 0 "read from 8 MiB, which caches may hold" machine --pool 8 --threads 1
+expect 2 'option --pool: "0" is not 1 to 1048576 MiB' machine --pool 0
 expect 0 " 0 failed" selftest --threads 2
 grep -q '^ok .* ref ' "$dir/out" && ! grep -q '^FAIL' "$dir/out"
 result $? "selftest covers the reference"
 OCTAVO_CPU=ref; export OCTAVO_CPU
 expect 0 "OCTAVO_CPU" machine --pool 1
 expect 0 " 0 failed" selftest
+OCTAVO_CPU=sse9
+for command in "run --model $model" "generate --prompt x" eval kernels machine selftest; do
+	# shellcheck disable=SC2086
+	expect 2 'OCTAVO_CPU: "sse9" is not one of' $command
+done
+OCTAVO_CPU=
+expect 0 "GB/s read bandwidth" machine --pool 1
+! grep -q "OCTAVO_CPU" "$dir/out"
+result $? "an empty OCTAVO_CPU is none"
+case $(uname -m) in x86_64) OCTAVO_CPU=neon ;; *) OCTAVO_CPU=avx2 ;; esac
+expect 0 x generate --model "$model" --prompt x --tokens 2
+[ "$(grep -c "OCTAVO_CPU=$OCTAVO_CPU: using" "$dir/err")" = 1 ]
+result $? "OCTAVO_CPU=$OCTAVO_CPU, which this machine lacks, is said once"
 unset OCTAVO_CPU
 
 # ---- the default report
