@@ -28,7 +28,8 @@ static bool encode_prompt(struct prompt *p, struct octavo_engine *engine, const 
 		return false;
 	}
 	if (!p->tokens || p->tokens >= context) {
-		complain("%s:%zu: text: %zu tokens; 1 to %zu fit the context", path, line, p->tokens, context - 1);
+		complain("%s:%zu: text: %zu tokens; 1 to %zu fit the context of %zu (--context)", path, line, p->tokens,
+		         context - 1, context);
 		return false;
 	}
 	return true;
