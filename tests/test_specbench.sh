@@ -176,6 +176,9 @@ expect 0 "1 prompt, up to 2 tokens" run --model "$model" --prompts "$dir/prompts
 for i in 1 2 3 4 5; do echo "{\"id\": \"$i\", \"category\": \"x\", \"text\": \"word $i\"}"; done >"$dir/five.jsonl"
 expect 0 ".." run --model "$model" --prompts "$dir/five.jsonl" --tokens 8 --drafter ngram --json "$dir/five.json"
 json "$dir/five.json" 'all(r["speedup_ci"][0] <= r["speedup"] <= r["speedup_ci"][1] for r in d["runs"])'
+expect 0 "yes, loops" run --model "$src/tests/data/tiny-v2" --prompts "$dir/prompts.jsonl" --tokens 60 --ignore-eos \
+	--drafter ngram --temperature 0 --json "$dir/loops.json"
+json "$dir/loops.json" 'all(r["loops"] and r["distinct4"] < 0.7 for r in d["runs"])'
 expect 2 "$dir/none.jsonl" run --model "$model" --prompts "$dir/none.jsonl"
 expect 2 "$model/prompts.jsonl" run --model "$model"
 expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafter none,wizard
