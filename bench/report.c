@@ -190,6 +190,7 @@ static void print_phases(const struct runs *r, size_t first, size_t end)
 
 void runs_print(const struct runs *r)
 {
+	cost_print(&r->cost);
 	for (size_t first = 0, end; first < r->count; first = end) {
 		for (end = first + 1; end < r->count && !is_plain(&r->run[end]);)
 			end++;
@@ -247,6 +248,19 @@ static json_t *phases_json(const struct octavo_profile *p)
 	return o;
 }
 
+/* Each thread's own wall time per phase, the session's thread first. */
+static json_t *threads_json(const struct run *run)
+{
+	json_t *all = json_array();
+	for (size_t i = 0; i < run->threads; i++) {
+		json_t *o = json_object();
+		for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
+			json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase), json_real(run->thread_ns[i][phase]));
+		json_array_append_new(all, json_pack("{s:b, s:o}", "owner", i == 0, "self_ns", o));
+	}
+	return all;
+}
+
 static json_t *divergence_json(const struct divergence *d)
 {
 	if (!d->found)
@@ -271,8 +285,8 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_t *acceptance = json_array();
 	for (size_t i = 0; i < OCTAVO_MAX_K && run->drafted[i]; i++)
 		json_array_append_new(acceptance, json_real((double)run->accepted[i] / (double)run->drafted[i]));
-	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model, "arithmetic",
-	                      r->arithmetic, "drafter", run->drafter, "k", (json_int_t)run->k, "accept",
+	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model,
+	                      "arithmetic", r->arithmetic, "drafter", run->drafter, "k", (json_int_t)run->k, "accept",
 	                      octavo_accept_name(run->accept), "lossy", 0, "temperature",
 	                      run->temperature, "tokens", (json_int_t)run->tokens, "prompts",
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
@@ -290,7 +304,9 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "decode_ns", json_real(run->decode_ns));
 	json_object_set_new(o, "loops", json_boolean(loops(run)));
 	json_object_set_new(o, "experts_per_step_and_layer", experts_json(run));
+	json_object_set_new(o, "r", cost_json(&r->cost));
 	json_object_set_new(o, "phases", phases_json(&run->profile));
+	json_object_set_new(o, "threads", threads_json(run));
 	return o;
 }
 
@@ -311,8 +327,8 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
 	accept_parse(o, &accept);
 	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:s, s:I, s:s}", "prompts_file", r->prompts_file,
-	                 "arithmetic", r->arithmetic, "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens, "context",
-	                 (json_int_t)context, "top_k", (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p,
+	                 "arithmetic", r->arithmetic, "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens,
+	                 "context", (json_int_t)context, "top_k", (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p,
 	                 "ignore_eos", o->ignore_eos, "accept", octavo_accept_name(accept), "threads",
 	                 (json_int_t)m->threads, "kernels", m->chosen);
 }

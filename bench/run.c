@@ -59,7 +59,8 @@ static bool measure(const struct options *o, struct octavo_engine *engine, struc
 {
 	struct prompts prompts = { 0 };
 	bool good = runs_plan(r, o, octavo_engine_model(engine)) &&
-	            prompts_load(&prompts, r->prompts_file, engine, o->limit) && runs_measure(r, o, engine, profiler, &prompts);
+	            prompts_load(&prompts, r->prompts_file, engine, o->limit) &&
+	            cost_measure(&r->cost, engine, &prompts) && runs_measure(r, o, engine, profiler, &prompts);
 	if (good) {
 		runs_print(r);
 		json_object_set_new(document, "counters", counters_json(&r->run[0].profile));

@@ -108,6 +108,7 @@ void runs_free(struct runs *r)
 	for (size_t i = 0; i < r->count; i++) {
 		free(r->run[i].ns);
 		free(r->run[i].per_prompt);
+		free(r->run[i].thread_ns);
 	}
 	free(r->run);
 	r->run = NULL;
@@ -203,6 +204,23 @@ static void add_profile(struct octavo_profile *sum, const struct octavo_profile 
 		sum->phase[phase].calls += old.phase[phase].calls;
 }
 
+/* The profiler knows the threads in the order in which they came, which is the same at every report. */
+static void add_threads(struct run *run, struct octavo_profiler *profiler, size_t threads)
+{
+	struct octavo_thread_report one;
+	if (threads > run->threads) {
+		double(*grown)[OCTAVO_PHASE_COUNT] = realloc(run->thread_ns, threads * sizeof *grown);
+		if (!grown)
+			return; /* the figure is dropped, the measurement goes on */
+		memset(grown + run->threads, 0, (threads - run->threads) * sizeof *grown);
+		run->thread_ns = grown;
+		run->threads = threads;
+	}
+	for (unsigned i = 0; i < threads && octavo_profiler_thread(profiler, i, &one) == OCTAVO_OK; i++)
+		for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
+			run->thread_ns[i][phase] += one.self[phase][OCTAVO_COUNTER_WALL_NS];
+}
+
 static void add_output(struct run *run, const struct output *out, size_t index)
 {
 	const struct octavo_session_stats *s = &out->stats;
@@ -276,8 +294,10 @@ static bool measure_prompt(struct runs *r, const struct options *o, struct octav
 			octavo_profiler_reset(profiler);
 		if (!decode(engine, run, o, prompt, index, r->tokens, &outputs[at]))
 			return false;
-		if (profiler && octavo_profiler_report(profiler, &profile) == OCTAVO_OK)
+		if (profiler && octavo_profiler_report(profiler, &profile) == OCTAVO_OK) {
 			add_profile(&run->profile, &profile);
+			add_threads(run, profiler, profile.threads);
+		}
 		add_output(run, &outputs[at], index);
 	}
 	size_t plain = 0;

@@ -46,11 +46,25 @@ struct run {
 	double distinct4; /* mean over prompts of distinct 4-grams / 4-grams */
 	struct divergence divergence;
 	struct octavo_profile profile; /* sums; sources of the last report */
+	double (*thread_ns)[OCTAVO_PHASE_COUNT]; /* [threads] self wall time, the session's thread first */
+	size_t threads;
 	/* Against the plain run of the same temperature */
 	double tokens_per_s, speedup, lo, hi;
 };
 
+/* cost.c: the verify cost curve. */
+struct cost {
+	size_t count, rows[8];
+	double ns[8]; /* medians */
+};
+/* Leaves the engine's sequences as it found them: no session may be open.  Complains and returns false on error. */
+bool cost_measure(struct cost *cost, struct octavo_engine *engine, const struct prompts *prompts);
+void cost_print(const struct cost *cost);
+/* {"1": 1.0, "2": r(2), …} */
+json_t *cost_json(const struct cost *cost);
+
 struct runs {
+	struct cost cost;
 	struct run *run; /* the first of each temperature is plain decoding */
 	size_t count;
 	size_t prompts; /* measured; fewer than loaded if the time was up */
