@@ -20,8 +20,9 @@ TOKENS, LONG_TOKENS = 32, 528  # the long run crosses the end of an attention se
 LONG_ROWS = 8
 MTP_DEPTH = 3
 VARIANTS = {"logits": Arithmetic(), "logits_a8": Arithmetic(a8=True), "logits_naive": Arithmetic(naive=True)}
-# FP32 noise flips a BF16 or E4M3 rounding here and there, and every flip moves what follows.
-EQUATIONS_BOUND = 2e-2
+# FP32 noise flips a rounding here and there, and every flip moves what follows: a little where BF16 is rounded to, more
+# where E4M3 is, with its steps of 1/8.
+EQUATIONS_BOUND, EQUATIONS_BOUND_A8 = 2e-2, 1e-1
 
 
 def random_tokens(length: int) -> list[int]:
@@ -52,7 +53,7 @@ def checked_run(directory: Path, arithmetic: Arithmetic, tokens: list[int], dept
     reference = Model(directory, arithmetic).run(tokens, depth)
     outputs, expected = ([*r.hidden, *r.mtp_logits, r.logits] for r in (result, reference))
     worst = max(relative_l2(x.numpy(), y.numpy()) for x, y in zip(outputs, expected, strict=True))
-    if not worst < EQUATIONS_BOUND:
+    if not worst < (EQUATIONS_BOUND_A8 if arithmetic.a8 else EQUATIONS_BOUND):
         raise SystemExit(f"{directory}: {arithmetic}: {worst:.2e} away from the equations")
     return result
 
