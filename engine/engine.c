@@ -44,23 +44,18 @@ static enum octavo_status size_caches(struct octavo_engine *e, struct octavo_err
 	return octavo_work_allocate(e, error);
 }
 
-static int is_fp8(const struct octavo_matrix *w)
-{
-	return w->dtype == OCTAVO_E4M3 || w->dtype == OCTAVO_E5M2;
-}
-
 /* A layer's experts share one left operand, so they must agree on whether it is quantised. */
 static enum octavo_status check_experts(const struct octavo_layer *layer, size_t index, size_t experts,
                                         struct octavo_error *error)
 {
 	for (size_t x = 0; layer->moe && x < experts; x++)
-		if (is_fp8(&layer->expert[x].gate) != is_fp8(&layer->expert[0].gate) ||
-		    is_fp8(&layer->expert[x].up) != is_fp8(&layer->expert[0].gate) ||
-		    is_fp8(&layer->expert[x].down) != is_fp8(&layer->expert[0].down))
+		if (octavo_is_fp8(&layer->expert[x].gate) != octavo_is_fp8(&layer->expert[0].gate) ||
+		    octavo_is_fp8(&layer->expert[x].up) != octavo_is_fp8(&layer->expert[0].gate) ||
+		    octavo_is_fp8(&layer->expert[x].down) != octavo_is_fp8(&layer->expert[0].down))
 			return octavo_fail(error, OCTAVO_ENOTSUP,
 			                   "layer %zu: expert %zu and expert 0 differ in FP8 against wider weights", index, x);
 	const struct octavo_mlp *pair = layer->moe ? &layer->shared : &layer->dense;
-	if (pair->gate.data && is_fp8(&pair->gate) != is_fp8(&pair->up))
+	if (pair->gate.data && octavo_is_fp8(&pair->gate) != octavo_is_fp8(&pair->up))
 		return octavo_fail(error, OCTAVO_ENOTSUP, "layer %zu: gate_proj and up_proj differ in FP8 against wider weights",
 		                   index);
 	return OCTAVO_OK;

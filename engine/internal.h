@@ -106,6 +106,17 @@ struct octavo_engine {
 	void *arena;
 };
 
+static inline size_t octavo_larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Whether W8A8 quantises what this matrix is multiplied with. */
+static inline int octavo_is_fp8(const struct octavo_matrix *w)
+{
+	return w->dtype == OCTAVO_E4M3 || w->dtype == OCTAVO_E5M2;
+}
+
 /* ---- model/ ------------------------------------------------------------------------------------------ */
 
 /* rope.c: the table [positions][rope / 2][2] of cos, sin, and the factor of the scores. */

@@ -21,7 +21,7 @@ const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k
 
 static int quantises(const struct octavo_engine *e, const struct octavo_matrix *w)
 {
-	return e->settings.arithmetic == OCTAVO_W8A8 && (w->dtype == OCTAVO_E4M3 || w->dtype == OCTAVO_E5M2);
+	return e->settings.arithmetic == OCTAVO_W8A8 && octavo_is_fp8(w);
 }
 
 struct left_task {

@@ -34,21 +34,16 @@ struct scratch {
 	float *expanded;  /* [EXPAND_ROWS][max(nope, v_dim)] */
 };
 
-static size_t larger(size_t a, size_t b)
-{
-	return a > b ? a : b;
-}
-
 static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows, size_t slots,
                   size_t heads)
 {
-	size_t width = larger(heads * (c->kv_lora + c->rope), c->nope + c->rope), queries = CHAIN_ROWS * heads;
+	size_t width = octavo_larger(heads * (c->kv_lora + c->rope), c->nope + c->rope), queries = CHAIN_ROWS * heads;
 	s->q_nope = octavo_carve(a, rows * c->nope, sizeof *s->q_nope);
 	s->absorbed = octavo_carve(a, rows * c->kv_lora, sizeof *s->absorbed);
 	s->q = octavo_carve(a, rows * width, sizeof *s->q);
 	s->z = octavo_carve(a, rows * heads * c->kv_lora, sizeof *s->z);
 	for (int i = 0; i < 2; i++) {
-		s->o[i] = octavo_carve(a, queries * larger(c->kv_lora, c->v_dim), sizeof *s->o[i]);
+		s->o[i] = octavo_carve(a, queries * octavo_larger(c->kv_lora, c->v_dim), sizeof *s->o[i]);
 		s->m[i] = octavo_carve(a, queries, sizeof *s->m[i]);
 		s->l[i] = octavo_carve(a, queries, sizeof *s->l[i]);
 	}
@@ -56,7 +51,7 @@ static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo
 	s->p = octavo_carve(a, queries * OCTAVO_SEGMENT, sizeof *s->p);
 	s->keys = octavo_carve(a, slots * (c->nope + c->rope), sizeof *s->keys);
 	s->values = octavo_carve(a, slots * c->v_dim, sizeof *s->values);
-	s->expanded = octavo_carve(a, EXPAND_ROWS * larger(c->nope, c->v_dim), sizeof *s->expanded);
+	s->expanded = octavo_carve(a, EXPAND_ROWS * octavo_larger(c->nope, c->v_dim), sizeof *s->expanded);
 }
 
 static size_t heads_per_task(const struct octavo_config *c, size_t tasks)
@@ -233,7 +228,7 @@ static void naive_head(const struct heads_task *t, struct scratch *s, size_t hea
 			size_t count = 0;
 			for (size_t i = row; i < g->rows; i++)
 				if (g->naive[i] && g->sequence[i] == sequence)
-					count = larger(count, g->slot[i] + 1);
+					count = octavo_larger(count, g->slot[i] + 1);
 			expand(t, s, head, sequence, count);
 			expanded = sequence;
 		}
@@ -279,7 +274,7 @@ static void project_down(struct octavo_engine *e, const struct octavo_layer *lay
 		{ .w = &layer->kv_a, .y = s->kv, .ldy = layer->kv_a.rows, .checked = 1 },
 	};
 	/* The same left operand unless one of the two is not FP8. */
-	pair[1].x = (q->scale == NULL) == (layer->kv_a.scale == NULL)
+	pair[1].x = octavo_is_fp8(q) == octavo_is_fp8(&layer->kv_a)
 	                    ? pair[0].x
 	                    : octavo_left(e, s->normed, rows, hidden, &layer->kv_a, s->act[1], s->gathered_scale);
 	enum octavo_status status = octavo_gemm_group(e->k, &e->threads.parallel, pair, 2);

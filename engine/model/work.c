@@ -6,11 +6,6 @@
 
 #include <stdlib.h>
 
-static size_t larger(size_t a, size_t b)
-{
-	return a > b ? a : b;
-}
-
 static size_t groups(size_t cols)
 {
 	return (cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK;
@@ -19,9 +14,9 @@ static size_t groups(size_t cols)
 /* The widest left operand of any matrix. */
 static size_t widest(const struct octavo_config *c)
 {
-	size_t w = larger(2 * c->hidden, c->heads * c->v_dim);
-	w = larger(w, larger(c->q_lora, c->dense_width));
-	return larger(w, larger(c->expert_width, c->shared_experts * c->expert_width));
+	size_t w = octavo_larger(2 * c->hidden, c->heads * c->v_dim);
+	w = octavo_larger(w, octavo_larger(c->q_lora, c->dense_width));
+	return octavo_larger(w, octavo_larger(c->expert_width, c->shared_experts * c->expert_width));
 }
 
 static void carve_geometry(struct octavo_arena *a, struct octavo_geometry *g, size_t rows)
@@ -39,11 +34,11 @@ static void carve_geometry(struct octavo_arena *a, struct octavo_geometry *g, si
 static void carve_moe(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
 {
 	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
-	size_t values = larger(pairs * c->expert_width + rows * shared, rows * c->dense_width);
+	size_t values = octavo_larger(pairs * c->expert_width + rows * shared, rows * c->dense_width);
 	size_t value_groups = pairs * groups(c->expert_width) + rows * groups(shared);
 	s->gate = octavo_carve(a, values, sizeof *s->gate);
 	s->up = octavo_carve(a, values, sizeof *s->up);
-	s->gathered_scale = octavo_carve(a, larger(pairs, rows) * groups(c->hidden), sizeof *s->gathered_scale);
+	s->gathered_scale = octavo_carve(a, octavo_larger(pairs, rows) * groups(c->hidden), sizeof *s->gathered_scale);
 	if (!c->experts)
 		return;
 	s->router = octavo_carve(a, rows * c->experts, sizeof *s->router);
