@@ -1,8 +1,8 @@
 """Build the training data: extract, clean, deduplicate, split by document, train the tokenizer, encode.
 
-    prepare.py --packages DIR --out DIR
+    prepare.py --packages DIR --out DIR [--mixture wide|core] [--tokenizer FILE]
 
-DIR of --packages holds one directory per Debian package, unpacked with `dpkg-deb -x`. Needs lxml, numpy and tokenizers.
+With --tokenizer, text is encoded by that one instead of a new one. DIR of --packages holds one directory per Debian package, unpacked with `dpkg-deb -x`. Needs lxml, numpy and tokenizers.
 Writes train.bin and held.bin (uint16 tokens), held.jsonl (the held-out documents), tokenizer.json and data.json (statistics).
 """
 
@@ -12,13 +12,15 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import zlib
 
 import numpy as np
+from tokenizers import Tokenizer
 
 import dedup
 from extract import read_document
-from sources import SOURCES
+from sources import MIXTURES
 from tokenizer import train_tokenizer
 from tokenizer_names import BOS, EOS
 
@@ -72,10 +74,12 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--packages", required=True)
     ap.add_argument("--out", required=True)
+    ap.add_argument("--mixture", choices=sorted(MIXTURES), default="wide", help="which packages of sources.py")
+    ap.add_argument("--tokenizer", help="use this tokenizer.json")
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
     with multiprocessing.Pool(2) as pool:
-        parts = pool.starmap(collect, [(a.packages, s) for s in SOURCES], chunksize=1)
+        parts = pool.starmap(collect, [(a.packages, s) for s in MIXTURES[a.mixture]], chunksize=1)
         docs = [d for part in parts for d in part]
         raw = sum(len(d[2]) for d in docs)
         print(len(docs), "documents", raw / 1e6, "MB extracted", flush=True)
@@ -91,7 +95,11 @@ def main():
     reference = set(x for s, h in zip(sh, side) if h for x in s.tolist())
     train = [d for d, s, h in zip(docs, sh, side) if not h and dedup.overlap(s, reference) <= CROSSING]
     dropped = len(docs) - len(held) - len(train)
-    tok = train_tokenizer((d[2] for d in train), os.path.join(a.out, "tokenizer.json"))
+    if a.tokenizer:
+        tok = Tokenizer.from_file(a.tokenizer)
+        shutil.copy(a.tokenizer, os.path.join(a.out, "tokenizer.json"))
+    else:
+        tok = train_tokenizer((d[2] for d in train), os.path.join(a.out, "tokenizer.json"))
     stats = {"extracted_bytes": raw, "documents_after_dedup": len(docs), "train_documents_dropped_at_split": dropped}
     for name, part in (("train", train), ("held", held)):
         tokens, size = encode(tok, part, os.path.join(a.out, name + ".bin"))

@@ -76,3 +76,7 @@ SOURCES = [
     Source("libx11-doc", (".html",), "", "MIT", 4.0),
     Source("perl-doc", (".pod",), "", "Artistic-1.0-Perl (dual licence)", 9.0),
 ]
+
+# The manuals that a small model can learn within a day on a small machine. A document keeps its side of the split.
+CORE = ("python3.11-doc", "llvm-16-doc", "clang-16-doc", "cmake-data", "postgresql-doc-15", "sqlite3-doc", "python-django-doc")
+MIXTURES = {"wide": SOURCES, "core": [s for s in SOURCES if s.package in CORE]}

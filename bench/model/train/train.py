@@ -26,7 +26,7 @@ from workers import Workers
 
 LEARNING_RATE = 4e-3
 WARMUP = 60              # steps
-RAMP_TOKENS = 8_000_000  # half batches before: early on, steps count for more than tokens
+RAMP_TOKENS = 16_000_000  # half batches before: early on, steps count for more than tokens
 EVALUATE = 200           # steps between held-out losses
 SAVE_SECONDS = 300
 
