@@ -125,9 +125,6 @@ OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int
 
 /* ---- Sessions: the decode loop ----------------------------------------------------------------- */
 
-enum octavo_accept { OCTAVO_ACCEPT_MATCH, OCTAVO_ACCEPT_GREEDY };
-OCTAVO_API const char *octavo_accept_name(enum octavo_accept accept);
-
 struct octavo_session_settings {
 	const char *drafter; /* "none" (also NULL), "mtp", "ngram"; octavo_drafter_names lists them */
 	unsigned k;          /* drafted tokens per step; 0: 1 for mtp, 4 for ngram, at most 8 */

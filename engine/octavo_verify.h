@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Acceptance: which drafted tokens the target model keeps, and the random numbers and laws behind it.
- * Pure functions, part of liboctavo-kernels; any engine can use them with its own logits.
+ * Pure functions, part of liboctavo-kernels; any engine can use them with its own logits or laws.
  *
- * Losslessness here means equality of streams: the token at a position is a function of the logits, the
- * sampling parameters and one keyed random number of that position, so it is the same token whether it was
- * decoded alone or accepted out of a draft.
+ * Three promises (enum octavo_promise).  Rules that walk along the target's own tokens keep the stream: the token at
+ * a position is a function of the logits, the sampling parameters and one keyed random number of that position, so it
+ * is the same whether it was decoded alone or accepted out of a draft.  Rejection rules keep the law: other tokens,
+ * distributed exactly as plain decoding's, jointly over all positions.  The rest is LOSSY.
+ *
+ * p is the target's law and q the one a draft was drawn from, both after warping: q is exactly what the token was drawn
+ * from, not the drafter's raw softmax.
  */
 #ifndef OCTAVO_VERIFY_H
 #define OCTAVO_VERIFY_H
@@ -20,7 +24,16 @@ extern "C" {
 
 /* ---- Random numbers ---------------------------------------------------------------------------
  * Philox4x32-10 (Salmon et al., SC 2011): counter = (position, stream, purpose and index), key = seed.  A
- * draw depends on these alone, never on rounds or on how many rows were scored together. */
+ * draw depends on these alone, never on how many rows were scored together.
+ *
+ *     purpose    position                  index
+ *     TARGET     that of the token drawn   0
+ *     DRAFT      of the root's next token  the drafted row
+ *     ACCEPT     of the root's next token  the row on trial
+ *     RESIDUAL   of the root's next token  the row whose children were all refused
+ *
+ * A round emits at least one token, so the position of the root's next token tells rounds apart: no number is used
+ * twice, and what a refused draft has consumed is never drawn again. */
 enum octavo_purpose { OCTAVO_DRAW_TARGET, OCTAVO_DRAW_DRAFT, OCTAVO_DRAW_ACCEPT, OCTAVO_DRAW_RESIDUAL };
 
 struct octavo_stream {
@@ -32,35 +45,19 @@ struct octavo_stream {
 OCTAVO_API double octavo_draw(const struct octavo_stream *stream, uint32_t position, enum octavo_purpose purpose,
                               uint32_t index);
 
-/* ---- Sampling ---------------------------------------------------------------------------------- */
+/* A random choice: an outcome of the unnormalised law[n], 0 .. n - 1, never one of zero mass; negative if all are zero.
+ * The rules below take all their chances through such a function, so a caller may bring numbers of its own, and a test
+ * may walk through all outcomes. */
+typedef int32_t octavo_pick_fn(void *context, uint32_t position, enum octavo_purpose purpose, uint32_t index,
+                               const double *law, size_t n);
+/* The usual one: the quantile at octavo_draw's number.  `stream` is a const struct octavo_stream. */
+OCTAVO_API int32_t octavo_pick(void *stream, uint32_t position, enum octavo_purpose purpose, uint32_t index,
+                               const double *law, size_t n);
 
-/* Applied in this order: temperature, top-k, top-p, min-p.  Zero-initialised: greedy. */
-struct octavo_sampling {
-	float temperature; /* 0: the law is the argmax, lowest id on ties; otherwise > 0 and finite */
-	uint32_t top_k;    /* 0: off */
-	float top_p;       /* 0 or 1: off; otherwise in (0, 1): the smallest set of best tokens with that mass */
-	float min_p;       /* 0: off; in (0, 1): drop tokens below min_p times the best */
-};
+/* ---- Drafts -------------------------------------------------------------------------------------- */
 
-/* EINVAL with a reason naming the field for values outside the ranges above. */
-OCTAVO_API enum octavo_status octavo_sampling_check(const struct octavo_sampling *s, struct octavo_error *error);
-
-/* The lowest id among the largest of logits[vocab]; -1 if any is NaN. */
-OCTAVO_API int32_t octavo_argmax(const float *logits, size_t vocab);
-
-/* law[vocab] = the probabilities that `s` makes of logits[vocab] (sum 1 up to rounding; exp in the
- * arithmetic contract's polynomial, sums in double in id order).  order[vocab] is scratch, needed only with
- * top_k or top_p.  EINVAL without it there; ENUMERIC for a NaN or +infinity among the logits or if all are -infinity. */
-OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logits, size_t vocab,
-                                         double *law, uint32_t *order);
-
-/* The token at quantile u in [0, 1) of an unnormalised law, ids ascending; never a token of zero mass. */
-OCTAVO_API int32_t octavo_quantile(const double *law, size_t vocab, double u);
-
-/* ---- Acceptance -------------------------------------------------------------------------------- */
-
-/* A draft: row 0 is the root, the last committed token; parent[row] < row; siblings have distinct tokens.
- * A chain has parent[row] = row - 1. */
+/* Row 0 is the root, the last committed token; parent[row] < row.  A chain has parent[row] = row - 1.  Siblings have
+ * distinct tokens, unless they were drawn with replacement: then every draw must stay a row of its own. */
 struct octavo_draft {
 	size_t rows;
 	const int32_t *token;  /* [rows] */
@@ -68,31 +65,170 @@ struct octavo_draft {
 };
 
 struct octavo_outcome {
-	size_t accepted;                     /* drafted rows kept */
-	uint32_t path[OCTAVO_MAX_DRAFT];     /* their row numbers, from the root's child down */
-	int32_t next;                        /* the target's own token after the last kept row */
+	size_t accepted;                 /* drafted rows kept */
+	uint32_t path[OCTAVO_MAX_DRAFT]; /* their row numbers, from the root's child down */
+	int32_t next;                    /* the token after the last kept row */
 };
+
+/* ---- Sampling ---------------------------------------------------------------------------------- */
+
+struct octavo_bias {
+	int32_t token;
+	float bias; /* added to the logit; -INFINITY bans the token */
+};
+
+/* Applied in this order, which defines the target's law: bias, repetition, frequency and presence, temperature, top-k,
+ * top-p, min-p.  Zero-initialised: greedy. */
+struct octavo_sampling {
+	float temperature; /* 0: the law is the argmax, lowest id on ties; otherwise > 0 and finite */
+	uint32_t top_k;    /* 0: off */
+	float top_p;       /* 0 or 1: off; otherwise in (0, 1): the smallest set of best tokens with that mass */
+	float min_p;       /* 0: off; in (0, 1): drop tokens below min_p times the best */
+	/* Of each token that occurs in the row's own prefix.  repetition (Keskar et al. 2019) looks at the prompt too and
+	 * divides a positive logit, multiplies another; frequency is subtracted once per occurrence after the prompt,
+	 * presence once if there is any. */
+	float repetition; /* 0 or 1: off; otherwise in (0, 100] */
+	float frequency, presence; /* in [-100, 100]; 0: off */
+	const struct octavo_bias *bias; /* [biases] borrowed, for as long as the parameters are in use */
+	size_t biases;
+};
+
+/* EINVAL with a reason naming the field for values outside the ranges above. */
+OCTAVO_API enum octavo_status octavo_sampling_check(const struct octavo_sampling *s, struct octavo_error *error);
+
+/* What stands before a row's next token: the committed tokens up to the root, then, with a draft, the row's own path. */
+struct octavo_prefix {
+	const int32_t *token; /* [count] the root last */
+	size_t count;
+	size_t prompt; /* the first of them are the prompt */
+	const struct octavo_draft *draft; /* NULL: none */
+	size_t row;
+};
+
+/* The lowest id among the largest of logits[vocab]; -1 if any is NaN. */
+OCTAVO_API int32_t octavo_argmax(const float *logits, size_t vocab);
+
+/* law[vocab] = the probabilities that `s` makes of logits[vocab] after `prefix` (sum 1 up to rounding; exp in the
+ * arithmetic contract's polynomial, sums in double in id order).  prefix is looked at for penalties only and may be NULL
+ * without them.  order[vocab] is scratch, needed only with top_k, top_p or penalties.  EINVAL without what is needed, or
+ * for a bias outside the vocabulary; ENUMERIC for a NaN or +infinity among the logits or if all are -infinity. */
+OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const struct octavo_prefix *prefix,
+                                         const float *logits, size_t vocab, double *law, uint32_t *order);
+
+/* The token at quantile u in [0, 1) of an unnormalised law, ids ascending; never a token of zero mass. */
+OCTAVO_API int32_t octavo_quantile(const double *law, size_t vocab, double u);
+
+/* ---- Acceptance: rules -------------------------------------------------------------------------- */
+
+enum octavo_accept {
+	OCTAVO_ACCEPT_MATCH,      /* SAME_TOKENS: sample-and-match, chains and trees */
+	OCTAVO_ACCEPT_GREEDY,     /* SAME_TOKENS: the same at temperature 0 */
+	OCTAVO_ACCEPT_REJECTION,  /* SAME_LAW: chains */
+	OCTAVO_ACCEPT_BLOCK,      /* SAME_LAW: chains */
+	OCTAVO_ACCEPT_MULTIROUND, /* SAME_LAW: chains and trees; on a chain it is REJECTION */
+	OCTAVO_ACCEPT_TYPICAL,    /* LOSSY: chains and trees */
+	OCTAVO_ACCEPT_COUNT
+};
+
+enum octavo_promise {
+	OCTAVO_SAME_TOKENS, /* exactly the tokens of plain decoding with the same numbers */
+	OCTAVO_SAME_LAW,    /* tokens with exactly the law of plain decoding's */
+	OCTAVO_LOSSY        /* neither */
+};
+
+/* "match", "greedy", …; NULL for a value that is no rule.  octavo_accept_find returns OCTAVO_ACCEPT_COUNT for a name
+ * that is none. */
+OCTAVO_API const char *octavo_accept_name(enum octavo_accept rule);
+OCTAVO_API enum octavo_accept octavo_accept_find(const char *name);
+/* At temperature 0 every rule keeps the tokens. */
+OCTAVO_API enum octavo_promise octavo_accept_promise(enum octavo_accept rule, const struct octavo_sampling *s);
+
+/* A law [vocab] of a row, unnormalised, entries finite and at least 0; valid until the next call of the same function. */
+typedef const double *octavo_law_fn(void *context, size_t row);
+
+/* How the siblings of a tree were drawn from q. */
+enum octavo_siblings {
+	OCTAVO_WITH_REPLACEMENT,    /* independently */
+	OCTAVO_WITHOUT_REPLACEMENT, /* each from q without the tokens of all its earlier siblings */
+};
+
+/* What the rules see of a verification. */
+struct octavo_judge {
+	size_t vocab;
+	octavo_law_fn *target; /* p of the token after `row`; NULL: there is none, ENUMERIC */
+	void *target_context;
+	octavo_law_fn *drafted; /* q of the token of `row`; NULL, the function or what it returns: the drafter did not
+	                         * draw, it chose (n-grams, the best of a law), whatever probability it saw in it */
+	void *drafted_context;
+	enum octavo_siblings siblings;
+	octavo_pick_fn *pick;
+	void *pick_context;
+	uint32_t position; /* of the root's next token */
+	double *scratch;   /* [2][vocab]; not for match and typical */
+	double epsilon, delta; /* typical only; 0: 0.09 and 0.3 */
+};
+
+/* All rules return EINVAL for null pointers, a draft of no or more than OCTAVO_MAX_DRAFT rows, a parent that is not an
+ * earlier row, a token outside the vocabulary, or a drafted token whose q is zero, which cannot have been drawn from it;
+ * ENUMERIC for a law with a negative, infinite or NaN entry, or of mass zero. */
+
+/* The named rule. */
+OCTAVO_API enum octavo_status octavo_accept(enum octavo_accept rule, const struct octavo_draft *draft,
+                                            const struct octavo_judge *judge, struct octavo_outcome *out);
+
+/* `match`: at the root, then at each kept row, draw the target's token with the TARGET number of its position; keep the
+ * child that carries it, or stop.  Any drafter, no q needed. */
+OCTAVO_API enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                                  struct octavo_outcome *out);
+
+/* `multiround`: at each row its children are tried in order.  A child is kept with probability min(1, p(x) / q(x)), and
+ * tried next is p = norm(max(p - q, 0)); when none is left the next token is drawn from what p has become.  With one
+ * child each: speculative sampling (Leviathan et al., arXiv 2211.17192, algorithm 1; Chen et al., arXiv 2302.01318,
+ * algorithm 2).  On trees: SpecInfer, arXiv 2305.09781, algorithm 2; without replacement as in recursive rejection
+ * sampling, Jeon et al., arXiv 2402.14160.  Chosen children have q = 1: kept with p(x), then struck out of p. */
+OCTAVO_API enum octavo_status octavo_accept_multiround(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                                       struct octavo_outcome *out);
+
+/* `rejection`: multiround for a chain; EINVAL for a tree. */
+OCTAVO_API enum octavo_status octavo_accept_rejection(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                                      struct octavo_outcome *out);
+
+/* `block`: block verification (Sun et al., arXiv 2403.10444): judges all prefixes of a chain jointly and keeps more of
+ * them than rejection does; the same where tokens were chosen.  EINVAL for a tree. */
+OCTAVO_API enum octavo_status octavo_accept_block(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                                  struct octavo_outcome *out);
+
+/* `typical`, LOSSY: Medusa's acceptance (Cai et al., arXiv 2401.10774, section 2.3.1).  A row is kept if its parent is
+ * and p(x) > min(epsilon, delta * exp(-H(p))), H in nats; the longest such path wins, then the likelier, then the first.
+ * The token after it is drawn from p. */
+OCTAVO_API enum octavo_status octavo_accept_typical(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                                    struct octavo_outcome *out);
+
+/* ---- Acceptance: from logits ----------------------------------------------------------------------- */
+
+/* Rows' logits and what makes laws of them: octavo_scored_law is a `target` with this as its context.  Each row's
+ * penalties see the row's own path. */
+struct octavo_scored {
+	const float *logits; /* [rows][ld], of which vocab are used */
+	size_t ld, vocab;
+	const struct octavo_sampling *sampling;
+	struct octavo_prefix prefix; /* its draft the one on trial; row is filled in */
+	double *law;                 /* scratch [vocab] */
+	uint32_t *order;             /* scratch [vocab]; see octavo_law */
+};
+OCTAVO_API const double *octavo_scored_law(void *scored, size_t row);
+
+/* Greedy acceptance: match with octavo_argmax of logits[row * ld + 0 .. vocab) as the target's token.  EINVAL also for
+ * ld below vocab; ENUMERIC for a row with a NaN, or whose best logit is not finite. */
+OCTAVO_API enum octavo_status octavo_accept_greedy(const struct octavo_draft *draft, const float *logits, size_t ld,
+                                                   size_t vocab, struct octavo_outcome *out);
 
 /* The target's token for a row; negative means failure and is passed on as ENUMERIC. */
 typedef int32_t octavo_choose_fn(void *context, size_t row);
 
-/* Sample-and-match: at the root, then at each kept row, take the target's token; keep the child that carries
- * it, or stop.  `greedy` and `match` are this walk with different choosers. */
+/* What `greedy` and `match` are: the walk along the tokens that `choose` names. */
 OCTAVO_API enum octavo_status octavo_accept_walk(const struct octavo_draft *draft, octavo_choose_fn *choose,
                                                  void *context, struct octavo_outcome *out);
-
-/* Greedy acceptance: the chooser is octavo_argmax of logits[row * ld + 0 .. vocab).  This and the next: EINVAL for
- * null pointers, ld below vocab, or a draft of no or more than OCTAVO_MAX_DRAFT rows or with a parent that is not an
- * earlier row; ENUMERIC for a row without a law: a NaN, or a best logit that is not finite. */
-OCTAVO_API enum octavo_status octavo_accept_greedy(const struct octavo_draft *draft, const float *logits, size_t ld,
-                                                   size_t vocab, struct octavo_outcome *out);
-
-/* `match`: the chooser draws from octavo_law with the TARGET number of the row's next position;
- * `position` is that of the root's next token.  law and order are scratch of `vocab` elements. */
-OCTAVO_API enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const float *logits, size_t ld,
-                                                  size_t vocab, const struct octavo_sampling *sampling,
-                                                  const struct octavo_stream *stream, uint32_t position,
-                                                  double *law, uint32_t *order, struct octavo_outcome *out);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
  * all others, and plain decoding is this loop with a drafter that never drafts.
  */
 #include "engine/draft/drafter.h"
+#include "engine/verify/law.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +31,6 @@ struct octavo_session {
 	struct octavo_session_stats stats;
 	void *arena;
 };
-
-const char *octavo_accept_name(enum octavo_accept accept)
-{
-	return accept == OCTAVO_ACCEPT_GREEDY ? "greedy" : "match";
-}
 
 /* ---- Open and close ------------------------------------------------------------------------------------ */
 
@@ -266,12 +262,18 @@ static enum octavo_status accept(struct octavo_session *s, const struct octavo_d
                                  struct octavo_outcome *outcome, struct octavo_error *error)
 {
 	struct octavo_engine *e = s->engine;
-	const float *logits = octavo_logits(e, 0);
+	struct octavo_scored scored = {
+		.logits = octavo_logits(e, 0), .ld = e->config.vocab, .vocab = e->choosable, .sampling = &s->settings.sampling,
+		.prefix = { s->token, s->committed + 1, s->stats.prompt_tokens, draft, 0 }, .law = s->law, .order = s->order,
+	};
+	const struct octavo_judge judge = {
+		.vocab = e->choosable, .target = octavo_scored_law, .target_context = &scored,
+		.pick = octavo_pick, .pick_context = &s->settings.stream, .position = (uint32_t)s->committed + 1,
+	};
 	enum octavo_status status =
-		s->settings.accept == OCTAVO_ACCEPT_GREEDY
-			? octavo_accept_greedy(draft, logits, e->config.vocab, e->choosable, outcome)
-			: octavo_accept_match(draft, logits, e->config.vocab, e->choosable, &s->settings.sampling,
-	                                      &s->settings.stream, (uint32_t)s->committed + 1, s->law, s->order, outcome);
+		octavo_law_is_argmax(&s->settings.sampling) /* then all rules are one, and need no laws */
+			? octavo_accept_greedy(draft, scored.logits, scored.ld, scored.vocab, outcome)
+			: octavo_accept(s->settings.accept, draft, &judge, outcome);
 	if (status != OCTAVO_OK)
 		return octavo_fail(error, status,
 		                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "

@@ -57,7 +57,7 @@ static void expect_law(const struct octavo_sampling *s, const int keep[V])
 {
 	double law[V], total = 0.0;
 	uint32_t order[V];
-	assert_int_equal(octavo_law(s, logits, V, law, order), OCTAVO_OK);
+	assert_int_equal(octavo_law(s, NULL, logits, V, law, order), OCTAVO_OK);
 	for (int i = 0; i < V; i++)
 		total += keep[i] ? exp((double)logits[i] / (double)s->temperature) : 0.0;
 	for (int i = 0; i < V; i++) {
@@ -100,9 +100,9 @@ static void law_has_its_own_rounding(void **state)
 	const struct octavo_sampling s = { .temperature = 0.7f, .top_p = 0.9f };
 	double nearest[V], upward[V];
 	uint32_t order[V];
-	assert_int_equal(octavo_law(&s, logits, V, nearest, order), OCTAVO_OK);
+	assert_int_equal(octavo_law(&s, NULL, logits, V, nearest, order), OCTAVO_OK);
 	fesetround(FE_UPWARD);
-	assert_int_equal(octavo_law(&s, logits, V, upward, order), OCTAVO_OK);
+	assert_int_equal(octavo_law(&s, NULL, logits, V, upward, order), OCTAVO_OK);
 	fesetround(FE_TONEAREST);
 	assert_memory_equal(nearest, upward, sizeof nearest);
 }
@@ -113,7 +113,7 @@ static void greedy_takes_the_lowest(void **state)
 	double law[V];
 	struct octavo_sampling greedy = { 0 };
 	assert_int_equal(octavo_argmax(logits, V), 1);
-	assert_int_equal(octavo_law(&greedy, logits, V, law, NULL), OCTAVO_OK);
+	assert_int_equal(octavo_law(&greedy, NULL, logits, V, law, NULL), OCTAVO_OK);
 	for (int i = 0; i < V; i++)
 		assert_true(law[i] == (i == 1));
 }
@@ -126,13 +126,13 @@ static void bad_logits_are_refused(void **state)
 	const float nan[3] = { 0, NAN, 0 }, hot[3] = { 0, INFINITY, 0 };
 	const float none[3] = { -INFINITY, -INFINITY, -INFINITY }, masked[3] = { -INFINITY, 0, -INFINITY };
 	assert_int_equal(octavo_argmax(nan, 3), -1);
-	assert_int_equal(octavo_law(&s, nan, 3, law, NULL), OCTAVO_ENUMERIC);
-	assert_int_equal(octavo_law(&greedy, nan, 3, law, NULL), OCTAVO_ENUMERIC);
-	assert_int_equal(octavo_law(&s, hot, 3, law, NULL), OCTAVO_ENUMERIC);
-	assert_int_equal(octavo_law(&s, none, 3, law, NULL), OCTAVO_ENUMERIC);
-	assert_int_equal(octavo_law(&s, masked, 3, law, NULL), OCTAVO_OK);
+	assert_int_equal(octavo_law(&s, NULL, nan, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&greedy, NULL, nan, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&s, NULL, hot, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&s, NULL, none, 3, law, NULL), OCTAVO_ENUMERIC);
+	assert_int_equal(octavo_law(&s, NULL, masked, 3, law, NULL), OCTAVO_OK);
 	assert_true(law[0] == 0.0 && law[1] == 1.0 && law[2] == 0.0);
-	assert_int_equal(octavo_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 1 }, masked, 3, law, NULL),
+	assert_int_equal(octavo_law(&(struct octavo_sampling){ .temperature = 1, .top_k = 1 }, NULL, masked, 3, law, NULL),
 	                 OCTAVO_EINVAL);
 }
 
@@ -258,14 +258,16 @@ static void match_draws_from_the_law(void **state)
 	double law[2][4], scratch[4], expected, chi = 0.0;
 	size_t count[4][4] = { { 0 } }, bonus[4] = { 0 };
 	for (int row = 0; row < 2; row++)
-		assert_int_equal(octavo_law(&sampling, two[row], 4, law[row], NULL), OCTAVO_OK);
+		assert_int_equal(octavo_law(&sampling, NULL, two[row], 4, law[row], NULL), OCTAVO_OK);
 	for (uint32_t i = 0; i < ROUNDS; i++) {
 		const int32_t token[2] = { 0, (int32_t)(i % 4) }, parent[2] = { -1, 0 };
-		const struct octavo_stream stream = { 5, i };
+		struct octavo_stream stream = { 5, i };
 		struct octavo_outcome out;
-		assert_int_equal(octavo_accept_match(&(struct octavo_draft){ 2, token, parent }, &two[0][0], 4, 4, &sampling,
-		                                     &stream, 10, scratch, NULL, &out),
-		                 OCTAVO_OK);
+		const struct octavo_draft draft = { 2, token, parent };
+		struct octavo_scored scored = { &two[0][0], 4, 4, &sampling, { .draft = &draft }, scratch, NULL };
+		const struct octavo_judge judge = { .vocab = 4, .target = octavo_scored_law, .target_context = &scored,
+			                            .pick = octavo_pick, .pick_context = &stream, .position = 10 };
+		assert_int_equal(octavo_accept_match(&draft, &judge, &out), OCTAVO_OK);
 		int32_t first = out.accepted ? token[1] : out.next;
 		double u = octavo_draw(&stream, 10, OCTAVO_DRAW_TARGET, 0);
 		assert_int_equal(first, octavo_quantile(law[0], 4, u)); /* the draft has no say */

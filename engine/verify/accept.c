@@ -1,18 +1,66 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-#include "octavo_verify.h"
-
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The rules by name, and those that walk along the target's own tokens.
+ */
 #include "engine/verify/law.h"
 
 #include <math.h>
+#include <string.h>
+
+typedef enum octavo_status rule_fn(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                   struct octavo_outcome *out);
+
+static const struct {
+	const char *name;
+	enum octavo_promise promise;
+	rule_fn *run;
+} rules[OCTAVO_ACCEPT_COUNT] = {
+	[OCTAVO_ACCEPT_MATCH] = { "match", OCTAVO_SAME_TOKENS, octavo_accept_match },
+	[OCTAVO_ACCEPT_GREEDY] = { "greedy", OCTAVO_SAME_TOKENS, octavo_accept_match },
+	[OCTAVO_ACCEPT_REJECTION] = { "rejection", OCTAVO_SAME_LAW, octavo_accept_rejection },
+	[OCTAVO_ACCEPT_BLOCK] = { "block", OCTAVO_SAME_LAW, octavo_accept_block },
+	[OCTAVO_ACCEPT_MULTIROUND] = { "multiround", OCTAVO_SAME_LAW, octavo_accept_multiround },
+	[OCTAVO_ACCEPT_TYPICAL] = { "typical", OCTAVO_LOSSY, octavo_accept_typical },
+};
+
+static int is_rule(enum octavo_accept rule)
+{
+	return (unsigned)rule < OCTAVO_ACCEPT_COUNT;
+}
+
+const char *octavo_accept_name(enum octavo_accept rule)
+{
+	return is_rule(rule) ? rules[rule].name : NULL;
+}
+
+enum octavo_accept octavo_accept_find(const char *name)
+{
+	int rule = 0;
+	while (rule < OCTAVO_ACCEPT_COUNT && strcmp(rules[rule].name, name))
+		rule++;
+	return (enum octavo_accept)rule;
+}
+
+enum octavo_promise octavo_accept_promise(enum octavo_accept rule, const struct octavo_sampling *s)
+{
+	if (!is_rule(rule))
+		return OCTAVO_LOSSY;
+	return s && s->temperature == 0.0f ? OCTAVO_SAME_TOKENS : rules[rule].promise;
+}
+
+enum octavo_status octavo_accept(enum octavo_accept rule, const struct octavo_draft *draft,
+                                 const struct octavo_judge *judge, struct octavo_outcome *out)
+{
+	return is_rule(rule) ? rules[rule].run(draft, judge, out) : OCTAVO_EINVAL;
+}
+
+/* ---- The walk ------------------------------------------------------------------------------------------------- */
 
 enum octavo_status octavo_accept_walk(const struct octavo_draft *draft, octavo_choose_fn *choose, void *context,
                                       struct octavo_outcome *out)
 {
-	if (!draft || !draft->rows || draft->rows > OCTAVO_MAX_DRAFT || !draft->token || !draft->parent || !choose || !out)
+	if (!octavo_draft_is_sound(draft) || !choose || !out)
 		return OCTAVO_EINVAL;
-	for (size_t row = 1; row < draft->rows; row++)
-		if (draft->parent[row] < 0 || (size_t)draft->parent[row] >= row)
-			return OCTAVO_EINVAL;
 	size_t at = 0;
 	out->accepted = 0;
 	for (;;) {
@@ -32,12 +80,6 @@ enum octavo_status octavo_accept_walk(const struct octavo_draft *draft, octavo_c
 struct rows {
 	const float *logits;
 	size_t ld, vocab;
-	const struct octavo_sampling *sampling;
-	const struct octavo_stream *stream;
-	const struct octavo_draft *draft;
-	uint32_t position;
-	double *law;
-	uint32_t *order;
 };
 
 static int32_t choose_best(void *context, size_t row)
@@ -56,33 +98,24 @@ enum octavo_status octavo_accept_greedy(const struct octavo_draft *draft, const 
 	return octavo_accept_walk(draft, choose_best, &r, out);
 }
 
-static uint32_t depth(const struct octavo_draft *draft, size_t row)
-{
-	uint32_t d = 0;
-	for (; row; row = (size_t)draft->parent[row])
-		d++;
-	return d;
-}
+struct bench {
+	const struct octavo_draft *draft;
+	const struct octavo_judge *judge;
+};
 
 static int32_t choose_draw(void *context, size_t row)
 {
-	const struct rows *r = context;
-	if (octavo_law(r->sampling, r->logits + row * r->ld, r->vocab, r->law, r->order) != OCTAVO_OK)
+	const struct bench *b = context;
+	struct octavo_mass p;
+	if (octavo_judge_target(b->judge, row, &p) != OCTAVO_OK)
 		return -1;
-	double u = octavo_draw(r->stream, r->position + depth(r->draft, row), OCTAVO_DRAW_TARGET, 0);
-	return octavo_quantile(r->law, r->vocab, u);
+	return octavo_judge_next(b->draft, b->judge, row, p.law);
 }
 
-enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const float *logits, size_t ld, size_t vocab,
-                                       const struct octavo_sampling *sampling, const struct octavo_stream *stream,
-                                       uint32_t position, double *law, uint32_t *order, struct octavo_outcome *out)
+enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const struct octavo_judge *judge,
+                                       struct octavo_outcome *out)
 {
-	if (!logits || !vocab || ld < vocab || !sampling || !stream || !law)
-		return OCTAVO_EINVAL;
-	if (octavo_law_truncates(sampling, vocab) && !order)
-		return OCTAVO_EINVAL;
-	if (sampling->temperature == 0.0f) /* the law is the argmax whatever the draw */
-		return octavo_accept_greedy(draft, logits, ld, vocab, out);
-	struct rows r = { logits, ld, vocab, sampling, stream, draft, position, law, order };
-	return octavo_accept_walk(draft, choose_draw, &r, out);
+	enum octavo_status status = octavo_judge_check(draft, judge, 0, out);
+	struct bench b = { draft, judge };
+	return status == OCTAVO_OK ? octavo_accept_walk(draft, choose_draw, &b, out) : status;
 }

@@ -11,3 +11,9 @@ double octavo_draw(const struct octavo_stream *s, uint32_t position, enum octavo
 	uint64_t wide = (uint64_t)bits.word[1] << 32 | bits.word[0];
 	return (double)(wide >> 11) * 0x1p-53;
 }
+
+int32_t octavo_pick(void *stream, uint32_t position, enum octavo_purpose purpose, uint32_t index, const double *law,
+                    size_t n)
+{
+	return octavo_quantile(law, n, octavo_draw(stream, position, purpose, index));
+}

@@ -23,6 +23,18 @@ enum octavo_status octavo_sampling_check(const struct octavo_sampling *s, struct
 		return octavo_fail(error, OCTAVO_EINVAL, "top_p: %g is not in [0, 1]", (double)s->top_p);
 	if (!(s->min_p >= 0.0f && s->min_p < 1.0f))
 		return octavo_fail(error, OCTAVO_EINVAL, "min_p: %g is not in [0, 1)", (double)s->min_p);
+	if (!(s->repetition >= 0.0f && s->repetition <= 100.0f))
+		return octavo_fail(error, OCTAVO_EINVAL, "repetition: %g is not in (0, 100], nor 0 (off)", (double)s->repetition);
+	if (!(s->frequency >= -100.0f && s->frequency <= 100.0f))
+		return octavo_fail(error, OCTAVO_EINVAL, "frequency: %g is not in [-100, 100]", (double)s->frequency);
+	if (!(s->presence >= -100.0f && s->presence <= 100.0f))
+		return octavo_fail(error, OCTAVO_EINVAL, "presence: %g is not in [-100, 100]", (double)s->presence);
+	if (s->biases && !s->bias)
+		return octavo_fail(error, OCTAVO_EINVAL, "bias: %zu of them, but no list", s->biases);
+	for (size_t i = 0; i < s->biases; i++)
+		if (s->bias[i].token < 0 || !(s->bias[i].bias < INFINITY))
+			return octavo_fail(error, OCTAVO_EINVAL, "bias: %g for token %d; tokens are at least 0, biases finite or "
+			                   "-infinity", (double)s->bias[i].bias, (int)s->bias[i].token);
 	return OCTAVO_OK;
 }
 
@@ -96,23 +108,49 @@ static void truncate_tail(const struct octavo_sampling *s, double *law, size_t v
 		law[order[i]] = 0.0;
 }
 
-/* law[i] = exp((logits[i] - best) / temperature), unnormalised; returns the sum, or a negative number for logits
- * without a law. */
-static double exponentials(const struct octavo_sampling *s, const float *logits, size_t vocab, double *law)
+/* A row's logits: as the model gave them, or adjusted and kept where the law will be. */
+struct scores {
+	const float *logits;    /* [vocab]; NULL: look there */
+	const double *adjusted; /* [vocab] */
+};
+
+static float score(const struct scores *x, size_t i)
+{
+	return x->logits ? x->logits[i] : (float)x->adjusted[i];
+}
+
+/* As octavo_argmax, but -1 also if the best is not finite. */
+static int32_t best_score(const struct scores *x, size_t vocab)
+{
+	if (x->logits) {
+		int32_t best = octavo_argmax(x->logits, vocab);
+		return best >= 0 && isfinite(x->logits[best]) ? best : -1;
+	}
+	size_t best = 0;
+	for (size_t i = 0; i < vocab; i++) {
+		if (isnan(x->adjusted[i]))
+			return -1;
+		if (x->adjusted[i] > x->adjusted[best])
+			best = i;
+	}
+	return isfinite(x->adjusted[best]) ? (int32_t)best : -1;
+}
+
+/* law[i] = exp((score[i] - best) / temperature), unnormalised; returns the sum, or a negative number for an infinite
+ * one.  The scores may be in law: each is read before its place is written. */
+static double exponentials(const struct octavo_sampling *s, const struct scores *x, size_t vocab, size_t best,
+                           double *law)
 {
 	const struct octavo_kernels *k = octavo_kernels_get();
 	float tempered[256], p[256];
-	int32_t best = octavo_argmax(logits, vocab);
-	if (best < 0 || !isfinite(logits[best]))
-		return -1.0;
-	float max = logits[best] / s->temperature;
+	float max = score(x, best) / s->temperature;
 	if (!isfinite(max))
 		return -1.0;
 	double total = 0.0;
 	for (size_t first = 0; first < vocab; first += 256) {
 		size_t n = vocab - first < 256 ? vocab - first : 256;
 		for (size_t i = 0; i < n; i++)
-			tempered[i] = logits[first + i] / s->temperature;
+			tempered[i] = score(x, first + i) / s->temperature;
 		k->exp_row->run(p, tempered, max, n);
 		for (size_t i = 0; i < n; i++)
 			total += law[first + i] = (double)p[i];
@@ -120,18 +158,23 @@ static double exponentials(const struct octavo_sampling *s, const float *logits,
 	return total;
 }
 
-static enum octavo_status make_law(const struct octavo_sampling *s, const float *logits, size_t vocab, double *law,
-                                   uint32_t *order)
+static enum octavo_status make_law(const struct octavo_sampling *s, const struct octavo_prefix *prefix,
+                                   const float *logits, size_t vocab, double *law, uint32_t *order)
 {
+	struct scores x = { logits, NULL };
+	if (s->biases || octavo_law_penalises(s)) {
+		octavo_adjust(s, prefix, logits, vocab, law, order);
+		x = (struct scores){ NULL, law };
+	}
+	int32_t best = best_score(&x, vocab);
+	if (best < 0)
+		return OCTAVO_ENUMERIC;
 	if (s->temperature == 0.0f) {
-		int32_t best = octavo_argmax(logits, vocab);
-		if (best < 0 || !isfinite(logits[best]))
-			return OCTAVO_ENUMERIC;
 		for (size_t i = 0; i < vocab; i++)
 			law[i] = i == (size_t)best;
 		return OCTAVO_OK;
 	}
-	double total = exponentials(s, logits, vocab, law);
+	double total = exponentials(s, &x, vocab, (size_t)best, law);
 	if (!(total > 0.0))
 		return OCTAVO_ENUMERIC;
 	if (octavo_law_truncates(s, vocab))
@@ -148,14 +191,26 @@ static enum octavo_status make_law(const struct octavo_sampling *s, const float 
 	return OCTAVO_OK;
 }
 
-/* A law decides tokens, so it is made in the contract's floating-point environment, whatever the caller's is. */
-enum octavo_status octavo_law(const struct octavo_sampling *s, const float *logits, size_t vocab, double *law,
-                              uint32_t *order)
+/* Whether everything is there that the parameters look at. */
+static int is_complete(const struct octavo_sampling *s, const struct octavo_prefix *prefix, size_t vocab,
+                       const uint32_t *order)
 {
-	if (!s || !vocab || !logits || !law || (octavo_law_truncates(s, vocab) && !order))
+	for (size_t i = 0; i < s->biases; i++)
+		if (!s->bias || s->bias[i].token < 0 || (size_t)s->bias[i].token >= vocab)
+			return 0;
+	if (octavo_law_penalises(s) && (!prefix || (prefix->count && !prefix->token)))
+		return 0;
+	return order || !(octavo_law_truncates(s, vocab) || octavo_law_penalises(s));
+}
+
+/* A law decides tokens, so it is made in the contract's floating-point environment, whatever the caller's is. */
+enum octavo_status octavo_law(const struct octavo_sampling *s, const struct octavo_prefix *prefix, const float *logits,
+                              size_t vocab, double *law, uint32_t *order)
+{
+	if (!s || !vocab || !logits || !law || !is_complete(s, prefix, vocab, order))
 		return OCTAVO_EINVAL;
 	octavo_fpenv saved = octavo_fpenv_enter();
-	enum octavo_status status = make_law(s, logits, vocab, law, order);
+	enum octavo_status status = make_law(s, prefix, logits, vocab, law, order);
 	octavo_fpenv_leave(saved);
 	return status;
 }
