@@ -74,8 +74,7 @@ struct octavo_counter_module {
 	const struct octavo_counter_backend *backend;
 };
 
-/* The backend of a module file, looked for in the directories of $OCTAVO_MODULE_PATH (colons between them), then
- * where modules are installed.  NULL, with the reason in reason[size], if there is none.  Stays loaded. */
+/* The backend of a module file (octavo_module_load).  NULL, with the reason in reason[size], if there is none. */
 const struct octavo_counter_backend *octavo_counters_load(const char *file, char *reason, size_t size);
 
 #endif

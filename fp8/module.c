@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Finding and loading a module: an optional part that stands on another library.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "octavo_base.h"
+
+#ifndef OCTAVO_MODULEDIR
+#error "the build says where modules are installed"
+#endif
+
+/* The object of one file that exists, or NULL with the reason. */
+static const void *load_path(const char *path, const char *symbol, struct octavo_error *error)
+{
+	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	const void *object = library ? dlsym(library, symbol) : NULL;
+
+	if (!library)
+		snprintf(error->text, sizeof error->text, "%s", dlerror());
+	else if (!object)
+		snprintf(error->text, sizeof error->text, "%s: not a module of Octavo's: no %s", path, symbol);
+	if (library && !object)
+		dlclose(library);
+	return object;
+}
+
+const void *octavo_module_load(const char *file, const char *symbol, struct octavo_error *error)
+{
+	const char *search = secure_getenv("OCTAVO_MODULE_PATH");
+	char directories[PATH_MAX + sizeof OCTAVO_MODULEDIR + 1], path[2 * PATH_MAX], *rest = directories;
+	struct octavo_error unread;
+
+	error = error ? error : &unread;
+	snprintf(directories, sizeof directories, "%s:%s", search ? search : "", OCTAVO_MODULEDIR);
+	for (char *directory; (directory = strsep(&rest, ":"));) {
+		if (!*directory)
+			continue;
+		snprintf(path, sizeof path, "%s/%s", directory, file);
+		if (access(path, R_OK) == 0)
+			return load_path(path, symbol, error);
+	}
+	snprintf(error->text, sizeof error->text, "%s is not installed", file);
+	return NULL;
+}
