@@ -17,7 +17,7 @@ static const char help[] =
 	"  --tokens N           new tokens, at most (default 128)\n"
 	"  --context N          tokens in all, prompt included (default: the model's, at most 4096)\n"
 	"  --drafter NAME       mtp (default where the model has a module), ngram or none: the text is the same\n"
-	"  -k N                 drafted tokens per step (default: mtp 1, ngram 4)\n"
+	"  -k N                 drafted tokens per step (default: 2)\n"
 	"  --accept RULE        match (default) or greedy\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
 	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A, --threads N\n";

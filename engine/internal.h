@@ -72,6 +72,14 @@ struct octavo_work {
 	size_t head_scratch_size;
 };
 
+/* ---- A batch of sessions on its way into a forward; all [max_rows] ------------------------------------- */
+struct octavo_staging {
+	int32_t *token, *pos, *seq, *parent;
+	uint8_t *flags;
+	uint32_t *row; /* 0, 1, 2, … for commits of a prompt */
+	struct octavo_session **running;
+};
+
 struct octavo_engine {
 	struct octavo_engine_settings settings; /* defaults filled in; model_dir not kept */
 	const struct octavo_kernels *k;
@@ -88,6 +96,7 @@ struct octavo_engine {
 	struct octavo_kv kv;
 	struct octavo_geometry geometry;
 	struct octavo_work work;
+	struct octavo_staging staging;
 	/* The last main forward */
 	size_t last_rows;
 	int32_t *last_seq;   /* [rows] */
@@ -98,7 +107,7 @@ struct octavo_engine {
 	float *logits;       /* [rows][vocab] */
 	/* The last MTP forward */
 	float *mtp_hidden[2]; /* [rows][hidden], by tap: after shared_head.norm, or before */
-	float *mtp_logits;    /* [vocab] of its last row */
+	float *mtp_logits;    /* [rows][vocab] of the rows that were to have logits */
 	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
 	/* Sees x [rows][hidden] F32, the residual stream, after each main layer.  NULL but in tests. */
 	void (*observe)(void *context, size_t layer, const float *x, size_t rows);
@@ -131,6 +140,10 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
                                       struct octavo_error *error);
 /* Geometry of `rows` consecutive positions from `pos` in sequence `seq`, all earlier ones in their own slots. */
 void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t rows);
+/* Geometry of nodes [first, first + rows) of a tree below node 0, whose depth-1 nodes are at `pos`: node i lies in slot
+ * pos + i - 1. */
+void octavo_geometry_nodes(struct octavo_engine *e, size_t seq, size_t pos, const int32_t *parent, size_t first,
+                           size_t rows);
 
 /* block.c: one decoder layer over e->work.x in place; `kv_layer` is its index in the cache. */
 void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
@@ -152,10 +165,20 @@ size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_
 /* The GEMM slot for a matrix's dtype. */
 const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w);
 
-/* mtp.c: rows of MTP module `module` for consecutive positions from `pos`: next[i] is the token at pos + i + 1,
- * g[i] [hidden] the hidden state for pos + i.  Fills e->mtp_hidden and the last row's e->mtp_logits. */
-enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, size_t seq, size_t pos,
-                                      const int32_t *next, const float *g, size_t rows, struct octavo_error *error);
+/* mtp.c: rows of an MTP module.  A chain's row i is position pos + i; a tree's rows are its nodes first, first + 1, …
+ * whose parents have been run before, and a node of depth d is position pos + d - 1. */
+struct octavo_mtp_batch {
+	size_t seq, pos;      /* positions before pos have their rows in their slots */
+	size_t rows;
+	const int32_t *next;  /* [rows] the token after each row's position */
+	const float *g;       /* [rows][hidden] the state of each row's position */
+	const int32_t *parent; /* of the tree's nodes, node 0 being the root; NULL: a chain */
+	size_t first;
+	size_t logits_from;   /* rows from here on get logits */
+};
+/* Fills e->mtp_hidden and e->mtp_logits. */
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, const struct octavo_mtp_batch *b,
+                                      struct octavo_error *error);
 
 /* forward.c: x [hidden] F32 */
 void octavo_embed(const struct octavo_engine *e, int32_t token, float *x);

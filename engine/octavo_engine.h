@@ -125,9 +125,14 @@ OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int
 
 /* ---- Sessions: the decode loop ----------------------------------------------------------------- */
 
+#define OCTAVO_MAX_K 8 /* tokens drafted in a row */
+
 struct octavo_session_settings {
-	const char *drafter; /* "none" (also NULL), "mtp", "ngram"; octavo_drafter_names lists them */
-	unsigned k;          /* drafted tokens per step; 0: 1 for mtp, 4 for ngram, at most 8 */
+	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them), or a pair of two:
+	                      * "ngram+mtp" drafts with the second where the first has nothing to propose */
+	unsigned k;          /* drafted tokens per step; 0: 2, at most 8 */
+	unsigned tree[OCTAVO_MAX_K]; /* children per node and depth, up to the first 0: { 4, 2, 1 } has 1+4+8+8 rows, at
+	                              * most OCTAVO_MAX_DRAFT; { 0 }: a chain of k */
 	enum octavo_accept accept; /* greedy requires temperature 0 */
 	struct octavo_sampling sampling;
 	struct octavo_stream stream;
@@ -135,8 +140,10 @@ struct octavo_session_settings {
 	int ignore_eos;
 };
 
-/* NULL-terminated. */
+/* NULL-terminated; pairs are not listed. */
 OCTAVO_API const char *const *octavo_drafter_names(void);
+/* Whether a session can be asked for a drafter of this name, pairs included. */
+OCTAVO_API int octavo_drafter_known(const char *name);
 
 /* Takes a free KV cache of the engine: ELIMIT if there is none.  ENOTSUP for a drafter that the model cannot
  * feed (mtp without an MTP module), EINVAL for an unknown name. */
@@ -154,6 +161,18 @@ OCTAVO_API enum octavo_status octavo_session_prompt(struct octavo_session *sessi
 OCTAVO_API enum octavo_status octavo_session_step(struct octavo_session *session, const int32_t **token,
                                                   size_t *count, struct octavo_error *error);
 
+/* One round of several sessions of one engine, their drafts side by side in one forward; emitted[i] is what session i
+ * emitted, none if it had ended before.  Each keeps its own drafter, parameters and tokens: what a session emits does
+ * not depend on its company, and sessions join and leave from one call to the next.  At most max_rows sessions; they
+ * share the rows evenly, and drafts that do not fit are cut.  The first failure is returned; sessions that did not
+ * fail with it go on. */
+struct octavo_emitted {
+	const int32_t *token; /* valid until the session's next round or prompt */
+	size_t count;
+};
+OCTAVO_API enum octavo_status octavo_sessions_step(struct octavo_session *const *session, size_t count,
+                                                   struct octavo_emitted *emitted, struct octavo_error *error);
+
 enum octavo_finish {
 	OCTAVO_FINISH_NONE, /* no prompt yet */
 	OCTAVO_RUNNING,
@@ -163,14 +182,16 @@ enum octavo_finish {
 	OCTAVO_FINISH_ERROR,   /* a call failed; a new prompt starts over */
 };
 
-#define OCTAVO_MAX_K 8
 struct octavo_session_stats {
 	size_t prompt_tokens, emitted, steps;
 	size_t drafted[OCTAVO_MAX_K];  /* steps that drafted a token at this depth (0-based) */
 	size_t accepted[OCTAVO_MAX_K]; /* of them, those whose token at this depth was kept */
 	size_t zero_draft_steps;
-	size_t expert_union, expert_rows; /* sums over steps and MoE layers of distinct experts read, and of rows */
-	uint64_t prefill_ns, decode_ns;
+	size_t rows[OCTAVO_MAX_DRAFT + 1]; /* steps that verified so many rows of this session, the root included */
+	/* Sums over steps and MoE layers of distinct experts read, and of rows; of the whole batch with others */
+	size_t expert_union, expert_rows;
+	uint64_t prefill_ns, decode_ns; /* wall time of its steps */
+	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of the last two */
 	enum octavo_finish finish;
 };
 OCTAVO_API const struct octavo_session_stats *octavo_session_stats(const struct octavo_session *session);

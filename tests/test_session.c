@@ -4,7 +4,7 @@
  * with the reference kernels and with the best ones; caches end up byte for byte as plain decoding leaves them.
  * Runs on a tiny random model, and on the bundled one where it is there.
  */
-#include "engine/draft/drafter.h"
+#include "engine/session.h"
 #include "tests/support/model.h"
 
 #include <stdarg.h>
@@ -73,8 +73,12 @@ static void expect_same(const struct output *plain, const struct output *got, co
 
 static const struct {
 	const char *drafter;
-	unsigned k;
-} configurations[] = { { "mtp", 1 }, { "mtp", 3 }, { "mtp", 8 }, { "ngram", 2 }, { "ngram", 8 } };
+	unsigned k, tree[OCTAVO_MAX_K];
+} configurations[] = {
+	{ "mtp", 1, { 0 } },         { "mtp", 8, { 0 } },       { "ngram", 2, { 0 } },           { "ngram", 8, { 0 } },
+	{ "ngram+mtp", 3, { 0 } },   { "mtp", 0, { 2, 2 } },    { "mtp", 0, { 1, 1, 1, 1 } },     { "mtp", 0, { 4, 2, 1 } },
+	{ "ngram", 0, { 3, 2, 1 } }, { "ngram+mtp", 0, { 2, 1, 1, 1 } },
+};
 
 /* All configurations on one engine against the given plain output. */
 static void check_engine(struct octavo_engine *e, const struct octavo_session_settings *base, const int32_t *prompt,
@@ -86,8 +90,11 @@ static void check_engine(struct octavo_engine *e, const struct octavo_session_se
 		char what[128];
 		s.drafter = configurations[i].drafter;
 		s.k = configurations[i].k;
-		snprintf(what, sizeof what, "%s, %s k=%u, temperature %g", where, s.drafter, s.k,
-		         (double)s.sampling.temperature);
+		memcpy(s.tree, configurations[i].tree, sizeof s.tree);
+		if (s.tree[0] == 4 && e->settings.max_rows < 21)
+			continue; /* this engine is too small for it */
+		snprintf(what, sizeof what, "%s, %s k=%u tree %u,%u,%u, temperature %g", where, s.drafter, s.k, s.tree[0],
+		         s.tree[1], s.tree[2], (double)s.sampling.temperature);
 		decode(e, &s, prompt, length, &out);
 		expect_same(plain, &out, what);
 	}
@@ -138,36 +145,143 @@ static void streams_are_identical_tiny(void **state)
 
 /* ---- Caches ------------------------------------------------------------------------------------------------------ */
 
-/* The main model's and the MTP module's cache rows after speculation equal those of plain decoding. */
+/* The main model's cache rows after speculation, whatever was accepted and refused on the way, equal those of plain
+ * decoding and those of a prompt of the same text. */
 static void caches_are_identical(void **state)
 {
 	(void)state;
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-	struct octavo_engine_settings settings = { .threads = 2, .sequences = 2 };
+	struct octavo_engine_settings settings = { .threads = 2, .sequences = 3 };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_error error;
-	for (unsigned k = 1; k <= 8; k++) {
-		struct octavo_session_settings plain = { .sampling = { .temperature = 0.8f }, .stream = { 3, k },
+	for (unsigned i = 0; i < sizeof configurations / sizeof *configurations; i++) {
+		struct octavo_session_settings plain = { .sampling = { .temperature = 0.8f }, .stream = { 3, i },
 			                                 .max_new = 40, .ignore_eos = 1 };
-		struct octavo_session_settings mtp = plain;
-		mtp.drafter = "mtp";
-		mtp.k = k;
-		struct octavo_session *a = open_session(e, &plain), *b = open_session(e, &mtp);
+		struct octavo_session_settings drafting = plain;
+		drafting.drafter = configurations[i].drafter;
+		drafting.k = configurations[i].k;
+		memcpy(drafting.tree, configurations[i].tree, sizeof drafting.tree);
+		struct octavo_session *a = open_session(e, &plain), *b = open_session(e, &drafting);
+		struct octavo_session *c = open_session(e, &plain);
+		int32_t whole[12 + 40];
 		struct output out_a, out_b;
 		assert_int_equal(octavo_session_prompt(a, prompt, 12, &error), OCTAVO_OK);
 		finish(a, &out_a);
 		assert_int_equal(octavo_session_prompt(b, prompt, 12, &error), OCTAVO_OK);
 		finish(b, &out_b);
-		expect_same(&out_a, &out_b, "mtp");
+		expect_same(&out_a, &out_b, drafting.drafter);
 		size_t length = octavo_sequence_length(e, 0);
 		assert_int_equal(length, octavo_sequence_length(e, 1));
 		assert_int_equal(length, 12 + 40 - 1);
+		/* A prompt of the same text: the last token stays out of the cache. */
+		memcpy(whole, prompt, sizeof prompt);
+		memcpy(whole + 12, out_b.token, 40 * sizeof *whole);
+		assert_int_equal(octavo_session_prompt(c, whole, 12 + 40, &error), OCTAVO_OK);
 		for (size_t layer = 0; layer < e->config.layers; layer++)
-			assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), octavo_kv_rows(&e->kv, 1, layer),
-			                    length * e->kv.width * sizeof(uint16_t));
+			for (size_t other = 1; other < 3; other++)
+				assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), octavo_kv_rows(&e->kv, other, layer),
+				                    length * e->kv.width * sizeof(uint16_t));
+		octavo_session_close(&c);
 		octavo_session_close(&b);
 		octavo_session_close(&a);
 	}
+	octavo_engine_close(&e);
+}
+
+/* A drafter that knows the text to come and hides it among wrong tokens: trees of random shape in which a random part
+ * of the true path lies at a random place. */
+struct oracle {
+	struct octavo_drafter base;
+	const int32_t *truth; /* by position */
+	size_t length, pos;   /* of truth; of the root */
+	uint32_t state;
+};
+
+static uint32_t any(struct oracle *o, uint32_t below)
+{
+	o->state = o->state * 1664525u + 1013904223u;
+	return (o->state >> 8) % below;
+}
+
+static enum octavo_status commit_oracle(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
+                                        const uint32_t *row, size_t count, struct octavo_error *error)
+{
+	(void)token, (void)row, (void)error;
+	((struct oracle *)drafter)->pos = pos + count;
+	return OCTAVO_OK;
+}
+
+static enum octavo_status draft_oracle(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+                                       struct octavo_tree *tree, struct octavo_error *error)
+{
+	struct oracle *o = (struct oracle *)drafter;
+	size_t depth = 0, room = 1 + any(o, 20), at = 0;
+	(void)error;
+	while (tree->rows < room) {
+		size_t row = any(o, (uint32_t)tree->rows);
+		size_t next = o->pos + depth + 1;
+		int truth = any(o, 3) == 0;
+		if (truth && depth < shape->depth && next < o->length) {
+			at = octavo_tree_child(tree, at, o->truth[next], 64);
+			depth++;
+		} else if (octavo_tree_depth(tree, row) < shape->depth) {
+			octavo_tree_child(tree, row, (int32_t)any(o, 250), 64);
+		} else {
+			break;
+		}
+	}
+	return OCTAVO_OK;
+}
+
+static void nothing(struct octavo_drafter *drafter)
+{
+	(void)drafter;
+}
+
+/* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
+static void scattered_rows_are_compacted(void **state)
+{
+	(void)state;
+	static const struct octavo_drafter_ops ops = { "oracle", NULL, nothing, nothing, commit_oracle, draft_oracle };
+	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
+	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2 };
+	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	struct octavo_session_settings s = { .sampling = { .temperature = 0.8f }, .max_new = 200, .ignore_eos = 1 };
+	struct octavo_error error;
+	struct output plain;
+	size_t accepted = 0, moved = 0, refused = 0;
+	decode(e, &s, prompt, 12, &plain);
+	int32_t truth[212];
+	memcpy(truth, prompt, sizeof prompt);
+	memcpy(truth + 12, plain.token, 200 * sizeof *truth);
+	struct octavo_session *a = open_session(e, &s);
+	assert_int_equal(octavo_session_prompt(a, truth, 212, &error), OCTAVO_OK);
+	for (uint32_t seed = 1; seed <= 4; seed++) {
+		s.k = 8;
+		struct octavo_session *b = open_session(e, &s);
+		struct oracle oracle = { { &ops }, truth, 212, 0, seed };
+		octavo_drafter_close(&b->drafter);
+		b->drafter = &oracle.base;
+		assert_int_equal(octavo_session_prompt(b, prompt, 12, &error), OCTAVO_OK);
+		for (size_t at = 12; b->stats.finish == OCTAVO_RUNNING;) {
+			const int32_t *token;
+			size_t count;
+			assert_int_equal(octavo_session_step(b, &token, &count, &error), OCTAVO_OK);
+			assert_memory_equal(token, truth + at, count * sizeof *token);
+			at += count;
+			accepted += b->outcome.accepted;
+			refused += b->tree.rows - 1 - b->outcome.accepted;
+			for (size_t i = 0; i < b->outcome.accepted; i++)
+				moved += b->outcome.path[i] != i + 1;
+		}
+		assert_int_equal(octavo_sequence_length(e, 1), 211);
+		for (size_t layer = 0; layer < e->config.layers; layer++)
+			assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), octavo_kv_rows(&e->kv, 1, layer),
+			                    211 * e->kv.width * sizeof(uint16_t));
+		octavo_session_close(&b);
+	}
+	assert_true(accepted > 200 && moved > 100 && refused > 200);
+	octavo_session_close(&a);
 	octavo_engine_close(&e);
 }
 
@@ -212,25 +326,28 @@ static void taps_change_drafts_only(void **state)
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
 	struct octavo_session_settings s = { .drafter = "mtp", .k = 4, .max_new = 1, .ignore_eos = 1 };
 	struct octavo_error error;
-	int32_t drafts[4], emitted[4];
+	int32_t emitted[4];
 	float logits[4][260]; /* of the last draft: tokens of a random model may agree by chance */
 	for (unsigned taps = 0; taps < 4; taps++) {
 		struct octavo_engine_settings settings = { .threads = 1, .mtp_first_tap = taps & 1, .mtp_recycle_tap = taps >> 1 };
 		struct octavo_engine *e = open_model("tiny-ragged", &settings);
 		struct octavo_drafter *d;
+		struct octavo_shape shape = octavo_shape_chain(4);
+		struct octavo_tree tree;
 		const int32_t *token;
 		size_t count;
 		/* The drafter by itself, on the states of a prompt. */
 		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
-		assert_int_equal(octavo_drafter_mtp.open(&d, e, 0, &error), OCTAVO_OK);
-		octavo_drafter_mtp.begin(d);
+		assert_int_equal(octavo_drafter_open(&d, "mtp", e, 0, &error), OCTAVO_OK);
+		d->ops->begin(d);
 		uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
-		assert_int_equal(octavo_drafter_mtp.commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
-		assert_int_equal(octavo_drafter_mtp.draft(d, 4, drafts, &count, &error), OCTAVO_OK);
-		assert_int_equal(count, 4);
+		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
+		octavo_tree_begin(&tree, prompt[11], 64);
+		assert_int_equal(d->ops->draft(d, &shape, &tree, &error), OCTAVO_OK);
+		assert_int_equal(tree.rows, 5);
 		assert_int_equal(e->config.vocab, 260);
 		memcpy(logits[taps], e->mtp_logits, sizeof *logits);
-		octavo_drafter_mtp.close(d);
+		octavo_drafter_close(&d);
 		assert_int_equal(octavo_rewind(e, 0, 0, &error), OCTAVO_OK);
 		struct octavo_session *session = open_session(e, &s);
 		assert_int_equal(octavo_session_prompt(session, prompt, 12, &error), OCTAVO_OK);
@@ -285,6 +402,70 @@ static void tree_rows_equal_chains(void **state)
 		assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), cache + layer * 7 * width, bytes);
 	test_free(cache);
 	test_free(plain);
+	octavo_engine_close(&e);
+}
+
+/* The sizes of trees: shapes, room, siblings. */
+static void trees_are_built(void **state)
+{
+	(void)state;
+	struct octavo_shape shape = { 3, { 4, 2, 1 } }, chain = octavo_shape_chain(8), wide = { 1, { 63 } };
+	struct octavo_shape big = { 1, { 64 } }, huge = { 8, { 9, 9, 9, 9, 9, 9, 9, 9 } };
+	struct octavo_tree tree;
+	assert_int_equal(octavo_shape_rows(&shape), 21);
+	assert_int_equal(octavo_shape_rows(&chain), 9);
+	assert_int_equal(octavo_shape_rows(&wide), 64);
+	assert_true(octavo_shape_rows(&big) > OCTAVO_MAX_DRAFT);
+	assert_true(octavo_shape_rows(&huge) > OCTAVO_MAX_DRAFT);
+	octavo_tree_begin(&tree, 7, 4);
+	assert_int_equal(octavo_tree_child(&tree, 0, 10, 2), 1);
+	assert_int_equal(octavo_tree_child(&tree, 0, 10, 2), 1); /* it is there */
+	assert_int_equal(octavo_tree_child(&tree, 1, 10, 1), 2); /* under another parent */
+	assert_int_equal(octavo_tree_child(&tree, 0, 11, 2), 3);
+	assert_int_equal(octavo_tree_child(&tree, 0, 12, 2), 0); /* two children */
+	assert_int_equal(octavo_tree_child(&tree, 2, 13, 1), 0); /* no room */
+	assert_int_equal(tree.rows, 4);
+	assert_int_equal(octavo_tree_depth(&tree, 2), 2);
+	assert_int_equal(octavo_tree_deepest(&tree), 2);
+	const float logits[6] = { 1, 5, 3, 5, -2, 4 };
+	const float nan[2] = { 1, __builtin_nanf("") };
+	int32_t best[6];
+	assert_int_equal(octavo_best_tokens(logits, 6, 4, best), 4);
+	assert_memory_equal(best, ((const int32_t[]){ 1, 3, 5, 2 }), 4 * sizeof *best);
+	assert_int_equal(octavo_best_tokens(logits, 2, 4, best), 2);
+	assert_int_equal(octavo_best_tokens(logits, 6, 0, best), 0);
+	assert_int_equal(octavo_best_tokens(nan, 2, 2, best), 0);
+}
+
+/* The chain of an MTP module's best tokens is in its tree, where it lies between other branches. */
+static void mtp_trees_equal_chains(void **state)
+{
+	(void)state;
+	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
+	struct octavo_engine_settings settings = { .threads = 1 };
+	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	struct octavo_error error;
+	struct octavo_drafter *d;
+	struct octavo_tree chain, tree;
+	struct octavo_shape shapes[2] = { octavo_shape_chain(4), { 4, { 3, 2, 2, 1 } } };
+	const uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
+	for (int i = 0; i < 2; i++) {
+		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
+		assert_int_equal(octavo_drafter_open(&d, "mtp", e, 0, &error), OCTAVO_OK);
+		d->ops->begin(d);
+		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
+		octavo_tree_begin(i ? &tree : &chain, prompt[11], 64);
+		assert_int_equal(d->ops->draft(d, &shapes[i], i ? &tree : &chain, &error), OCTAVO_OK);
+		octavo_drafter_close(&d);
+	}
+	assert_int_equal(chain.rows, 5);
+	assert_int_equal(tree.rows, 1 + 3 + 6 + 12 + 12);
+	/* The best children all the way down are the chain. */
+	size_t at = 0;
+	for (size_t depth = 1; depth < chain.rows; depth++) {
+		at = octavo_tree_child(&tree, at, chain.token[depth], 0);
+		assert_true(at > 0);
+	}
 	octavo_engine_close(&e);
 }
 
@@ -484,8 +665,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(streams_are_identical_tiny), cmocka_unit_test(caches_are_identical),
+		cmocka_unit_test(scattered_rows_are_compacted),
 		cmocka_unit_test(drafts_do_not_remember_refusals),
 		cmocka_unit_test(taps_change_drafts_only), cmocka_unit_test(tree_rows_equal_chains),
+		cmocka_unit_test(trees_are_built), cmocka_unit_test(mtp_trees_equal_chains),
 		cmocka_unit_test(sequences_are_apart), cmocka_unit_test(ends_cut_inside_a_run),
 		cmocka_unit_test(context_ends), cmocka_unit_test(long_prompts_agree),
 		cmocka_unit_test(bad_sessions_are_refused), cmocka_unit_test(bad_batches_are_refused),

@@ -3,18 +3,24 @@
  * What proposes tokens.  One file per method; a session holds one drafter.
  *
  * The session tells a drafter everything that became certain: for every committed position i, in order and
- * without gaps, the token at i, the one after it, and the main model's hidden state of i.
+ * without gaps, the token at i, the one after it, and the main model's hidden state of i.  A draft is a tree below
+ * the token after the last committed one; a chain is a tree of width one.
  */
 #ifndef OCTAVO_DRAFTER_H
 #define OCTAVO_DRAFTER_H
 
+#include "engine/draft/tree.h"
 #include "engine/internal.h"
 
-struct octavo_drafter;
+/* The drafters of a pair ("ngram+mtp"); any other drafter is the only source of its drafts. */
+enum { OCTAVO_MAX_SOURCES = 2 };
+
+struct octavo_drafter {
+	const struct octavo_drafter_ops *ops; /* a method's own struct begins with this one */
+};
 
 struct octavo_drafter_ops {
 	const char *name;
-	unsigned default_k;
 	enum octavo_status (*open)(struct octavo_drafter **out, struct octavo_engine *engine, size_t sequence,
 	                           struct octavo_error *error);
 	void (*close)(struct octavo_drafter *drafter);
@@ -24,16 +30,25 @@ struct octavo_drafter_ops {
 	 * committed one.  Hidden states are those of rows row[i] of the engine's last forward. */
 	enum octavo_status (*commit)(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
 	                             const uint32_t *row, size_t count, struct octavo_error *error);
-	/* Up to k tokens that may follow the next, not yet committed one; *count may be less, 0 included. */
-	enum octavo_status (*draft)(struct octavo_drafter *drafter, size_t k, int32_t *token, size_t *count,
-	                            struct octavo_error *error);
+	/* Adds nodes below the root of `tree`, which is the next, not yet committed token: at most shape->width[d]
+	 * children to each node of depth d, while there is room; or fewer, or none.  shape[i] is for source i. */
+	enum octavo_status (*draft)(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+	                            struct octavo_tree *tree, struct octavo_error *error);
 };
 
 extern const struct octavo_drafter_ops octavo_drafter_none;
 extern const struct octavo_drafter_ops octavo_drafter_mtp;
 extern const struct octavo_drafter_ops octavo_drafter_ngram;
 
-/* NULL if there is none of that name. */
-const struct octavo_drafter_ops *octavo_drafter_find(const char *name);
+/* By name, a pair "a+b" included; NULL is "none".  EINVAL names what is unknown. */
+enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *name, struct octavo_engine *engine,
+                                       size_t sequence, struct octavo_error *error);
+/* Closes and nulls. */
+void octavo_drafter_close(struct octavo_drafter **drafter);
+
+/* pair.c: drafts with `first`, and with `second` where that has nothing to propose.  Takes both over, also if it
+ * fails. */
+enum octavo_status octavo_pair_open(struct octavo_drafter **out, struct octavo_drafter *first,
+                                    struct octavo_drafter *second, struct octavo_error *error);
 
 #endif

@@ -2,24 +2,35 @@
  *
  * Drafting with the checkpoint's multi-token prediction module, chained by recycling its own hidden state
  * (DeepSeek-V3 report, section 2.2; the recycling is what serving engines do with the one module that V3 ships).
+ * A draft grows by levels: the module's best tokens below every node of a level, all of them in one forward, are the
+ * next level.
  *
  * Cache discipline: the module's cache holds one row per position i, made from (hidden state of i, token i + 1).
- * Rows made while chaining come from recycled states; once the main model has scored those positions, they are
- * made again from its true states before anything new is drafted.
+ * Rows made while drafting come from recycled states and lie behind; once the main model has scored those positions,
+ * they are made again from its true states before anything new is drafted.
  */
 #include "engine/draft/drafter.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct octavo_drafter {
+struct mtp {
+	struct octavo_drafter base;
 	struct octavo_engine *engine;
 	size_t sequence;
 	size_t valid;    /* positions whose row was made from a true hidden state */
 	size_t waiting;  /* positions after `valid` whose states wait in g */
-	float *g;        /* [max_rows][hidden] */
+	float *g;        /* [max_rows][hidden]; while drafting, the states that a level is made from */
 	int32_t *next;   /* [max_rows] token after each waiting position */
 };
+
+static void close_mtp(struct octavo_drafter *drafter)
+{
+	struct mtp *d = (struct mtp *)drafter;
+	free(d->g);
+	free(d->next);
+	free(d);
+}
 
 static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
                                    struct octavo_error *error)
@@ -28,40 +39,35 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 		return octavo_fail(error, OCTAVO_ENOTSUP,
 		                   "drafter mtp: this checkpoint has no multi-token prediction module "
 		                   "(config.json: num_nextn_predict_layers is 0)");
-	struct octavo_drafter *d = calloc(1, sizeof *d);
+	struct mtp *d = calloc(1, sizeof *d);
 	if (d) {
 		d->g = calloc(e->settings.max_rows * e->config.hidden, sizeof *d->g);
 		d->next = calloc(e->settings.max_rows, sizeof *d->next);
 	}
 	if (!d || !d->g || !d->next) {
-		octavo_drafter_mtp.close(d);
+		if (d)
+			close_mtp(&d->base);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter mtp: out of memory");
 	}
+	d->base.ops = &octavo_drafter_mtp;
 	d->engine = e;
 	d->sequence = sequence;
-	*out = d;
+	*out = &d->base;
 	return OCTAVO_OK;
 }
 
-static void close_mtp(struct octavo_drafter *d)
+static void begin_mtp(struct octavo_drafter *drafter)
 {
-	if (!d)
-		return;
-	free(d->g);
-	free(d->next);
-	free(d);
-}
-
-static void begin_mtp(struct octavo_drafter *d)
-{
+	struct mtp *d = (struct mtp *)drafter;
 	d->valid = d->waiting = 0;
 }
 
 /* Makes the rows of the waiting positions; afterwards the engine holds the last one's logits. */
-static enum octavo_status catch_up(struct octavo_drafter *d, struct octavo_error *error)
+static enum octavo_status catch_up(struct mtp *d, struct octavo_error *error)
 {
-	enum octavo_status status =
-		octavo_mtp_forward(d->engine, 0, d->sequence, d->valid, d->next, d->g, d->waiting, error);
+	struct octavo_mtp_batch b = { .seq = d->sequence, .pos = d->valid, .rows = d->waiting, .next = d->next, .g = d->g,
+		                      .logits_from = d->waiting - 1 };
+	enum octavo_status status = octavo_mtp_forward(d->engine, 0, &b, error);
 	if (status == OCTAVO_OK) {
 		d->valid += d->waiting;
 		d->waiting = 0;
@@ -69,9 +75,10 @@ static enum octavo_status catch_up(struct octavo_drafter *d, struct octavo_error
 	return status;
 }
 
-static enum octavo_status commit_mtp(struct octavo_drafter *d, size_t pos, const int32_t *token, const uint32_t *row,
-                                     size_t count, struct octavo_error *error)
+static enum octavo_status commit_mtp(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
+                                     const uint32_t *row, size_t count, struct octavo_error *error)
 {
+	struct mtp *d = (struct mtp *)drafter;
 	struct octavo_engine *e = d->engine;
 	size_t hidden = e->config.hidden;
 	if (pos != d->valid + d->waiting)
@@ -92,31 +99,57 @@ static enum octavo_status commit_mtp(struct octavo_drafter *d, size_t pos, const
 	return OCTAVO_OK;
 }
 
-static enum octavo_status draft_mtp(struct octavo_drafter *d, size_t k, int32_t *token, size_t *count,
-                                    struct octavo_error *error)
+/* The level below rows [first, end): row i's law is row i - first of the engine's logits.  Returns its last row + 1. */
+static size_t grow(const struct mtp *d, size_t first, size_t end, unsigned width, struct octavo_tree *tree)
+{
+	const struct octavo_engine *e = d->engine;
+	int32_t best[OCTAVO_MAX_DRAFT];
+	for (size_t row = first; row < end; row++) {
+		const float *logits = e->mtp_logits + (row - first) * e->config.vocab;
+		/* None for a NaN: draft no further; what the target makes of it is the target's business. */
+		size_t count = octavo_best_tokens(logits, e->choosable, width, best);
+		for (size_t i = 0; i < count; i++)
+			octavo_tree_child(tree, row, best[i], width);
+	}
+	return tree->rows;
+}
+
+/* Runs the module over rows [first, end) of the tree, each with the state of its parent, which is row `parents` +
+ * (parent - above) of the module's last forward. */
+static enum octavo_status run_level(struct mtp *d, const struct octavo_tree *tree, size_t first, size_t end, size_t above,
+                                    size_t parents, struct octavo_error *error)
 {
 	struct octavo_engine *e = d->engine;
-	*count = 0;
-	if (!k || !d->waiting) /* before the first committed position there is no state to draft from */
+	size_t hidden = e->config.hidden;
+	const float *recycled = e->mtp_hidden[e->settings.mtp_recycle_tap];
+	for (size_t row = first; row < end; row++)
+		memcpy(d->g + (row - first) * hidden, recycled + (parents + (size_t)tree->parent[row] - above) * hidden,
+		       hidden * sizeof *d->g);
+	struct octavo_mtp_batch b = { .seq = d->sequence, .pos = d->valid, .rows = end - first, .next = tree->token + first,
+		                      .g = d->g, .parent = tree->parent, .first = first };
+	return octavo_mtp_forward(e, 0, &b, error);
+}
+
+static enum octavo_status draft_mtp(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+                                    struct octavo_tree *tree, struct octavo_error *error)
+{
+	struct mtp *d = (struct mtp *)drafter;
+	if (!shape->depth || !d->waiting) /* before the first committed position there is no state to draft from */
 		return OCTAVO_OK;
-	size_t last = d->waiting - 1;
+	size_t above = 0, first = 1, parents = d->waiting - 1;
 	enum octavo_status status = catch_up(d, error);
-	for (size_t i = 0; status == OCTAVO_OK; last = 0) {
-		int32_t best = octavo_argmax(e->mtp_logits, e->choosable);
-		if (best < 0) /* a NaN: draft no further; what the target makes of it is the target's business */
+	for (unsigned depth = 0; status == OCTAVO_OK; depth++) {
+		size_t end = grow(d, above, first, shape->width[depth], tree);
+		if (end == first || depth + 1 == shape->depth)
 			break;
-		token[i++] = best;
-		*count = i;
-		if (i == k)
-			break;
-		/* Recycle: this row's own hidden state stands in for the main model's at the next position. */
-		memcpy(d->g, e->mtp_hidden[e->settings.mtp_recycle_tap] + last * e->config.hidden,
-		       e->config.hidden * sizeof *d->g);
-		status = octavo_mtp_forward(e, 0, d->sequence, d->valid + i - 1, &best, d->g, 1, error);
+		status = run_level(d, tree, first, end, above, parents, error);
+		above = first;
+		first = end;
+		parents = 0;
 	}
 	return status;
 }
 
 const struct octavo_drafter_ops octavo_drafter_mtp = {
-	"mtp", 1, open_mtp, close_mtp, begin_mtp, commit_mtp, draft_mtp,
+	"mtp", open_mtp, close_mtp, begin_mtp, commit_mtp, draft_mtp,
 };

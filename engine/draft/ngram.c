@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Prompt lookup: what followed the latest earlier occurrence of the last few tokens is proposed again
- * (A. Saxena, Prompt Lookup Decoding, 2023).  Longer matches are tried first.
+ * (A. Saxena, Prompt Lookup Decoding, 2023).  Longer matches are tried first; a tree also takes what followed
+ * earlier and shorter ones.
  */
 #include "engine/draft/drafter.h"
 
@@ -10,7 +11,8 @@
 
 enum { LONGEST = 5, SHORTEST = 2 };
 
-struct octavo_drafter {
+struct ngram {
+	struct octavo_drafter base;
 	size_t length, cap;
 	int32_t *token; /* [cap] the whole sequence, the next, not yet committed token included */
 };
@@ -19,33 +21,34 @@ static enum octavo_status open_ngram(struct octavo_drafter **out, struct octavo_
                                      struct octavo_error *error)
 {
 	(void)sequence;
-	struct octavo_drafter *d = calloc(1, sizeof *d);
+	struct ngram *d = calloc(1, sizeof *d);
 	if (d)
 		d->token = calloc(d->cap = e->settings.max_context + 1, sizeof *d->token);
 	if (!d || !d->token) {
 		free(d);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter ngram: out of memory");
 	}
-	*out = d;
+	d->base.ops = &octavo_drafter_ngram;
+	*out = &d->base;
 	return OCTAVO_OK;
 }
 
-static void close_ngram(struct octavo_drafter *d)
+static void close_ngram(struct octavo_drafter *drafter)
 {
-	if (!d)
-		return;
+	struct ngram *d = (struct ngram *)drafter;
 	free(d->token);
 	free(d);
 }
 
-static void begin_ngram(struct octavo_drafter *d)
+static void begin_ngram(struct octavo_drafter *drafter)
 {
-	d->length = 0;
+	((struct ngram *)drafter)->length = 0;
 }
 
-static enum octavo_status commit_ngram(struct octavo_drafter *d, size_t pos, const int32_t *token,
+static enum octavo_status commit_ngram(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
                                        const uint32_t *row, size_t count, struct octavo_error *error)
 {
+	struct ngram *d = (struct ngram *)drafter;
 	(void)row;
 	if (pos + count + 1 > d->cap)
 		return octavo_fail(error, OCTAVO_ELIMIT, "drafter ngram: the context is full");
@@ -54,36 +57,43 @@ static enum octavo_status commit_ngram(struct octavo_drafter *d, size_t pos, con
 	return OCTAVO_OK;
 }
 
-/* The end of the latest earlier occurrence of the last n tokens, or 0. */
-static size_t find(const struct octavo_drafter *d, size_t n)
+/* The end of the latest occurrence of the last n tokens that ends before `end`, or 0. */
+static size_t find(const struct ngram *d, size_t n, size_t end)
 {
 	const int32_t *suffix = d->token + d->length - n;
-	for (size_t end = d->length - 1; end >= n; end--)
+	for (end--; end >= n; end--)
 		if (!memcmp(d->token + end - n, suffix, n * sizeof *suffix))
 			return end;
 	return 0;
 }
 
-static enum octavo_status draft_ngram(struct octavo_drafter *d, size_t k, int32_t *token, size_t *count,
-                                      struct octavo_error *error)
+/* Lays what followed position `end` into the tree.  A match that overlaps the end goes on with itself. */
+static void lay(const struct ngram *d, size_t end, const struct octavo_shape *shape, struct octavo_tree *tree)
 {
+	size_t row = 0, period = d->length - end;
+	for (unsigned i = 0; i < shape->depth; i++) {
+		row = octavo_tree_child(tree, row, d->token[end + i % period], shape->width[i]);
+		if (!row)
+			return;
+	}
+}
+
+static enum octavo_status draft_ngram(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+                                      struct octavo_tree *tree, struct octavo_error *error)
+{
+	const struct ngram *d = (const struct ngram *)drafter;
+	size_t most = octavo_shape_rows(shape);
 	(void)error;
-	*count = 0;
-	for (size_t n = LONGEST; n >= SHORTEST; n--) {
+	most = most < tree->room ? most : tree->room;
+	for (size_t n = LONGEST; n >= SHORTEST && tree->rows < most; n--) {
 		if (n >= d->length)
 			continue;
-		size_t end = find(d, n);
-		if (!end)
-			continue;
-		/* A match that overlaps the end goes on with what it has just proposed. */
-		for (size_t i = 0; i < k; i++)
-			token[i] = end + i < d->length ? d->token[end + i] : token[end + i - d->length];
-		*count = k;
-		break;
+		for (size_t end = find(d, n, d->length); end && tree->rows < most; end = find(d, n, end))
+			lay(d, end, shape, tree);
 	}
 	return OCTAVO_OK;
 }
 
 const struct octavo_drafter_ops octavo_drafter_ngram = {
-	"ngram", 4, open_ngram, close_ngram, begin_ngram, commit_ngram, draft_ngram,
+	"ngram", open_ngram, close_ngram, begin_ngram, commit_ngram, draft_ngram,
 };

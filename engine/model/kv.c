@@ -75,6 +75,25 @@ void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t
 	}
 }
 
+void octavo_geometry_nodes(struct octavo_engine *e, size_t seq, size_t pos, const int32_t *parent, size_t first,
+                           size_t rows)
+{
+	struct octavo_geometry *g = &e->geometry;
+	g->rows = rows;
+	for (size_t row = 0; row < rows; row++) {
+		size_t depth = 0;
+		for (size_t node = first + row; node; node = (size_t)parent[node])
+			depth++;
+		g->sequence[row] = seq;
+		g->pos[row] = pos + depth - 1;
+		g->slot[row] = pos + first + row - 1;
+		g->committed[row] = pos;
+		g->naive[row] = g->chained[row] = 0;
+		for (size_t node = first + row; node; node = (size_t)parent[node])
+			g->path[row * g->path_ld + --depth] = (uint32_t)(pos + node - 1);
+	}
+}
+
 enum octavo_status octavo_commit(struct octavo_engine *e, int32_t seq, const uint32_t *row, size_t count,
                                  struct octavo_error *error)
 {

@@ -10,31 +10,42 @@
 
 #include <string.h>
 
-enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, size_t seq, size_t pos,
-                                      const int32_t *next, const float *g, size_t rows, struct octavo_error *error)
+/* Logits of the last rows of the post-norm states. */
+static void head(struct octavo_engine *e, size_t first, size_t rows)
 {
-	if (rows == 0 || rows > e->settings.max_rows || pos + rows > e->kv.slots)
-		return octavo_fail(error, OCTAVO_ELIMIT, "MTP: %zu rows at position %zu do not fit", rows, pos);
+	const float *states = e->mtp_hidden[OCTAVO_TAP_POST_NORM] + first * e->config.hidden;
+	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
+	octavo_linear(e, &e->weights.head, states, rows - first, e->mtp_logits);
+	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
+}
+
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, const struct octavo_mtp_batch *b,
+                                      struct octavo_error *error)
+{
+	size_t rows = b->rows, slots = b->pos + rows + (b->parent ? b->first - 1 : 0);
+	if (rows == 0 || rows > e->settings.max_rows || slots > e->kv.slots)
+		return octavo_fail(error, OCTAVO_ELIMIT, "MTP: %zu rows at position %zu do not fit", rows, b->pos);
 	const struct octavo_mtp *mtp = &e->weights.mtp[module];
 	struct octavo_work *s = &e->work;
 	size_t hidden = e->config.hidden;
 	float eps = e->config.norm_eps;
 	octavo_fpenv saved = octavo_fpenv_enter();
-	octavo_geometry_run(e, seq, pos, rows);
+	if (b->parent)
+		octavo_geometry_nodes(e, b->seq, b->pos, b->parent, b->first, rows);
+	else
+		octavo_geometry_run(e, b->seq, b->pos, rows);
 	e->last_rows = 0; /* the main forward's rows share this scratch */
 	for (size_t row = 0; row < rows; row++)
-		octavo_embed(e, next[row], s->y + row * hidden);
+		octavo_embed(e, b->next[row], s->y + row * hidden);
 	octavo_norm_rows(e, s->wide, 2 * hidden, s->y, mtp->enorm, rows, hidden, eps);
-	octavo_norm_rows(e, s->wide + hidden, 2 * hidden, g, mtp->hnorm, rows, hidden, eps);
+	octavo_norm_rows(e, s->wide + hidden, 2 * hidden, b->g, mtp->hnorm, rows, hidden, eps);
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
 	octavo_linear(e, &mtp->eh_proj, s->wide, rows, s->x);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_DENSE);
 	octavo_block(e, &mtp->layer, e->config.layers + module);
 	memcpy(e->mtp_hidden[OCTAVO_TAP_PRE_NORM], s->x, rows * hidden * sizeof *s->x);
 	octavo_norm_rows(e, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden, s->x, mtp->head_norm, rows, hidden, eps);
-	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
-	octavo_linear(e, &e->weights.head, e->mtp_hidden[OCTAVO_TAP_POST_NORM] + (rows - 1) * hidden, 1, e->mtp_logits);
-	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
+	head(e, b->logits_from, rows);
 	octavo_fpenv_leave(saved);
 	return OCTAVO_OK;
 }

@@ -31,6 +31,17 @@ static void carve_geometry(struct octavo_arena *a, struct octavo_geometry *g, si
 	g->chained = octavo_carve(a, rows, sizeof *g->chained);
 }
 
+static void carve_staging(struct octavo_arena *a, struct octavo_staging *b, size_t rows)
+{
+	b->token = octavo_carve(a, rows, sizeof *b->token);
+	b->pos = octavo_carve(a, rows, sizeof *b->pos);
+	b->seq = octavo_carve(a, rows, sizeof *b->seq);
+	b->parent = octavo_carve(a, rows, sizeof *b->parent);
+	b->flags = octavo_carve(a, rows, sizeof *b->flags);
+	b->row = octavo_carve(a, rows, sizeof *b->row);
+	b->running = octavo_carve(a, rows, sizeof *b->running);
+}
+
 static void carve_moe(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
 {
 	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
@@ -91,8 +102,9 @@ static void carve_all(struct octavo_arena *a, struct octavo_engine *e)
 		e->mtp_hidden[tap] = octavo_carve(a, rows * c->hidden, sizeof *e->mtp_hidden[tap]);
 	}
 	e->logits = octavo_carve(a, rows * c->vocab, sizeof *e->logits);
-	e->mtp_logits = octavo_carve(a, c->vocab, sizeof *e->mtp_logits);
+	e->mtp_logits = octavo_carve(a, rows * c->vocab, sizeof *e->mtp_logits);
 	carve_geometry(a, &e->geometry, rows);
+	carve_staging(a, &e->staging, rows);
 	carve_work(a, e);
 }
 

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/draft/tree.h"
+
+struct octavo_shape octavo_shape_chain(unsigned k)
+{
+	struct octavo_shape shape = { .depth = k };
+	for (unsigned i = 0; i < k; i++)
+		shape.width[i] = 1;
+	return shape;
+}
+
+size_t octavo_shape_rows(const struct octavo_shape *shape)
+{
+	size_t rows = 1, level = 1;
+	for (unsigned i = 0; i < shape->depth; i++) {
+		if (shape->width[i] > OCTAVO_MAX_DRAFT)
+			return OCTAVO_MAX_DRAFT + 1;
+		level *= shape->width[i];
+		rows += level;
+		if (rows > OCTAVO_MAX_DRAFT)
+			return OCTAVO_MAX_DRAFT + 1;
+	}
+	return rows;
+}
+
+void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room)
+{
+	tree->rows = 1;
+	tree->room = room;
+	tree->source = 0;
+	tree->token[0] = root;
+	tree->parent[0] = -1;
+}
+
+size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width)
+{
+	unsigned children = 0;
+	for (size_t row = parent + 1; row < tree->rows; row++) {
+		if (tree->parent[row] != (int32_t)parent)
+			continue;
+		if (tree->token[row] == token)
+			return row;
+		children++;
+	}
+	if (children >= width || tree->rows >= tree->room)
+		return 0;
+	tree->token[tree->rows] = token;
+	tree->parent[tree->rows] = (int32_t)parent;
+	return tree->rows++;
+}
+
+unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row)
+{
+	unsigned depth = 0;
+	for (; row; row = (size_t)tree->parent[row])
+		depth++;
+	return depth;
+}
+
+unsigned octavo_tree_deepest(const struct octavo_tree *tree)
+{
+	unsigned deepest = 0;
+	for (size_t row = 1; row < tree->rows; row++) {
+		unsigned depth = octavo_tree_depth(tree, row);
+		deepest = depth > deepest ? depth : deepest;
+	}
+	return deepest;
+}
+
+size_t octavo_best_tokens(const float *logits, size_t n, size_t count, int32_t *token)
+{
+	size_t have = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (logits[i] != logits[i])
+			return 0;
+		if (have == count && (!count || !(logits[i] > logits[token[have - 1]])))
+			continue;
+		size_t at = have < count ? have++ : have - 1;
+		for (; at && logits[i] > logits[token[at - 1]]; at--)
+			token[at] = token[at - 1];
+		token[at] = (int32_t)i;
+	}
+	return have;
+}

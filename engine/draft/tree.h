@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A draft while it is made, and the shape that it may take.
+ */
+#ifndef OCTAVO_TREE_H
+#define OCTAVO_TREE_H
+
+#include "octavo_engine.h"
+
+/* How many children each node of a depth may get, the root's first; a chain of k tokens has depth k and width 1. */
+struct octavo_shape {
+	unsigned depth; /* 0: draft nothing */
+	unsigned width[OCTAVO_MAX_K];
+};
+
+/* Row 0 is the root; parents come before their children, siblings carry different tokens. */
+struct octavo_tree {
+	size_t rows, room; /* room: the most rows, root included; at most OCTAVO_MAX_DRAFT */
+	unsigned source;   /* who drafted: 0, or 1 for the second of a pair */
+	int32_t token[OCTAVO_MAX_DRAFT], parent[OCTAVO_MAX_DRAFT];
+};
+
+struct octavo_shape octavo_shape_chain(unsigned k);
+/* Rows of the full tree, the root included; saturates above OCTAVO_MAX_DRAFT. */
+size_t octavo_shape_rows(const struct octavo_shape *shape);
+
+/* A tree of its root alone. */
+void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room);
+/* The child of `parent` that carries `token`; where there is none it is added, if fewer than `width` are there and the
+ * tree has room.  0: neither. */
+size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width);
+/* Tokens between the root and a row, the row's own included. */
+unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row);
+/* The depth of the deepest row. */
+unsigned octavo_tree_deepest(const struct octavo_tree *tree);
+
+/* The `count` largest of logits[n], best first, ties by lowest id; returns how many there are: less than count if n is,
+ * none if there is a NaN. */
+size_t octavo_best_tokens(const float *logits, size_t n, size_t count, int32_t *token);
+
+#endif

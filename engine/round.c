@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One round: draft, forward, accept, commit, for one sequence or many.
+ */
+#include "engine/session.h"
+#include "engine/verify/law.h"
+
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* ---- Draft ------------------------------------------------------------------------------------------------ */
+
+/* How many tokens may be drafted in a row: one of the round's tokens always comes from the target itself. */
+static size_t budget(const struct octavo_session *s)
+{
+	size_t k = s->engine->settings.max_context - s->committed - 1;
+	return s->settings.max_new ? least(k, s->settings.max_new - s->stats.emitted - 1) : k;
+}
+
+static enum octavo_status draft(struct octavo_session *s, struct octavo_error *error)
+{
+	struct octavo_shape shape[OCTAVO_MAX_SOURCES];
+	uint64_t start = octavo_now_ns();
+	for (size_t i = 0; i < OCTAVO_MAX_SOURCES; i++) {
+		shape[i] = s->shape[i];
+		shape[i].depth = (unsigned)least(shape[i].depth, budget(s));
+	}
+	octavo_tree_begin(&s->tree, s->token[s->committed], s->tree.room);
+	enum octavo_status status = s->drafter->ops->draft(s->drafter, shape, &s->tree, error);
+	s->stats.draft_ns += octavo_now_ns() - start;
+	return status;
+}
+
+/* The session's rows go behind those that are there. */
+static size_t stage(struct octavo_session *s, size_t rows)
+{
+	struct octavo_staging *b = &s->engine->staging;
+	const struct octavo_tree *tree = &s->tree;
+	s->first_row = rows;
+	for (size_t i = 0; i < tree->rows; i++, rows++) {
+		b->token[rows] = tree->token[i];
+		b->pos[rows] = (int32_t)(s->committed + octavo_tree_depth(tree, i));
+		b->seq[rows] = (int32_t)s->sequence;
+		b->parent[rows] = i ? tree->parent[i] + (int32_t)s->first_row : -1;
+		b->flags[rows] = OCTAVO_ROW_LOGITS;
+	}
+	return rows;
+}
+
+/* ---- Accept ----------------------------------------------------------------------------------------------- */
+
+static enum octavo_status accept(struct octavo_session *s, struct octavo_error *error)
+{
+	struct octavo_engine *e = s->engine;
+	const struct octavo_draft draft = { s->tree.rows, s->tree.token, s->tree.parent };
+	struct octavo_scored scored = {
+		.logits = octavo_logits(e, s->first_row), .ld = e->config.vocab, .vocab = e->choosable,
+		.sampling = &s->settings.sampling,
+		.prefix = { s->token, s->committed + 1, s->stats.prompt_tokens, &draft, 0 }, .law = s->law, .order = s->order,
+	};
+	const struct octavo_judge judge = {
+		.vocab = e->choosable, .target = octavo_scored_law, .target_context = &scored,
+		.pick = octavo_pick, .pick_context = &s->settings.stream, .position = (uint32_t)s->committed + 1,
+	};
+	enum octavo_status status =
+		octavo_law_is_argmax(&s->settings.sampling) /* then all rules are one, and need no laws */
+			? octavo_accept_greedy(&draft, scored.logits, scored.ld, scored.vocab, &s->outcome)
+			: octavo_accept(s->settings.accept, &draft, &judge, &s->outcome);
+	if (status != OCTAVO_OK)
+		return octavo_fail(error, status,
+		                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "
+		                   "or overflow",
+		                   s->committed + 1);
+	return OCTAVO_OK;
+}
+
+static int is_eos(const struct octavo_session *s, int32_t token)
+{
+	const struct octavo_config *c = &s->engine->config;
+	for (size_t i = 0; i < c->eos_count; i++)
+		if (c->eos[i] == token)
+			return !s->settings.ignore_eos;
+	return 0;
+}
+
+/* Takes over the accepted run and the target's own token, cut at EOS, at max_new or at the end of the context. */
+static void emit(struct octavo_session *s)
+{
+	const struct octavo_outcome *outcome = &s->outcome;
+	s->first = s->committed + 1;
+	while (s->emitted <= outcome->accepted && s->stats.finish == OCTAVO_RUNNING) {
+		int32_t token =
+			s->emitted < outcome->accepted ? s->tree.token[outcome->path[s->emitted]] : outcome->next;
+		size_t position = s->first + s->emitted;
+		s->token[position] = token;
+		s->emitted++;
+		if (is_eos(s, token))
+			s->stats.finish = OCTAVO_FINISH_EOS;
+		else if (s->settings.max_new && s->stats.emitted + s->emitted == s->settings.max_new)
+			s->stats.finish = OCTAVO_FINISH_LENGTH;
+		else if (position >= s->engine->settings.max_context) /* no room for it as a root */
+			s->stats.finish = OCTAVO_FINISH_CONTEXT;
+	}
+}
+
+/* The row that made the round's token i, in the session's tree. */
+static size_t maker(const struct octavo_session *s, size_t i)
+{
+	return i ? s->outcome.path[i - 1] : 0;
+}
+
+/* Rows of the root and of all but the last of the emitted tokens: they become part of the sequence. */
+static void kept_rows(const struct octavo_session *s, uint32_t row[OCTAVO_MAX_DRAFT])
+{
+	for (size_t i = 0; i < s->emitted; i++)
+		row[i] = (uint32_t)(s->first_row + maker(s, i));
+}
+
+static enum octavo_status accept_and_commit(struct octavo_session *s, struct octavo_error *error)
+{
+	uint32_t row[OCTAVO_MAX_DRAFT];
+	enum octavo_status status = accept(s, error);
+	if (status != OCTAVO_OK)
+		return status;
+	emit(s);
+	kept_rows(s, row);
+	return octavo_commit(s->engine, (int32_t)s->sequence, row, s->emitted, error);
+}
+
+/* What a drafter learns may cost forwards of its own, which end the life of the main forward's rows: so this comes
+ * when all sequences are committed. */
+static enum octavo_status teach(struct octavo_session *s, struct octavo_error *error)
+{
+	uint32_t row[OCTAVO_MAX_DRAFT];
+	kept_rows(s, row);
+	size_t pos = s->committed;
+	s->committed += s->emitted;
+	return s->drafter->ops->commit(s->drafter, pos, s->token + pos, row, s->emitted, error);
+}
+
+/* ---- Afterwards ------------------------------------------------------------------------------------------- */
+
+/* Best and second best logit behind an emitted token, for octavo_session_margin. */
+static void keep_margin(struct octavo_session *s, size_t position, const float *logits)
+{
+	size_t best = 0, second = s->engine->choosable > 1;
+	if (logits[second] > logits[best]) {
+		best = 1;
+		second = 0;
+	}
+	for (size_t i = 2; i < s->engine->choosable; i++) {
+		if (!(logits[i] > logits[second]))
+			continue;
+		second = logits[i] > logits[best] ? best : i;
+		best = second == best ? i : best;
+	}
+	s->margin[position] = logits[best] - logits[second];
+	s->second[position] = (int32_t)second;
+}
+
+/* The margins of the round's tokens, which the phases of speculation do not pay for. */
+static void keep_margins(struct octavo_session *s)
+{
+	for (size_t i = 0; i < s->emitted; i++)
+		keep_margin(s, s->first + i, s->engine->logits + (s->first_row + maker(s, i)) * s->engine->config.vocab);
+}
+
+static void count_round(struct octavo_session *s)
+{
+	struct octavo_session_stats *stats = &s->stats;
+	size_t drafted = octavo_tree_deepest(&s->tree), accepted = least(s->outcome.accepted, s->emitted);
+	stats->steps++;
+	stats->emitted += s->emitted;
+	stats->zero_draft_steps += drafted == 0;
+	stats->rows[s->tree.rows]++;
+	for (size_t i = 0; i < drafted; i++)
+		stats->drafted[i]++;
+	for (size_t i = 0; i < accepted; i++)
+		stats->accepted[i]++;
+}
+
+/* ---- The round -------------------------------------------------------------------------------------------- */
+
+struct round {
+	struct octavo_session *const *session;
+	size_t count;
+	enum octavo_status status; /* the first failure */
+	struct octavo_error *error;
+};
+
+/* A step for every session that is in the round; one that fails is out of it, and of all others until its next
+ * prompt. */
+static void each(struct round *r, enum octavo_status (*step)(struct octavo_session *s, struct octavo_error *error))
+{
+	struct octavo_error later;
+	for (size_t i = 0; i < r->count; i++) {
+		struct octavo_session *s = r->session[i];
+		if (s->stats.finish == OCTAVO_FINISH_ERROR)
+			continue;
+		enum octavo_status status = step(s, r->status == OCTAVO_OK ? r->error : &later);
+		if (status == OCTAVO_OK)
+			continue;
+		s->stats.finish = OCTAVO_FINISH_ERROR;
+		s->emitted = 0;
+		if (r->status == OCTAVO_OK)
+			r->status = status;
+	}
+}
+
+/* All drafts in one forward. */
+static void verify(struct round *r)
+{
+	struct octavo_engine *e = r->session[0]->engine;
+	struct octavo_staging *b = &e->staging;
+	size_t rows = 0;
+	for (size_t i = 0; i < r->count; i++)
+		if (r->session[i]->stats.finish == OCTAVO_RUNNING)
+			rows = stage(r->session[i], rows);
+	if (!rows)
+		return;
+	struct octavo_batch batch = { rows, b->token, b->pos, b->seq, b->parent, b->flags };
+	enum octavo_status status = octavo_forward(e, &batch, r->error);
+	for (size_t i = 0; status != OCTAVO_OK && i < r->count; i++)
+		r->session[i]->stats.finish = OCTAVO_FINISH_ERROR;
+	if (status != OCTAVO_OK)
+		r->status = status;
+}
+
+static enum octavo_status finish(struct octavo_session *s, struct octavo_error *error)
+{
+	(void)error;
+	keep_margins(s);
+	count_round(s);
+	return OCTAVO_OK;
+}
+
+enum octavo_status octavo_round(struct octavo_session *const *session, size_t count, struct octavo_error *error)
+{
+	struct round r = { session, count, OCTAVO_OK, error };
+	struct octavo_engine *e = session[0]->engine;
+	struct octavo_profiler *p = e->profiler;
+	uint64_t at[4];
+	for (size_t i = 0; i < count; i++) {
+		session[i]->emitted = 0;
+		session[i]->tree.room = least(e->settings.max_rows / count, OCTAVO_MAX_DRAFT);
+	}
+	octavo_phase_begin(p, OCTAVO_PHASE_DRAFT);
+	at[0] = octavo_now_ns();
+	each(&r, draft);
+	octavo_phase_switch(p, OCTAVO_PHASE_DRAFT, OCTAVO_PHASE_VERIFY);
+	at[1] = octavo_now_ns();
+	verify(&r);
+	octavo_phase_switch(p, OCTAVO_PHASE_VERIFY, OCTAVO_PHASE_ACCEPT);
+	at[2] = octavo_now_ns();
+	each(&r, accept_and_commit);
+	each(&r, teach);
+	octavo_phase_switch(p, OCTAVO_PHASE_ACCEPT, OCTAVO_PHASE_OTHER);
+	at[3] = octavo_now_ns();
+	each(&r, finish);
+	octavo_phase_end(p, OCTAVO_PHASE_OTHER);
+	for (size_t i = 0; i < count; i++) {
+		struct octavo_session_stats *stats = &session[i]->stats;
+		stats->verify_ns += (at[2] - at[1]) / count;
+		stats->accept_ns += (at[3] - at[2]) / count;
+		stats->expert_union += e->expert_union; /* of the whole batch */
+		stats->expert_rows += e->expert_rows;
+		stats->decode_ns += octavo_now_ns() - at[0];
+	}
+	return r.status;
+}

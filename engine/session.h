@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A session: one sequence, its drafter and its sampling parameters.
+ *
+ * Between calls the sequence is `token[0 .. committed]`: the committed tokens and one more, the last emitted (or
+ * the prompt's last), which is the root of the next draft.  So the first emitted token comes out of a round like
+ * all others, and plain decoding is this loop with a drafter that never drafts.
+ */
+#ifndef OCTAVO_SESSION_H
+#define OCTAVO_SESSION_H
+
+#include "engine/draft/drafter.h"
+
+struct octavo_session {
+	struct octavo_engine *engine;
+	struct octavo_drafter *drafter;
+	struct octavo_session_settings settings; /* drafter not kept */
+	struct octavo_shape shape[OCTAVO_MAX_SOURCES]; /* of a draft, per source */
+	size_t sequence, committed;
+	int32_t *token;     /* [context + 1] the prompt and what was emitted */
+	float *margin;      /* [context + 1] of emitted tokens, by absolute position */
+	int32_t *second;    /* [context + 1] */
+	double *law;        /* [vocab] */
+	uint32_t *order;    /* [vocab] */
+	/* One round */
+	struct octavo_tree tree; /* rows 0: the session takes no part in it */
+	size_t first_row;        /* where its root lies in the round's batch */
+	struct octavo_outcome outcome;
+	size_t first, emitted;   /* the round's tokens are token[first .. first + emitted) */
+	struct octavo_session_stats stats;
+	void *arena;
+};
+
+/* round.c: one round of `count` running sessions of one engine, their rows side by side in one forward.  A session that
+ * fails takes no other with it, unless the forward fails; the first failure is reported. */
+enum octavo_status octavo_round(struct octavo_session *const *session, size_t count, struct octavo_error *error);
+
+#endif
