@@ -204,6 +204,25 @@ OCTAVO_API void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu);
 /* The table for octavo_cpu_detect(), made once. */
 OCTAVO_API const struct octavo_kernels *octavo_kernels_get(void);
 
+/* ---- Backends ----------------------------------------------------------------------------------
+ * Other libraries' matrix products as kernels: "onednn" and "xsmm" (libxsmm).  Each is a module (octavo_base.h).
+ * They take everything that gemm_fp8 and gemm_bf16 take, and are flagged OCTAVO_APPROXIMATE: the libraries add in
+ * an order of their own, which may change with the number of rows and the processor.  What they promise: where
+ * nothing overflows, |y - exact| <= g / (1 - g) * sum_k |s * x * w| with g = (128 + P) * 2^-24, where s is the exact
+ * product of the scales and P the number of pieces: where a scale block of w ends, or 128 columns where there are no
+ * scales; F16 counts twice.  (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1:
+ * the products of a piece are exact, at most 127 roundings add them, one makes s, one applies it, P - 1 add the
+ * pieces.)  A row of x or of w with a NaN gives NaN, as in the other sets; so does a product for which a thread
+ * could not get its scratch memory.  Each thread that runs them keeps up to 1 MiB until it ends. */
+
+/* Puts the backend's kernels in place of *table's gemm_fp8 and gemm_bf16.  EINVAL for null arguments and unknown names,
+ * ENOTSUP with the reason in *error if the module is not installed or its library cannot work here; then *table is as
+ * it was. */
+OCTAVO_API enum octavo_status octavo_backend_overlay(struct octavo_kernels *table, const char *name,
+                                                     struct octavo_error *error);
+/* NULL-terminated: all that may be asked for. */
+OCTAVO_API const char *const *octavo_backend_names(void);
+
 /* ---- Drivers ----------------------------------------------------------------------------------- */
 
 /* Runs fn(arg, task) for every task in [0, tasks), in any order and on any threads, and returns when all are

@@ -8,6 +8,9 @@
 
 #include "octavo_kernels.h"
 
+/* Puts the slots that `set` has in place of the table's. */
+void octavo_kernels_overlay(struct octavo_kernels *table, const struct octavo_kernels *set);
+
 /* A const descriptor with static storage: OCTAVO_KERNEL(gemm, gemm_fp8, "avx2", 16, gemm_fp8_avx2). */
 #define OCTAVO_KERNEL(type, slot, isa, granule, run)                                                                   \
 	(&(const struct octavo_##type##_kernel){#slot, isa, 0, granule, run})

@@ -38,7 +38,7 @@ static const struct {
 #endif
 };
 
-static void overlay(struct octavo_kernels *table, const struct octavo_kernels *set)
+void octavo_kernels_overlay(struct octavo_kernels *table, const struct octavo_kernels *set)
 {
 #define OVERLAY_SLOT(type, slot)                                                                                       \
 	if (set->slot)                                                                                                 \
@@ -52,7 +52,7 @@ void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu)
 	memset(table, 0, sizeof *table);
 	for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
 		if ((cpu & sets[i].needs) == sets[i].needs)
-			overlay(table, sets[i].set);
+			octavo_kernels_overlay(table, sets[i].set);
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
