@@ -29,14 +29,14 @@ bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out)
 
 bool accept_parse(const struct options *o, enum octavo_accept *out)
 {
-	*out = OCTAVO_ACCEPT_MATCH;
-	if (!o->accept || !strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_MATCH)))
-		return true;
-	*out = OCTAVO_ACCEPT_GREEDY;
-	if (strcmp(o->accept, octavo_accept_name(OCTAVO_ACCEPT_GREEDY))) {
-		complain("option --accept: unknown rule \"%s\" (known: match, greedy)", o->accept);
+	*out = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH;
+	if (*out == OCTAVO_ACCEPT_COUNT) {
+		complain("option --accept: unknown rule \"%s\" (known: match, greedy, rejection, block, multiround, typical)",
+		         o->accept);
 		return false;
 	}
+	if (*out != OCTAVO_ACCEPT_GREEDY)
+		return true;
 	for (size_t i = 0; i < o->temperature_count || !i; i++)
 		if (!o->temperature_count || o->temperature[i] > 0) {
 			complain("option --accept: greedy needs --temperature 0");

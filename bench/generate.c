@@ -16,9 +16,10 @@ static const char help[] =
 	"  --model DIR          default: the bundled model\n"
 	"  --tokens N           new tokens, at most (default 128)\n"
 	"  --context N          tokens in all, prompt included (default: the model's, at most 4096)\n"
-	"  --drafter NAME       mtp (default where the model has a module), ngram or none: the text is the same\n"
+	"  --drafter NAME       mtp (default where the model has a module), ngram or none\n"
 	"  -k N                 drafted tokens per step (default: 2)\n"
-	"  --accept RULE        match (default) or greedy\n"
+	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
+	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
 	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A, --threads N\n";
 
@@ -57,6 +58,9 @@ static void print_figures(const struct octavo_session_stats *s, const struct oct
 	if (drafted)
 		fprintf(stderr, ", %zu of %zu drafted tokens accepted, %.2f tokens per step", accepted, drafted,
 		        (double)s->emitted / (double)s->steps);
+	enum octavo_promise promise = octavo_accept_promise(settings->accept, &settings->sampling);
+	if (promise != OCTAVO_SAME_TOKENS)
+		fprintf(stderr, ", accept %s%s", octavo_accept_name(settings->accept), promise == OCTAVO_LOSSY ? " (LOSSY)" : "");
 	fprintf(stderr, "; %s]\n", why[s->finish]);
 }
 

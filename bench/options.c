@@ -68,7 +68,7 @@ static const struct option_entry entries[] = {
         {"text", STRING, AT(text), 0, 0, 0, "a text file"},
         {"json", STRING, AT(json), 0, 0, 0, "a file to write"},
         {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them"},
-        {"accept", STRING, AT(accept), 0, 0, 0, "match or greedy"},
+        {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
         {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list of different ones"},
         {"temperature", DOUBLES, AT(temperature), AT(temperature_count), 0, 100,

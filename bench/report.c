@@ -11,6 +11,28 @@ static bool is_plain(const struct run *run)
 	return !strcmp(run->drafter, "none");
 }
 
+enum octavo_promise run_promise(const struct run *run)
+{
+	return is_plain(run) ? OCTAVO_SAME_TOKENS : octavo_accept_promise(run->accept, &run->sampling);
+}
+
+static bool is_lossy(const struct run *run)
+{
+	return run_promise(run) == OCTAVO_LOSSY;
+}
+
+/* The column "lossless". */
+static const char *verdict(const struct run *run)
+{
+	static const char *const says[] = { [OCTAVO_SAME_LAW] = "in law", [OCTAVO_LOSSY] = "LOSSY" };
+	enum octavo_promise promise = run_promise(run);
+	if (is_plain(run))
+		return "-";
+	if (promise == OCTAVO_SAME_TOKENS)
+		return run->divergence.found ? "NO" : "identical";
+	return says[promise];
+}
+
 bool runs_identical(const struct runs *r)
 {
 	for (size_t i = 0; i < r->count; i++)
@@ -63,7 +85,7 @@ static void print_speed_row(const struct run *run)
 		printf("      -%-7s", "");
 	print_acceptance(run);
 	printf("  %6.2f  %5.2f", tokens_per_step(run), run->distinct4);
-	printf("  %s%s\n", is_plain(run) ? "-" : run->divergence.found ? "NO" : "yes", loops(run) ? ", loops" : "");
+	printf("  %s%s\n", verdict(run), loops(run) ? ", loops" : "");
 }
 
 static void print_divergence(const struct run *run)
@@ -77,17 +99,17 @@ static void print_divergence(const struct run *run)
 
 static void print_speed(const struct runs *r, size_t first, size_t end)
 {
-	printf("\n%s at temperature %g: %zu prompt%s, up to %zu tokens each, acceptance rule %s\n\n", r->arithmetic,
+	printf("\n%s at temperature %g: %zu prompt%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
 	       r->run[first].temperature, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
-	       octavo_accept_name(r->run[first].accept));
-	printf("  drafter  k  tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  identical\n");
+	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
+	printf("  drafter  k  tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n");
 	for (size_t i = first; i < end; i++)
 		print_speed_row(&r->run[i]);
 	for (size_t i = first; i < end; i++)
 		print_divergence(&r->run[i]);
 	if (!first) /* once is enough */
 		printf("\n"
-		       "  speed: plain decoding's time for the same tokens over this run's, prefill apart; its 95 %% range is a\n"
+		       "  speed: plain decoding's time per token over this run's, prefill apart; its 95 %% range is a\n"
 		       "  bootstrap over the prompts, if there are five. accepted by depth: accepted / drafted at that depth,\n"
 		       "  over all steps that drafted so deep. dist4: distinct 4-grams / 4-grams; below 0.7 the text loops.\n");
 }
@@ -188,6 +210,29 @@ static void print_phases(const struct runs *r, size_t first, size_t end)
 	print_sums(r, first, end, cycles, 1e3);
 }
 
+static bool any_promises(const struct runs *r, enum octavo_promise promise)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (run_promise(&r->run[i]) == promise && (!is_plain(&r->run[i]) || r->count == 1))
+			return true;
+	return false;
+}
+
+static void print_verdicts(const struct runs *r)
+{
+	putchar('\n');
+	if (!runs_identical(r))
+		printf("  identical: NO. See the divergences above.\n");
+	else if (any_promises(r, OCTAVO_SAME_TOKENS))
+		printf("  identical: yes. Every run%s emitted the tokens of plain decoding, bit for bit.\n",
+		       any_promises(r, OCTAVO_SAME_LAW) || any_promises(r, OCTAVO_LOSSY) ? " at temperature 0" : "");
+	if (any_promises(r, OCTAVO_SAME_LAW))
+		printf("  lossless: in law. The rule emits other tokens than plain decoding, with exactly the same law: this is\n"
+		       "  proven by enumeration (make check), it cannot be seen in one text.\n");
+	if (any_promises(r, OCTAVO_LOSSY))
+		printf("  LOSSY: the rule keeps tokens that the model would not have drawn; the text has another law.\n");
+}
+
 void runs_print(const struct runs *r)
 {
 	cost_print(&r->cost);
@@ -201,10 +246,7 @@ void runs_print(const struct runs *r)
 		print_counter_notes(&r->run[0].profile);
 	if (r->prompts < r->loaded)
 		printf("\n  %zu of %zu prompts: the time for this report was up (--seconds)\n", r->prompts, r->loaded);
-	if (runs_identical(r))
-		printf("\n  identical: yes. Every run emitted the tokens of plain decoding, bit for bit.\n");
-	else
-		printf("\n  identical: NO. See the divergences above.\n");
+	print_verdicts(r);
 }
 
 /* ---- JSON ---------------------------------------------------------------------------------------------------------- */
@@ -280,6 +322,9 @@ static json_t *experts_json(const struct run *run)
 	return run->expert_rows ? json_real((double)run->expert_union / (double)run->steps / layers) : json_null();
 }
 
+static const char *const promises[] = { [OCTAVO_SAME_TOKENS] = "in tokens", [OCTAVO_SAME_LAW] = "in law",
+	                                [OCTAVO_LOSSY] = "no" };
+
 static json_t *run_json(const struct runs *r, const struct run *run, const struct run *plain)
 {
 	json_t *acceptance = json_array();
@@ -287,13 +332,15 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 		json_array_append_new(acceptance, json_real((double)run->accepted[i] / (double)run->drafted[i]));
 	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model,
 	                      "arithmetic", r->arithmetic, "drafter", run->drafter, "k", (json_int_t)run->k, "accept",
-	                      octavo_accept_name(run->accept), "lossy", 0, "temperature",
+	                      octavo_accept_name(run->accept), "lossy", is_lossy(run), "temperature",
 	                      run->temperature, "tokens", (json_int_t)run->tokens, "prompts",
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
 	                      plain->tokens_per_s, "speedup", run->speedup);
 	json_object_set_new(o, "speedup_ci", has_range(run) ? json_pack("[f, f]", run->lo, run->hi) : json_null());
 	json_object_set_new(o, "speedup_predicted", json_null());
-	json_object_set_new(o, "identical", json_boolean(!run->divergence.found));
+	json_object_set_new(o, "lossless", json_string(promises[run_promise(run)]));
+	json_object_set_new(o, "identical",
+	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found) : json_null());
 	json_object_set_new(o, "divergence", divergence_json(&run->divergence));
 	json_object_set_new(o, "tau", json_real(tokens_per_step(run)));
 	json_object_set_new(o, "acceptance", acceptance);

@@ -243,7 +243,7 @@ static void add_output(struct run *run, const struct output *out, size_t index)
 
 static void compare(struct run *run, const struct output *got, const struct output *plain, const struct prompt *prompt)
 {
-	if (run->divergence.found)
+	if (run->divergence.found || run_promise(run) != OCTAVO_SAME_TOKENS)
 		return;
 	for (size_t i = 0; i < got->count || i < plain->count; i++) {
 		int32_t a = i < plain->count ? plain->token[i] : -1, b = i < got->count ? got->token[i] : -1;
@@ -309,7 +309,8 @@ static bool measure_prompt(struct runs *r, const struct options *o, struct octav
 	return true;
 }
 
-/* Speed against plain decoding of the same temperature: the same tokens, so the ratio of the times. */
+/* Speed against plain decoding of the same temperature: the ratio of the times per token.  Where the tokens are the same
+ * it is that of the times as they are. */
 static void finish(struct runs *r, uint64_t seed)
 {
 	const struct run *plain = NULL;
@@ -319,6 +320,8 @@ static void finish(struct runs *r, uint64_t seed)
 			plain = run;
 		run->distinct4 /= (double)run->prompts;
 		run->tokens_per_s = (double)run->tokens * 1e9 / run->decode_ns;
+		for (size_t p = 0; p < run->prompts; p++) /* another text may have ended elsewhere */
+			run->ns[p] *= (double)plain->per_prompt[p] / (double)run->per_prompt[p];
 		octavo_bootstrap_ratio(plain->ns, run->ns, run->prompts, seed, &run->speedup, &run->lo, &run->hi);
 	}
 }

@@ -88,7 +88,9 @@ void runs_print(const struct runs *r);
 json_t *runs_json(const struct runs *r);
 /* What was asked for: the parameters that all runs share. */
 json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m, size_t context);
-/* Whether every lossless run equals plain decoding. */
+/* What a run promises of its tokens, against plain decoding. */
+enum octavo_promise run_promise(const struct run *run);
+/* Whether every run that promises the tokens of plain decoding has them. */
 bool runs_identical(const struct runs *r);
 
 #endif
