@@ -133,8 +133,9 @@ struct octavo_session_settings {
 	unsigned k;          /* drafted tokens per step; 0: 2, at most 8 */
 	unsigned tree[OCTAVO_MAX_K]; /* children per node and depth, up to the first 0: { 4, 2, 1 } has 1+4+8+8 rows, at
 	                              * most OCTAVO_MAX_DRAFT; { 0 }: a chain of k */
-	enum octavo_accept accept; /* greedy requires temperature 0 */
-	struct octavo_sampling sampling;
+	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the
+	                            * rules of SAME_LAW mtp draws its tokens instead of taking the best */
+	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */
 	struct octavo_stream stream;
 	size_t max_new;  /* stop after so many tokens; 0: until the context is full */
 	int ignore_eos;

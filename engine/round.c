@@ -19,6 +19,12 @@ static size_t budget(const struct octavo_session *s)
 	return s->settings.max_new ? least(k, s->settings.max_new - s->stats.emitted - 1) : k;
 }
 
+/* What stands before the root's next token. */
+static struct octavo_prefix prefix_of(const struct octavo_session *s)
+{
+	return (struct octavo_prefix){ s->token, s->committed + 1, s->stats.prompt_tokens, NULL, 0 };
+}
+
 static enum octavo_status draft(struct octavo_session *s, struct octavo_error *error)
 {
 	struct octavo_shape shape[OCTAVO_MAX_SOURCES];
@@ -27,7 +33,8 @@ static enum octavo_status draft(struct octavo_session *s, struct octavo_error *e
 		shape[i] = s->shape[i];
 		shape[i].depth = (unsigned)least(shape[i].depth, budget(s));
 	}
-	octavo_tree_begin(&s->tree, s->token[s->committed], s->tree.room);
+	s->chance.prefix = prefix_of(s);
+	octavo_tree_begin(&s->tree, s->token[s->committed], s->tree.room, s->chance.law ? &s->chance : NULL);
 	enum octavo_status status = s->drafter->ops->draft(s->drafter, shape, &s->tree, error);
 	s->stats.draft_ns += octavo_now_ns() - start;
 	return status;
@@ -57,17 +64,23 @@ static enum octavo_status accept(struct octavo_session *s, struct octavo_error *
 	const struct octavo_draft draft = { s->tree.rows, s->tree.token, s->tree.parent };
 	struct octavo_scored scored = {
 		.logits = octavo_logits(e, s->first_row), .ld = e->config.vocab, .vocab = e->choosable,
-		.sampling = &s->settings.sampling,
-		.prefix = { s->token, s->committed + 1, s->stats.prompt_tokens, &draft, 0 }, .law = s->law, .order = s->order,
+		.sampling = &s->settings.sampling, .prefix = prefix_of(s), .law = s->law, .order = s->order,
 	};
+	scored.prefix.draft = &draft;
 	const struct octavo_judge judge = {
 		.vocab = e->choosable, .target = octavo_scored_law, .target_context = &scored,
+		.drafted = octavo_tree_law, .drafted_context = &s->tree, .siblings = OCTAVO_WITHOUT_REPLACEMENT,
 		.pick = octavo_pick, .pick_context = &s->settings.stream, .position = (uint32_t)s->committed + 1,
+		.scratch = s->residual,
 	};
+	/* At temperature 0 all rules are one. */
+	enum octavo_accept rule = octavo_accept_promise(s->settings.accept, &s->settings.sampling) == OCTAVO_SAME_TOKENS
+	                                  ? OCTAVO_ACCEPT_MATCH
+	                                  : s->settings.accept;
 	enum octavo_status status =
-		octavo_law_is_argmax(&s->settings.sampling) /* then all rules are one, and need no laws */
-			? octavo_accept_greedy(&draft, scored.logits, scored.ld, scored.vocab, &s->outcome)
-			: octavo_accept(s->settings.accept, &draft, &judge, &s->outcome);
+		octavo_law_is_argmax(&s->settings.sampling)
+			? octavo_accept_greedy(&draft, scored.logits, scored.ld, scored.vocab, &s->outcome) /* needs no laws */
+			: octavo_accept(rule, &draft, &judge, &s->outcome);
 	if (status != OCTAVO_OK)
 		return octavo_fail(error, status,
 		                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "

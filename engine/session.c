@@ -9,16 +9,28 @@
 
 /* ---- Open and close ------------------------------------------------------------------------------------ */
 
-static enum octavo_status check(struct octavo_session_settings *s, struct octavo_error *error)
+static enum octavo_status check(const struct octavo_session_settings *s, size_t choosable, struct octavo_error *error)
 {
 	if (s->k > OCTAVO_MAX_K)
 		return octavo_fail(error, OCTAVO_EINVAL, "k: %u drafted tokens, at most %d", s->k, OCTAVO_MAX_K);
-	if (s->accept != OCTAVO_ACCEPT_MATCH && s->accept != OCTAVO_ACCEPT_GREEDY)
+	if (!octavo_accept_name(s->accept))
 		return octavo_fail(error, OCTAVO_EINVAL, "accept: unknown rule %d", (int)s->accept);
 	if (s->accept == OCTAVO_ACCEPT_GREEDY && s->sampling.temperature != 0.0f)
 		return octavo_fail(error, OCTAVO_EINVAL, "accept: the greedy rule needs temperature 0, not %g",
 		                   (double)s->sampling.temperature);
+	for (size_t i = 0; s->sampling.bias && i < s->sampling.biases; i++)
+		if (s->sampling.bias[i].token < 0 || (size_t)s->sampling.bias[i].token >= choosable)
+			return octavo_fail(error, OCTAVO_EINVAL, "bias: token %d is outside the vocabulary",
+			                   (int)s->sampling.bias[i].token);
 	return octavo_sampling_check(&s->sampling, error);
+}
+
+static int is_chain(const struct octavo_shape *shape)
+{
+	for (unsigned i = 0; i < shape->depth; i++)
+		if (shape->width[i] != 1)
+			return 0;
+	return 1;
 }
 
 /* The shape of the drafts: the tree that was asked for, or a chain of k. */
@@ -31,6 +43,9 @@ static enum octavo_status shape_drafts(struct octavo_session *s, struct octavo_e
 	if (settings->tree[0])
 		for (shape.depth = 0; shape.depth < OCTAVO_MAX_K && settings->tree[shape.depth]; shape.depth++)
 			shape.width[shape.depth] = settings->tree[shape.depth];
+	if ((settings->accept == OCTAVO_ACCEPT_REJECTION || settings->accept == OCTAVO_ACCEPT_BLOCK) && !is_chain(&shape))
+		return octavo_fail(error, OCTAVO_EINVAL, "accept: the %s rule is for chains; multiround takes trees",
+		                   octavo_accept_name(settings->accept));
 	size_t rows = octavo_shape_rows(&shape);
 	if (rows > OCTAVO_MAX_DRAFT)
 		return octavo_fail(error, OCTAVO_ELIMIT, "tree: more than %d rows, the root included", OCTAVO_MAX_DRAFT);
@@ -50,6 +65,10 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	s->second = octavo_carve(a, positions, sizeof *s->second);
 	s->law = octavo_carve(a, vocab, sizeof *s->law);
 	s->order = octavo_carve(a, vocab, sizeof *s->order);
+	if (octavo_accept_promise(s->settings.accept, &s->settings.sampling) != OCTAVO_SAME_LAW)
+		return;
+	s->residual = octavo_carve(a, 2 * vocab, sizeof *s->residual);
+	s->chance.law = octavo_carve(a, octavo_shape_rows(&s->shape[0]) * vocab, sizeof *s->chance.law);
 }
 
 static enum octavo_status allocate(struct octavo_session *s, struct octavo_error *error)
@@ -61,6 +80,10 @@ static enum octavo_status allocate(struct octavo_session *s, struct octavo_error
 		return octavo_fail(error, OCTAVO_ENOMEM, "session: out of memory");
 	arena = (struct octavo_arena){ .base = octavo_aligned(s->arena) };
 	carve(&arena, s);
+	s->chance.sampling = &s->settings.sampling;
+	s->chance.stream = s->settings.stream;
+	s->chance.vocab = s->engine->config.vocab;
+	s->chance.order = s->order;
 	return OCTAVO_OK;
 }
 
@@ -90,7 +113,7 @@ enum octavo_status octavo_session_open(struct octavo_session **out, struct octav
 	s->engine = engine;
 	s->settings = *settings;
 	s->sequence = SIZE_MAX;
-	enum octavo_status status = check(&s->settings, error);
+	enum octavo_status status = check(&s->settings, engine->choosable, error);
 	if (status == OCTAVO_OK)
 		status = shape_drafts(s, error);
 	if (status == OCTAVO_OK)

@@ -342,7 +342,7 @@ static void taps_change_drafts_only(void **state)
 		d->ops->begin(d);
 		uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
 		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
-		octavo_tree_begin(&tree, prompt[11], 64);
+		octavo_tree_begin(&tree, prompt[11], 64, NULL);
 		assert_int_equal(d->ops->draft(d, &shape, &tree, &error), OCTAVO_OK);
 		assert_int_equal(tree.rows, 5);
 		assert_int_equal(e->config.vocab, 260);
@@ -417,7 +417,7 @@ static void trees_are_built(void **state)
 	assert_int_equal(octavo_shape_rows(&wide), 64);
 	assert_true(octavo_shape_rows(&big) > OCTAVO_MAX_DRAFT);
 	assert_true(octavo_shape_rows(&huge) > OCTAVO_MAX_DRAFT);
-	octavo_tree_begin(&tree, 7, 4);
+	octavo_tree_begin(&tree, 7, 4, NULL);
 	assert_int_equal(octavo_tree_child(&tree, 0, 10, 2), 1);
 	assert_int_equal(octavo_tree_child(&tree, 0, 10, 2), 1); /* it is there */
 	assert_int_equal(octavo_tree_child(&tree, 1, 10, 1), 2); /* under another parent */
@@ -454,7 +454,7 @@ static void mtp_trees_equal_chains(void **state)
 		assert_int_equal(octavo_drafter_open(&d, "mtp", e, 0, &error), OCTAVO_OK);
 		d->ops->begin(d);
 		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
-		octavo_tree_begin(i ? &tree : &chain, prompt[11], 64);
+		octavo_tree_begin(i ? &tree : &chain, prompt[11], 64, NULL);
 		assert_int_equal(d->ops->draft(d, &shapes[i], i ? &tree : &chain, &error), OCTAVO_OK);
 		octavo_drafter_close(&d);
 	}

@@ -176,9 +176,19 @@ expect 0 "1 prompt, up to 2 tokens" run --model "$model" --prompts "$dir/prompts
 for i in 1 2 3 4 5; do echo "{\"id\": \"$i\", \"category\": \"x\", \"text\": \"word $i\"}"; done >"$dir/five.jsonl"
 expect 0 ".." run --model "$model" --prompts "$dir/five.jsonl" --tokens 8 --drafter ngram --json "$dir/five.json"
 json "$dir/five.json" 'all(r["speedup_ci"][0] <= r["speedup"] <= r["speedup_ci"][1] for r in d["runs"])'
-expect 0 "yes, loops" run --model "$src/tests/data/tiny-v2" --prompts "$dir/prompts.jsonl" --tokens 60 --ignore-eos \
+expect 0 "identical, loops" run --model "$src/tests/data/tiny-v2" --prompts "$dir/prompts.jsonl" --tokens 60 --ignore-eos \
 	--drafter ngram --temperature 0 --json "$dir/loops.json"
 json "$dir/loops.json" 'all(r["loops"] and r["distinct4"] < 0.7 for r in d["runs"])'
+for rule in rejection block multiround; do
+	expect 0 "lossless: in law" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 2 --accept $rule \
+		--temperature 0,0.8 --json "$dir/law.json"
+	json "$dir/law.json" 'all(r["identical"] is (True if r["temperature"] == 0 or r["drafter"] == "none" else None) for r in d["runs"])'
+	json "$dir/law.json" '{r["lossless"] for r in d["runs"]} == {"in tokens", "in law"} and not any(r["lossy"] for r in d["runs"])'
+done
+expect 0 "LOSSY: the rule" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 --accept typical --json "$dir/lossy.json"
+json "$dir/lossy.json" 'all(r["lossy"] is (r["drafter"] != "none") for r in d["runs"])'
+expect 0 "" generate --model "$model" --prompt x --tokens 4 --accept typical
+grep -q "accept typical (LOSSY)" "$dir/err"; result $? "generate calls typical lossy"
 expect 2 "$dir/none.jsonl" run --model "$model" --prompts "$dir/none.jsonl"
 expect 2 "$model/prompts.jsonl" run --model "$model"
 expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafter none,wizard

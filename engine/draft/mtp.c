@@ -2,8 +2,8 @@
  *
  * Drafting with the checkpoint's multi-token prediction module, chained by recycling its own hidden state
  * (DeepSeek-V3 report, section 2.2; the recycling is what serving engines do with the one module that V3 ships).
- * A draft grows by levels: the module's best tokens below every node of a level, all of them in one forward, are the
- * next level.
+ * A draft grows by levels: the module's tokens below every node of a level, its best or drawn ones, all of them in
+ * one forward, are the next level.
  *
  * Cache discipline: the module's cache holds one row per position i, made from (hidden state of i, token i + 1).
  * Rows made while drafting come from recycled states and lie behind; once the main model has scored those positions,
@@ -103,14 +103,8 @@ static enum octavo_status commit_mtp(struct octavo_drafter *drafter, size_t pos,
 static size_t grow(const struct mtp *d, size_t first, size_t end, unsigned width, struct octavo_tree *tree)
 {
 	const struct octavo_engine *e = d->engine;
-	int32_t best[OCTAVO_MAX_DRAFT];
-	for (size_t row = first; row < end; row++) {
-		const float *logits = e->mtp_logits + (row - first) * e->config.vocab;
-		/* None for a NaN: draft no further; what the target makes of it is the target's business. */
-		size_t count = octavo_best_tokens(logits, e->choosable, width, best);
-		for (size_t i = 0; i < count; i++)
-			octavo_tree_child(tree, row, best[i], width);
-	}
+	for (size_t row = first; row < end; row++)
+		octavo_tree_grow(tree, row, e->mtp_logits + (row - first) * e->config.vocab, e->choosable, width);
 	return tree->rows;
 }
 

@@ -23,11 +23,12 @@ size_t octavo_shape_rows(const struct octavo_shape *shape)
 	return rows;
 }
 
-void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room)
+void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, const struct octavo_chance *chance)
 {
 	tree->rows = 1;
 	tree->room = room;
 	tree->source = 0;
+	tree->chance = chance;
 	tree->token[0] = root;
 	tree->parent[0] = -1;
 }
@@ -46,7 +47,50 @@ size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token,
 		return 0;
 	tree->token[tree->rows] = token;
 	tree->parent[tree->rows] = (int32_t)parent;
+	tree->drawn[tree->rows] = 0;
 	return tree->rows++;
+}
+
+static void draw(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+{
+	const struct octavo_chance *c = tree->chance;
+	const struct octavo_draft draft = { tree->rows, tree->token, tree->parent };
+	struct octavo_prefix prefix = c->prefix;
+	struct octavo_stream stream = c->stream;
+	double *law = c->law + parent * c->vocab, mass[OCTAVO_MAX_DRAFT];
+	size_t first = tree->rows;
+	prefix.draft = &draft;
+	prefix.row = parent;
+	if (octavo_law(c->sampling, &prefix, logits, vocab, law, c->order) != OCTAVO_OK)
+		return;
+	while (tree->rows - first < width && tree->rows < tree->room) {
+		int32_t token = octavo_pick(&stream, (uint32_t)prefix.count, OCTAVO_DRAW_DRAFT, (uint32_t)tree->rows, law, vocab);
+		if (token < 0) /* the law has no more tokens */
+			break;
+		mass[tree->rows - first] = law[token];
+		law[token] = 0.0;
+		tree->drawn[octavo_tree_child(tree, parent, token, width)] = 1;
+	}
+	for (size_t row = first; row < tree->rows; row++)
+		law[tree->token[row]] = mass[row - first];
+}
+
+void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+{
+	int32_t best[OCTAVO_MAX_DRAFT];
+	if (tree->chance) {
+		draw(tree, parent, logits, vocab, width);
+		return;
+	}
+	size_t count = octavo_best_tokens(logits, vocab, width, best);
+	for (size_t i = 0; i < count; i++)
+		octavo_tree_child(tree, parent, best[i], width);
+}
+
+const double *octavo_tree_law(void *tree, size_t row)
+{
+	const struct octavo_tree *t = tree;
+	return t->drawn[row] ? t->chance->law + (size_t)t->parent[row] * t->chance->vocab : NULL;
 }
 
 unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row)

@@ -13,11 +13,24 @@ struct octavo_shape {
 	unsigned width[OCTAVO_MAX_K];
 };
 
+/* What a drafter draws with, where the acceptance rule compares with the law of the draft: then tokens are drawn from
+ * the laws of the drafter's own logits under the target's sampling parameters, siblings without replacement. */
+struct octavo_chance {
+	const struct octavo_sampling *sampling;
+	struct octavo_stream stream;
+	struct octavo_prefix prefix; /* the committed tokens and the root */
+	size_t vocab;
+	double *law;     /* [rows][vocab] of the children of each row */
+	uint32_t *order; /* scratch [vocab] */
+};
+
 /* Row 0 is the root; parents come before their children, siblings carry different tokens. */
 struct octavo_tree {
 	size_t rows, room; /* room: the most rows, root included; at most OCTAVO_MAX_DRAFT */
 	unsigned source;   /* who drafted: 0, or 1 for the second of a pair */
 	int32_t token[OCTAVO_MAX_DRAFT], parent[OCTAVO_MAX_DRAFT];
+	const struct octavo_chance *chance; /* NULL: tokens are chosen */
+	uint8_t drawn[OCTAVO_MAX_DRAFT];    /* whether the row's token was drawn from the law of its parent's children */
 };
 
 struct octavo_shape octavo_shape_chain(unsigned k);
@@ -25,10 +38,16 @@ struct octavo_shape octavo_shape_chain(unsigned k);
 size_t octavo_shape_rows(const struct octavo_shape *shape);
 
 /* A tree of its root alone. */
-void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room);
+void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, const struct octavo_chance *chance);
 /* The child of `parent` that carries `token`; where there is none it is added, if fewer than `width` are there and the
  * tree has room.  0: neither. */
 size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width);
+/* Up to `width` children of `parent`, from the logits of its next token: the best, or, with chance, drawn ones.  None if
+ * there is a NaN: what the target makes of it is the target's business. */
+void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width);
+/* The law that a row's token was drawn from, as an octavo_law_fn; NULL for one that was chosen.  Of siblings, the law
+ * before any of them was drawn. */
+const double *octavo_tree_law(void *tree, size_t row);
 /* Tokens between the root and a row, the row's own included. */
 unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row);
 /* The depth of the deepest row. */
