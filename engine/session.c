@@ -68,7 +68,8 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	if (octavo_accept_promise(s->settings.accept, &s->settings.sampling) != OCTAVO_SAME_LAW)
 		return;
 	s->residual = octavo_carve(a, 2 * vocab, sizeof *s->residual);
-	s->chance.law = octavo_carve(a, octavo_shape_rows(&s->shape[0]) * vocab, sizeof *s->chance.law);
+	size_t rows = octavo_larger(octavo_shape_rows(&s->shape[0]), OCTAVO_MAX_K + 1); /* of any tree, of any chain */
+	s->chance.law = octavo_carve(a, rows * vocab, sizeof *s->chance.law);
 }
 
 static enum octavo_status allocate(struct octavo_session *s, struct octavo_error *error)
