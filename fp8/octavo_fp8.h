@@ -114,6 +114,36 @@ OCTAVO_API enum octavo_status octavo_quantise_128x128(uint8_t *code /* [rows][co
                                                       const float *w /* [rows][ld] */, size_t rows, size_t cols,
                                                       size_t ld, enum octavo_scale_rule rule);
 
+/* ---- Tensor-core accumulation ------------------------------------------------------------------
+ * A model of how GPU tensor cores add FP8 products: not in IEEE arithmetic, but as fixed-point numbers that are
+ * aligned to the largest of them, with few bits.  Sources: DeepSeek-V3's report (arXiv 2412.19437), section 3.3.2
+ * (partial sums are promoted to FP32 every N_C = 128 elements) and 3.5.2 (Hopper aligns the products by their largest
+ * exponent and keeps the highest 14 bits); SageAttention2 (arXiv 2411.10958): the accumulator has 1 sign, 8 exponent
+ * and 13 fraction bits, the rest is cut off; Fasi, Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor
+ * cores" (PeerJ CS 7:e330, 2021): alignment covers the accumulator and cuts off towards zero.
+ *
+ * The model, to the bit.  The exponent of a code is that of its binade, for subnormal codes that of the smallest
+ * normal number (-6 in E4M3, -14 in E5M2); the exponent of a product is the sum of its codes' (so products are not
+ * normalised: below 4 in units of it); the exponent of the accumulator c is floor(log2 |c|).  One step adds a group:
+ *     e = the largest exponent of c and of the products, zeros left out
+ *     S = the sum of c and all products, each cut off towards zero to a multiple of 2^(e - fraction); exact
+ *     c = S cut off towards zero to fraction + 1 significant bits
+ * from c = +0, over the groups in ascending order.  After `promotion` elements, and at the end, y = y + c in FP32,
+ * rounded to nearest, and c starts again at +0; with scales y = fma(scale, c, y).  A NaN or infinity among the terms
+ * gives what IEEE addition gives.  This describes the published findings; it is no vendor's specification. */
+struct octavo_tensor_core {
+	unsigned group;    /* products that one step adds, 1 to 32; an FP8 MMA on Hopper has 32 */
+	unsigned fraction; /* 1 to 23; Hopper: 13, so that 14 bits count the leading one; 14 if they do not */
+	size_t promotion;  /* N_C, a multiple of group; 0: the whole length */
+};
+
+/* One step: c, +0 or the result of a step, plus `count` <= 32 products of E4M3 codes, with 1 to 23 `fraction` bits. */
+OCTAVO_API float octavo_tensor_core_step(unsigned fraction, float c, const uint8_t *a, const uint8_t *b, size_t count);
+/* The product of two rows of `count` E4M3 codes without scales, as the model adds it; a last group is shorter.
+ * EINVAL: null pointers, members out of their range. */
+OCTAVO_API enum octavo_status octavo_tensor_core_dot(const struct octavo_tensor_core *core, const uint8_t *a,
+                                                     const uint8_t *b, size_t count, float *y);
+
 #ifdef __cplusplus
 }
 #endif

@@ -19,7 +19,8 @@
 extern "C" {
 #endif
 
-enum { OCTAVO_APPROXIMATE = 1u << 0 }; /* not bit-exact; tested against a written bound, never chosen by default */
+/* Not the reference's bits: tested against a written bound or model, never chosen by default. */
+enum { OCTAVO_APPROXIMATE = 1u << 0 };
 
 /* ---- GEMM --------------------------------------------------------------------------------------
  * y[m][n] = sum_k x[m][k] * w[n][k].  K is cut where a scale block of w ends, and the pieces into chunks of
@@ -56,7 +57,13 @@ typedef void octavo_gemm_t_fn(const struct octavo_matrix *w, size_t k0, size_t k
  *     s_t = (q . k_t) * tau        k-chunks and chains as in an unscaled GEMM
  *     m = max s;  p_t = exp(s_t - m);  l = lane sum of p
  *     o[j] = sum_t bf16(p_t) * v_t[j]      32-token chunks counted from t0, E/O chains, as above
- * where bf16() is octavo_bf16_activation.  m, l and o are outputs, not yet divided. */
+ * where bf16() is octavo_bf16_activation.  m, l and o are outputs, not yet divided.
+ *
+ * So it serves both kinds of attention that share keys and values among heads.  MLA, absorbed: all heads of a layer
+ * against the latent rows, v = k with v_dim < k_dim.  Grouped-query attention (Ainslie et al., arXiv 2305.13245) of
+ * dense models: one call per head of keys and values, `heads` being the group of query heads that share it (times the
+ * rows of a chain), with k and v pointing at that head's columns in caches [slots][kv heads][dim] and ldk, ldv their
+ * row lengths; a group of one is multi-head attention. */
 #define OCTAVO_SEGMENT 512
 
 struct octavo_attention {
@@ -103,6 +110,12 @@ typedef void octavo_round_fn(uint16_t *y, const float *x, size_t n);
  * values as BF16 (exact) with one scale per 128 columns. */
 typedef void octavo_quantise_fn(uint16_t *y, float *scale, const float *x, size_t n, enum octavo_scale_rule rule);
 
+/* y[i] = BF16(value of E4M3 code[i] * scale), the exact product rounded once; magnitudes below 2^-40 become +0, NaN codes
+ * NaN.  scale is 0 or in [2^-40, 2^40]. */
+typedef void octavo_decode_fn(uint16_t *y, const uint8_t *code, float scale, size_t n);
+/* octavo_e4m3_encode_sat over a row. */
+typedef void octavo_encode_fn(uint8_t *code, const float *x, size_t n);
+
 /* acc[i] = fma(w, x[i], acc[i]): the combination of expert outputs, called in ascending expert id. */
 typedef void octavo_axpy_fn(float *acc, const float *x, float w, size_t n);
 
@@ -145,6 +158,8 @@ typedef void octavo_exp_row_fn(float *y, const float *x, float max, size_t n);
 	X(swiglu, swiglu)                         \
 	X(round, round)                           \
 	X(quantise, quantise)                     \
+	X(decode, decode_e4m3)                    \
+	X(encode, encode_e4m3)                    \
 	X(axpy, axpy)                             \
 	X(route, route)                           \
 	X(exp_row, exp_row)
@@ -169,6 +184,8 @@ OCTAVO_DESCRIPTOR(rope)
 OCTAVO_DESCRIPTOR(swiglu)
 OCTAVO_DESCRIPTOR(round)
 OCTAVO_DESCRIPTOR(quantise)
+OCTAVO_DESCRIPTOR(decode)
+OCTAVO_DESCRIPTOR(encode)
 OCTAVO_DESCRIPTOR(axpy)
 OCTAVO_DESCRIPTOR(route)
 OCTAVO_DESCRIPTOR(exp_row)
@@ -223,6 +240,13 @@ OCTAVO_API enum octavo_status octavo_backend_overlay(struct octavo_kernels *tabl
 /* NULL-terminated: all that may be asked for. */
 OCTAVO_API const char *const *octavo_backend_names(void);
 
+/* Puts in the place of gemm_fp8 one that adds as GPU tensor cores do, marked OCTAVO_APPROXIMATE: `name` is "hopper"
+ * (promotion every 128 elements) or "hopper:NC" with NC = 32, 64, 96 or 128.  The model is octavo_tensor_core's in
+ * octavo_fp8.h with groups of 32 and 13 fraction bits; a scale block of w promotes at its end.  Only W8A8 products
+ * are added so (rows that carry scales); rows of BF16 take octavo_kernels_get()'s kernel.  Other slots stay.
+ * EINVAL for null pointers or another name. */
+OCTAVO_API enum octavo_status octavo_kernels_emulate(struct octavo_kernels *table, const char *name);
+
 /* ---- Drivers ----------------------------------------------------------------------------------- */
 
 /* Runs fn(arg, task) for every task in [0, tasks), in any order and on any threads, and returns when all are
@@ -258,6 +282,19 @@ OCTAVO_API enum octavo_status octavo_gemm(const struct octavo_kernels *table, co
 OCTAVO_API enum octavo_status octavo_gemm_transposed(const struct octavo_kernels *table,
                                                      const struct octavo_matrix *w, const struct octavo_rows *x,
                                                      float *y, size_t ldy);
+
+/* ---- Rows of an FP8 latent cache -----------------------------------------------------------------
+ * MLA's cache row as FlashMLA keeps it for DeepSeek-V3.2, and as other engines exchange it: E4M3 codes of the latent
+ * [latent], one F32 scale per 128 of them (the last group may be shorter), then the rotated key [rope] in BF16; no
+ * padding, little-endian, any address.  512 and 64 give 512 + 16 + 128 = 656 bytes. */
+OCTAVO_API size_t octavo_kv_row_bytes(size_t latent, size_t rope);
+/* Writes row [latent + rope] F32: each group of the latent as the `quantise` slot does with OCTAVO_SCALE_AMAX (through
+ * BF16), the key as `round` does. */
+OCTAVO_API void octavo_kv_row_write(const struct octavo_kernels *table, uint8_t *entry, const float *row, size_t latent,
+                                    size_t rope);
+/* Reads it as [latent + rope] BF16: the latent as the `decode_e4m3` slot does, the key as it is. */
+OCTAVO_API void octavo_kv_row_read(const struct octavo_kernels *table, uint16_t *row, const uint8_t *entry,
+                                   size_t latent, size_t rope);
 
 #ifdef __cplusplus
 }

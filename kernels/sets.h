@@ -19,6 +19,7 @@ extern const struct octavo_kernels octavo_set_gemm_ref;
 extern const struct octavo_kernels octavo_set_gemm_t_ref;
 extern const struct octavo_kernels octavo_set_attention_ref;
 extern const struct octavo_kernels octavo_set_rows_ref;
+extern const struct octavo_kernels octavo_set_codec_ref;
 extern const struct octavo_kernels octavo_set_route_ref;
 
 /* HAVE_AVX2 */
@@ -26,11 +27,13 @@ extern const struct octavo_kernels octavo_set_gemm_avx2;
 extern const struct octavo_kernels octavo_set_gemm_t_avx2;
 extern const struct octavo_kernels octavo_set_attention_avx2;
 extern const struct octavo_kernels octavo_set_rows_avx2;
+extern const struct octavo_kernels octavo_set_codec_avx2;
 /* HAVE_AVX512 */
 extern const struct octavo_kernels octavo_set_gemm_avx512;
 extern const struct octavo_kernels octavo_set_gemm_t_avx512;
 extern const struct octavo_kernels octavo_set_attention_avx512;
 extern const struct octavo_kernels octavo_set_rows_avx512;
+extern const struct octavo_kernels octavo_set_codec_avx512;
 /* HAVE_AVX512VBMI */
 extern const struct octavo_kernels octavo_set_gemm_avx512vbmi;
 

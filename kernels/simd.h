@@ -9,6 +9,7 @@
  *	vf_load, vf_store      aligned; _first: any address, the first `count` lanes, others zero or untouched
  *	vf_load_bf16, _f16     `count` elements widened; vi_load_bytes: bytes zero-extended
  *	vf_store_high          the high halves of `count` lanes: BF16 if the low halves are zero
+ *	vi_store_bytes         the low bytes of `count` lanes (simd_codec.h only)
  *	vf_fma                 a * b + c, one rounding; vf_fma_alternate: - c in even lanes, + c in odd ones
  *	vf_min, vf_max         a < b ? a : b and a > b ? a : b, so that a NaN in either place gives b
  *	vi_int                 to integers, to nearest; vi_max: unsigned

@@ -122,6 +122,20 @@ static inline void vf_store_high(uint16_t *p, size_t count, vf v)
 	memcpy(p, copy, count * sizeof *p);
 }
 
+static inline void vi_store_bytes(uint8_t *p, size_t count, vi v)
+{
+	_Alignas(16) uint8_t copy[16];
+	__m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(v.half[0], v.half[1]), 0xd8);
+	__m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+
+	if (count >= 16) {
+		_mm_storeu_si128((__m128i *)p, bytes);
+		return;
+	}
+	_mm_store_si128((__m128i *)copy, bytes);
+	memcpy(p, copy, count);
+}
+
 /* ---- arithmetic ---- */
 
 static inline vf vf_set1(float x)

@@ -72,6 +72,11 @@ static inline void vf_store_high(uint16_t *p, size_t count, vf v)
 	_mm256_mask_storeu_epi16(p, first_lanes(count), high);
 }
 
+static inline void vi_store_bytes(uint8_t *p, size_t count, vi v)
+{
+	_mm_mask_storeu_epi8(p, first_lanes(count), _mm512_cvtepi32_epi8(v));
+}
+
 /* ---- arithmetic ---- */
 
 static inline vf vf_set1(float x)

@@ -20,18 +20,21 @@ static const struct {
         {0, &octavo_set_gemm_t_ref},
         {0, &octavo_set_attention_ref},
         {0, &octavo_set_rows_ref},
+        {0, &octavo_set_codec_ref},
         {0, &octavo_set_route_ref},
 #ifdef HAVE_AVX2
         {OCTAVO_CPU_AVX2, &octavo_set_gemm_avx2},
         {OCTAVO_CPU_AVX2, &octavo_set_gemm_t_avx2},
         {OCTAVO_CPU_AVX2, &octavo_set_attention_avx2},
         {OCTAVO_CPU_AVX2, &octavo_set_rows_avx2},
+        {OCTAVO_CPU_AVX2, &octavo_set_codec_avx2},
 #endif
 #ifdef HAVE_AVX512
         {OCTAVO_CPU_AVX512, &octavo_set_gemm_avx512},
         {OCTAVO_CPU_AVX512, &octavo_set_gemm_t_avx512},
         {OCTAVO_CPU_AVX512, &octavo_set_attention_avx512},
         {OCTAVO_CPU_AVX512, &octavo_set_rows_avx512},
+        {OCTAVO_CPU_AVX512, &octavo_set_codec_avx512},
 #endif
 #ifdef HAVE_AVX512VBMI
         {OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI, &octavo_set_gemm_avx512vbmi},

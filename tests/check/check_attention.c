@@ -216,6 +216,60 @@ static void ends(struct check *check)
 		}
 }
 
+/* Grouped queries: query head h reads head h / group of caches [slots][kv heads][dim].  Each group in one call gives what
+ * each head gives alone on keys and values of its own, as a cache with the heads repeated would hold them; and that is
+ * softmax attention. */
+static void grouped(struct check *check)
+{
+	static const struct {
+		size_t group, kv_heads, dim, tokens;
+	} cases[] = {{4, 5, 128, 40}, {8, 2, 128, 97}, {5, 3, 128, 33}, {7, 2, 64, 129}, {1, 4, 128, 50}, {8, 1, 128, 300}};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		size_t group = cases[i].group, kv_heads = cases[i].kv_heads, dim = cases[i].dim, tokens = cases[i].tokens;
+		check_case(check, "group=%zu kv_heads=%zu dim=%zu tokens=%zu", group, kv_heads, dim, tokens);
+		struct dims all_heads = {group, kv_heads * dim, kv_heads * dim, false};
+		struct octavo_attention cache = make(check, &all_heads, tokens, tokens - 3), alone = cache;
+		uint16_t *k = check_alloc(check, (tokens + 3) * dim * sizeof *k, sizeof *k);
+		uint16_t *v = check_alloc(check, (tokens + 3) * dim * sizeof *v, sizeof *v);
+		alone.heads = 1;
+		alone.v_dim = dim;
+		outputs(check, &alone);
+		for (size_t head = 0; head < kv_heads; head++) {
+			struct octavo_attention together = cache, one;
+			together.q += head * dim; /* [group][kv heads][dim]: any layout with rows ldq apart will do */
+			together.k += head * dim;
+			together.v += head * dim;
+			together.k_dim = together.v_dim = dim;
+			together.t1 = tokens;
+			one = together;
+			one.heads = 1;
+			one.k = k;
+			one.v = v;
+			one.ldk = one.ldv = dim;
+			one.m = alone.m;
+			one.l = alone.l;
+			one.o = alone.o;
+			for (size_t slot = 0; slot < tokens + 3; slot++) {
+				memcpy(k + slot * dim, together.k + slot * cache.ldk, dim * sizeof *k);
+				memcpy(v + slot * dim, together.v + slot * cache.ldv, dim * sizeof *v);
+			}
+			compare(check, &together);
+			check_run(check, check->new->attention_finish, group, dim, together.o, together.l);
+			for (size_t h = 0; h < group; h++) {
+				struct oracle_near near[128]; /* [dim] */
+				check_run(check, check->new->attention, &one);
+				check_run(check, check->new->attention_finish, 1, dim, one.o, one.l);
+				check_equal_f32(check, "o of a head alone", one.o, together.o + h * dim, 1, dim);
+				oracle_softmax_attention(&one, 0, tokens, near);
+				for (size_t j = 0; j < dim; j++)
+					check_close(check, "o", j, near[j].sum, one.o[j], near[j].bound);
+				one.q += one.ldq;
+			}
+		}
+	}
+}
+
 /* ---- Merging ---- */
 
 static float *random_floats(struct check *check, size_t count, int low, int high)
@@ -307,6 +361,7 @@ const struct check_entry check_attention_entries[] = {
         {"attention.gather", SLOT_attention, gather},        /* a tree path against the same tokens in order */
         {"attention.heads", SLOT_attention, heads},          /* heads alone against heads together */
         {"attention.ends", SLOT_attention, ends},            /* rows of a chain together against each alone */
+        {"attention.grouped", SLOT_attention, grouped},      /* GQA against a cache with its heads repeated */
         {"attention.context", SLOT_attention, context},      /* several segments against plain softmax */
         {"attention_merge", SLOT_attention_merge, merge},    /* fused merge */
         {"attention_finish", SLOT_attention_finish, finish}, /* true division */

@@ -16,6 +16,7 @@ const struct check_entry *const check_families[] = {
         check_rows_entries,
         check_route_entries,
         check_quantise_entries,
+        check_codec_entries,
         check_driver_entries,
         NULL,
 };

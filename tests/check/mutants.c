@@ -367,6 +367,40 @@ static void quantise_by_reciprocal(uint16_t *y, float *scale, const float *x, si
 }
 DESCRIPTOR(quantise, quantise, quantise_by_reciprocal)
 
+/* Rounded to F32 before BF16. */
+static void decode_rounded_twice(uint16_t *y, const uint8_t *code, float scale, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		y[i] = octavo_bf16_activation(octavo_e4m3_decode(code[i]) * scale);
+}
+DESCRIPTOR(decode, decode_e4m3, decode_rounded_twice)
+
+static void decode_without_floor(uint16_t *y, const uint8_t *code, float scale, size_t n)
+{
+	struct octavo_kernels reference;
+	octavo_kernels_init(&reference, 0);
+	reference.decode_e4m3->run(y, code, scale, n);
+	for (size_t i = 0; i < n; i++)
+		if ((y[i] & 0x7FFF) == 0)
+			y[i] = octavo_bf16_encode(octavo_e4m3_decode(code[i]) * scale);
+}
+DESCRIPTOR(decode, decode_e4m3, decode_without_floor)
+
+static void encode_overflowing(uint8_t *code, const float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		code[i] = octavo_e4m3_encode(x[i]);
+}
+DESCRIPTOR(encode, encode_e4m3, encode_overflowing)
+
+/* Half up instead of half to even. */
+static void encode_half_up(uint8_t *code, const float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		code[i] = octavo_e4m3_encode_sat(isfinite(x[i]) ? nextafterf(x[i], x[i] * 2.0f) : x[i]);
+}
+DESCRIPTOR(encode, encode_e4m3, encode_half_up)
+
 /* Ties to the highest expert: the reference on reversed logits. */
 static void route_backwards(const struct octavo_router *r, const float *logits, uint32_t *expert, float *weight)
 {
@@ -421,6 +455,10 @@ static const struct mutant mutants[] = {
         {"activations below 2^-40 kept", "round.lengths", install_round_without_floor},
         {"BF16 ties up", "round.values", install_round_half_up},
         {"multiplied by 1/scale", "quantise.lengths", install_quantise_by_reciprocal},
+        {"rounded twice", "decode_e4m3.values", install_decode_rounded_twice},
+        {"values below 2^-40 kept", "decode_e4m3.values", install_decode_without_floor},
+        {"NaN for what is too large", "encode_e4m3.values", install_encode_overflowing},
+        {"E4M3 ties up", "encode_e4m3.values", install_encode_half_up},
         {"ties to the highest expert", "route.tied", install_route_backwards},
 };
 

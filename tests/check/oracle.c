@@ -69,13 +69,13 @@ double oracle_element(enum octavo_dtype dtype, const void *array, size_t index)
 	return NAN;
 }
 
-uint16_t oracle_bf16(float x)
+uint16_t oracle_bf16(double x)
 {
 	int exponent;
-	float mantissa = (float)frexp(x, &exponent);
+	double mantissa = frexp(x, &exponent);
 	/* 8 significant bits, or fewer below the smallest normal number: the last place is worth 2^-133 there. */
 	int last = exponent - 8 < -133 ? -133 : exponent - 8;
-	float rounded = isfinite(x) ? (float)ldexp(nearbyint(ldexp(mantissa, exponent - last)), last) : x;
+	float rounded = isfinite(x) ? (float)ldexp(nearbyint(ldexp(mantissa, exponent - last)), last) : (float)x;
 	uint32_t bits;
 	memcpy(&bits, &rounded, sizeof bits);
 	return (uint16_t)(bits >> 16 | (isnan(x) ? 0x40 : 0));

@@ -21,8 +21,8 @@ struct oracle_near {
 
 /* The value of element `index` of an array of any dtype. */
 double oracle_element(enum octavo_dtype dtype, const void *array, size_t index);
-/* Rounded to BF16, ties to even; subnormal results included. */
-uint16_t oracle_bf16(float x);
+/* Rounded to BF16 at once, ties to even; subnormal results included. */
+uint16_t oracle_bf16(double x);
 
 /* FP32 operations, each one correct rounding (of a normal result) of the exact value. */
 float oracle_fma(float a, float b, float c);
@@ -49,6 +49,8 @@ void oracle_rope(float *x, const float *cs, size_t n);
 void oracle_swiglu(float *y, const float *gate, const float *up, size_t n);
 void oracle_round(uint16_t *y, const float *x, size_t n);
 void oracle_quantise(uint16_t *y, float *scale, const float *x, size_t n, enum octavo_scale_rule rule);
+void oracle_decode(uint16_t *y, const uint8_t *code, float scale, size_t n);
+void oracle_encode(uint8_t *code, const float *x, size_t n);
 void oracle_route(const struct octavo_router *r, const float *logits, uint32_t *expert, float *weight);
 
 #endif

@@ -53,6 +53,8 @@ static float nearest_e4m3(float x)
 {
 	if (isnan(x) || x == 0.0f)
 		return x;
+	if (isinf(x))
+		return copysignf(448.0f, x);
 	int exponent = ilogbf(x) < -6 ? -6 : ilogbf(x);
 	double ulp = ldexp(1.0, exponent - 3);
 	double rounded = nearbyint(x / ulp) * ulp;
@@ -86,6 +88,26 @@ void oracle_quantise(uint16_t *y, float *scale, const float *x, size_t n, enum o
 		for (size_t i = 0; i < count; i++)
 			y[from + i] =
 			        oracle_bf16(finite ? nearest_e4m3(oracle_divide(group[i], scale[from / 128])) : NAN);
+	}
+}
+
+void oracle_decode(uint16_t *y, const uint8_t *code, float scale, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		double exact = oracle_element(OCTAVO_E4M3, code, i) * scale; /* 28 bits */
+		y[i] = fabs(exact) < 0x1p-40 ? 0 : oracle_bf16(exact);
+	}
+}
+
+/* By search among all codes. */
+void oracle_encode(uint8_t *code, const float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		float nearest = fabsf(nearest_e4m3(x[i]));
+		uint8_t at = 0;
+		while (at < 0x7F && oracle_element(OCTAVO_E4M3, &at, 0) != nearest)
+			at++;
+		code[i] = at | (signbit(x[i]) ? 0x80 : 0);
 	}
 }
 
