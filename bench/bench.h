@@ -24,6 +24,8 @@ struct options {
 	const char *drafter;  /* comma list: "none,mtp,ngram" */
 	const char *accept;
 	const char *arithmetic; /* w8a16 | w8a8 */
+	const char *kv;         /* bf16 | fp8 */
+	const char *emulate;    /* hopper[:NC] */
 	long k[MAX_LIST];
 	size_t k_count;
 	double temperature[MAX_LIST];
@@ -54,8 +56,9 @@ int complain(const char *format, ...) OCTAVO_PRINTF(1, 2);
  * Returns NULL after complaining. */
 const char *find_model(const struct options *o);
 
-/* The values of --arithmetic and --accept, or their defaults; false after complaining. */
+/* The values of --arithmetic, --kv and --accept, or their defaults; false after complaining. */
 bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out);
+bool kv_parse(const struct options *o, enum octavo_kv_format *out);
 bool accept_parse(const struct options *o, enum octavo_accept *out);
 
 /* The sampling that the options ask for, at this temperature; the default temperature of run and generate. */
@@ -128,6 +131,11 @@ json_t *counters_json(const struct octavo_profile *profile);
 /* Measures, prints a table and returns the "kernels" array of the JSON document (NULL after complaining).
  * Fills m->peak_gflops and, from the same pool, interleaved, m->read_gbs. */
 json_t *kernels_measure(const struct options *o, struct machine *m);
+
+/* ---- emulate.c --------------------------------------------------------------------------------------------- */
+
+/* `specbench kernels --op emulate`; an exit status. */
+int emulate_report(const struct options *o);
 
 /* ---- JSON documents ----------------------------------------------------------------------------------------- */
 

@@ -27,6 +27,18 @@ bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out)
 	return false;
 }
 
+bool kv_parse(const struct options *o, enum octavo_kv_format *out)
+{
+	*out = OCTAVO_KV_BF16;
+	if (!o->kv || !strcmp(o->kv, "bf16"))
+		return true;
+	*out = OCTAVO_KV_FP8;
+	if (!strcmp(o->kv, "fp8"))
+		return true;
+	complain("option --kv: \"%s\" is neither bf16 nor fp8", o->kv);
+	return false;
+}
+
 bool accept_parse(const struct options *o, enum octavo_accept *out)
 {
 	*out = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH;

@@ -16,11 +16,14 @@ static const char help[] =
         "Scores a text: the loss in nats per token and in bits per byte. The text is cut into windows of at most 512\n"
         "tokens, each starting afresh behind the beginning-of-sequence token if the tokenizer has one. If the model\n"
         "brings eval/heldout_bf16.safetensors (logits of its weights before quantisation), also how far each\n"
-        "arithmetic is from those: the KL divergence in nats, and how often the best token is the same.\n"
+        "arithmetic and cache is from those: the KL divergence in nats, and how often the best token is the same.\n"
         "\n"
         "  --model DIR       a Hugging Face checkpoint directory (default: the bundled model)\n"
         "  --text FILE       UTF-8 text (default: MODEL/eval/heldout.txt)\n"
         "  --arithmetic A    w8a16 or w8a8 (default: both)\n"
+        "  --kv F            what the latent cache keeps, bf16 or fp8 (default: both)\n"
+        "  --emulate NAME    w8a8 also with the sums of a GPU's tensor cores, slowly: hopper, or hopper:NC for a\n"
+        "                    promotion to FP32 every NC = 32, 64, 96 or 128 products (default 128)\n"
         "  --tokens N        score the first N tokens only\n"
         "  --context N       tokens per window, at most 512 (default: 512, or the model's context)\n"
         "  --threads N       default: all processors\n"
@@ -264,11 +267,22 @@ static bool encode(struct eval *e)
 }
 
 static const char *const arithmetic_names[] = {[OCTAVO_W8A16] = "w8a16", [OCTAVO_W8A8] = "w8a8"};
+static const char *const kv_names[] = {[OCTAVO_KV_BF16] = "bf16", [OCTAVO_KV_FP8] = "fp8"};
 
-static void print_result(enum octavo_arithmetic arithmetic, const struct score *s, const struct distance *d)
+/* One line of the table. */
+struct variant {
+	enum octavo_arithmetic arithmetic;
+	enum octavo_kv_format kv;
+	const char *emulate; /* NULL: the usual kernels */
+};
+
+static void print_result(const struct variant *v, const struct score *s, const struct distance *d)
 {
 	double nats = s->nats / (double)s->tokens;
-	printf("  %-10s  %10.4f  %9.4f  %10.2f  %8.1f", arithmetic_names[arithmetic], nats,
+	char name[32];
+	snprintf(name, sizeof name, "%s%s%s", arithmetic_names[v->arithmetic], v->emulate ? " " : "",
+	         v->emulate ? v->emulate : "");
+	printf("  %-16s  %-4s  %10.4f  %9.4f  %10.2f  %8.1f", name, kv_names[v->kv], nats,
 	       s->nats / M_LN2 / (double)s->bytes, exp(nats), (double)s->tokens / s->seconds);
 	if (d->positions)
 		printf("  %.5f (%.5f)  %zu of %zu", d->sum / (double)d->positions, d->max, d->same_best, d->positions);
@@ -281,15 +295,16 @@ static void print_head(const struct eval *e, const struct score *s, bool distanc
 	       "tokens%s\n\n",
 	       e->model, e->path, s->tokens, s->bytes, s->windows, s->windows == 1 ? "" : "s", e->window,
 	       octavo_engine_model(e->engine)->bos >= 0 ? ", BOS included" : "");
-	printf("  %-10s  %10s  %9s  %10s  %8s%s\n", "arithmetic", "nats/token", "bits/byte", "perplexity", "tokens/s",
+	printf("  %-16s  %-4s  %10s  %9s  %10s  %8s%s\n", "arithmetic", "KV", "nats/token", "bits/byte", "perplexity", "tokens/s",
 	       distance ? "  KL to BF16 (largest), same best" : "");
 }
 
-static json_t *result_json(const struct eval *e, enum octavo_arithmetic arithmetic, const struct score *s,
+static json_t *result_json(const struct eval *e, const struct variant *v, const struct score *s,
                            const struct distance *d)
 {
-	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "model", e->model, "text", e->path,
-	                      "arithmetic", arithmetic_names[arithmetic], "tokens", (json_int_t)s->tokens, "bytes",
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "model", e->model, "text",
+	                      e->path, "arithmetic", arithmetic_names[v->arithmetic], "kv", kv_names[v->kv], "emulate",
+	                      v->emulate ? json_string(v->emulate) : json_null(), "tokens", (json_int_t)s->tokens, "bytes",
 	                      (json_int_t)s->bytes, "windows", (json_int_t)s->windows, "window", (json_int_t)e->window,
 	                      "nats_per_token", s->nats / (double)s->tokens, "bits_per_byte",
 	                      s->nats / M_LN2 / (double)s->bytes, "tokens_per_s", (double)s->tokens / s->seconds);
@@ -302,7 +317,7 @@ static json_t *result_json(const struct eval *e, enum octavo_arithmetic arithmet
 }
 
 /* The engine is open: everything with it. */
-static bool evaluate(struct eval *e, enum octavo_arithmetic arithmetic, json_t *results)
+static bool evaluate(struct eval *e, const struct variant *v, json_t *results)
 {
 	struct score score;
 	struct distance distance;
@@ -320,38 +335,74 @@ static bool evaluate(struct eval *e, enum octavo_arithmetic arithmetic, json_t *
 	}
 	if (!json_array_size(results))
 		print_head(e, &score, distance.positions > 0);
-	print_result(arithmetic, &score, &distance);
+	print_result(v, &score, &distance);
 	fflush(stdout);
-	json_array_append_new(results, result_json(e, arithmetic, &score, &distance));
+	json_array_append_new(results, result_json(e, v, &score, &distance));
 	return true;
 }
 
-static int evaluate_in(struct eval *e, const struct options *o, enum octavo_arithmetic arithmetic, json_t *results)
+static int evaluate_in(struct eval *e, const struct options *o, const struct variant *v, json_t *results)
 {
 	struct octavo_error error;
+	struct octavo_kernels table = *octavo_kernels_get();
+	if (v->emulate)
+		octavo_kernels_emulate(&table, v->emulate); /* the name is known to be one */
 	struct octavo_engine_settings settings = {
 	        .model_dir = e->model,
 	        .threads = (unsigned)o->threads,
-	        .arithmetic = arithmetic,
+	        .kernels = &table,
+	        .arithmetic = v->arithmetic,
+	        .kv = v->kv,
 	        .max_context = o->context};
 	if (octavo_engine_open(&e->engine, &settings, &error) != OCTAVO_OK)
 		return complain("%s", error.text);
-	bool good = evaluate(e, arithmetic, results);
+	bool good = evaluate(e, v, results);
 	free(e->token);
 	e->token = NULL;
 	octavo_engine_close(&e->engine);
 	return good ? EXIT_OK : EXIT_BAD_INPUT;
 }
 
+/* What the options leave of all combinations. */
+static size_t plan(const struct options *o, struct variant variant[6])
+{
+	enum octavo_arithmetic arithmetic;
+	enum octavo_kv_format kv;
+	struct octavo_kernels table;
+	size_t count = 0;
+	if (!arithmetic_parse(o, &arithmetic) || !kv_parse(o, &kv))
+		return 0;
+	if (o->emulate && o->arithmetic && arithmetic != OCTAVO_W8A8) {
+		complain("option --emulate: tensor cores multiply FP8 by FP8: it needs --arithmetic w8a8");
+		return 0;
+	}
+	if (o->emulate && octavo_kernels_emulate(&table, o->emulate) != OCTAVO_OK) {
+		complain("option --emulate: \"%s\" is not hopper or hopper:NC with NC 32, 64, 96 or 128", o->emulate);
+		return 0;
+	}
+	for (int a = OCTAVO_W8A16; a <= OCTAVO_W8A8; a++)
+		for (int f = OCTAVO_KV_BF16; f <= OCTAVO_KV_FP8; f++) {
+			if ((o->arithmetic && a != (int)arithmetic) || (o->kv && f != (int)kv))
+				continue;
+			variant[count++] = (struct variant){(enum octavo_arithmetic)a, (enum octavo_kv_format)f, NULL};
+			if (o->emulate && a == OCTAVO_W8A8)
+				variant[count++] = (struct variant){OCTAVO_W8A8, (enum octavo_kv_format)f, o->emulate};
+		}
+	return count;
+}
+
 static int evaluate_all(struct eval *e, const struct options *o)
 {
+	struct variant variant[6];
 	json_t *document = json_document(), *results = json_array();
-	enum octavo_arithmetic only = OCTAVO_W8A16;
-	int status = arithmetic_parse(o, &only) ? EXIT_OK : EXIT_BAD_INPUT;
+	size_t count = plan(o, variant);
+	int status = count ? EXIT_OK : EXIT_BAD_INPUT;
 	json_object_set_new(document, "eval", results);
-	for (int a = OCTAVO_W8A16; status == EXIT_OK && a <= OCTAVO_W8A8; a++)
-		if (!o->arithmetic || a == (int)only)
-			status = evaluate_in(e, o, (enum octavo_arithmetic)a, results);
+	for (size_t i = 0; status == EXIT_OK && i < count; i++)
+		status = evaluate_in(e, o, &variant[i], results);
+	if (status == EXIT_OK && o->emulate)
+		printf("\n  %s: approximate. FP8 products are added as a Hopper tensor core adds them, with 13 fraction bits\n"
+		       "  and promotion to FP32 every N_C products (128 unless given); other sums are as in w8a8.\n", o->emulate);
 	if (status == EXIT_OK && o->json && !json_write(document, o->json))
 		status = EXIT_BAD_INPUT;
 	json_decref(document);
@@ -362,7 +413,7 @@ int command_eval(int argc, char **argv)
 {
 	struct options o = {0};
 	char path[PATH_MAX];
-	int parsed = options_parse(&o, argc, argv, "eval", "model text arithmetic tokens context threads json", help);
+	int parsed = options_parse(&o, argc, argv, "eval", "model text arithmetic kv emulate tokens context threads json", help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
 	struct eval e = {.model = find_model(&o), .path = o.text ? o.text : path, .limit = o.tokens};

@@ -21,7 +21,8 @@ static const char help[] =
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
-	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A, --threads N\n";
+	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A,\n"
+	"  --kv F, --threads N  as for specbench run\n";
 
 static bool stream(struct octavo_engine *engine, struct octavo_session *session, struct octavo_error *error)
 {
@@ -104,7 +105,7 @@ int command_generate(int argc, char **argv)
 	struct options o = { 0 };
 	int parsed = options_parse(&o, argc, argv, "generate",
 	                           "model prompt tokens context drafter k accept temperature top-k top-p min-p seed ignore-eos "
-	                           "arithmetic threads",
+	                           "arithmetic kv threads",
 	                           help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
@@ -117,7 +118,8 @@ int command_generate(int argc, char **argv)
 	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads,
 		                                   .max_context = o.context };
 	enum octavo_accept accept;
-	if (!settings.model_dir || !arithmetic_parse(&o, &settings.arithmetic) || !accept_parse(&o, &accept) ||
+	if (!settings.model_dir || !arithmetic_parse(&o, &settings.arithmetic) || !kv_parse(&o, &settings.kv) ||
+	    !accept_parse(&o, &accept) ||
 	    (o.drafter && !drafter_find(o.drafter, strlen(o.drafter))))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();

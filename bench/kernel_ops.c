@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct op *const kernel_ops[] = {&op_gemm, &op_gemm_bf16, &op_gemm_t,   &op_attention,
-                                       &op_norm, &op_swiglu,    &op_quantise, NULL};
+const struct op *const kernel_ops[] = {&op_gemm,   &op_gemm_bf16, &op_gemm_t, &op_attention, &op_gqa, &op_norm,
+                                       &op_swiglu, &op_quantise,  &op_decode, &op_encode,    NULL};
 
 /* ---- Random contents ------------------------------------------------------------------------------------------ */
 
@@ -73,9 +73,9 @@ static size_t bytes_of(size_t (*size)(const struct work *w), const struct work *
 bool work_open(struct work *w)
 {
 	size_t scales = w->op->streams ? blocks_of(w->n) * blocks_of(w->k) : 1;
-	size_t in = w->op->in(w), out = w->op->out(w), spare = bytes_of(w->op->spare, w);
+	size_t in = bytes_of(w->op->in, w), out = w->op->out(w), spare = bytes_of(w->op->spare, w);
 	w->scale = malloc(scales * sizeof *w->scale);
-	w->in = malloc(in);
+	w->in = malloc(in ? in : 1);
 	w->out = calloc(1, out);
 	w->spare = spare ? calloc(1, spare) : NULL;
 	if (!w->scale || !w->in || !w->out || (spare && !w->spare)) {
@@ -106,7 +106,7 @@ double work_bytes(const struct work *w)
 {
 	size_t scales =
 	        w->op->fill == FILL_E4M3 && w->op->streams ? blocks_of(w->n) * blocks_of(w->k) * sizeof(float) : 0;
-	return (double)(bytes_of(w->op->weights, w) + scales + w->op->in(w) + w->op->out(w));
+	return (double)(bytes_of(w->op->weights, w) + scales + bytes_of(w->op->in, w) + w->op->out(w));
 }
 
 int work_agrees(const struct work *w, const unsigned char *weights, const struct octavo_kernels *table,

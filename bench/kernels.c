@@ -14,10 +14,13 @@ static const char help[] =
         "Times the kernels with cold weights, beside plain read loops over the same memory and beside the peak of\n"
         "FP32 fused multiply-adds. First checks that each kernel gives the reference's bits.\n"
         "\n"
-        "  --op NAME       gemm (FP8 weights; default), gemm_bf16, gemm_t, attention, norm, swiglu, quantise\n"
+        "  --op NAME       gemm (FP8 weights; default), gemm_bf16, gemm_t, attention (MLA's), gqa, norm, swiglu,\n"
+        "                  quantise, decode, encode; or emulate: no times, but the error of FP8 products as Hopper's\n"
+        "                  tensor cores add them, by the interval N_C of promotion to FP32\n"
         "  --isa NAME      one set of kernels, ref too (default: every set this machine has, except ref)\n"
         "  --shape N,K     may be repeated (default: DeepSeek-V3's). gemm, gemm_bf16: rows and columns of the\n"
-        "                  matrix; gemm_t: 128 rows per head, columns; attention: tokens, heads; others: 1,LENGTH\n"
+        "                  matrix; gemm_t: 128 rows per head, columns; attention, gqa: tokens, heads; emulate:\n"
+        "                  outputs, products of each; others: 1,LENGTH\n"
         "  --rows LIST     activation rows per call (default 1,2,4,8,16)\n"
         "  --threads N     default: all processors\n"
         "  --pool MIB      memory that the weights rotate through (default: 256, or four times the L3 cache)\n"
@@ -28,7 +31,7 @@ static const char help[] =
 
 static const struct op *find_op(const char *name)
 {
-	static const char *const later[] = {"moe", "mla_up", "mla_attn", "gqa", "decode", "emulate"};
+	static const char *const later[] = {"moe", "mla_up", "mla_attn"};
 	char known[128] = "";
 	for (const struct op *const *op = kernel_ops; *op; op++) {
 		if (!strcmp((*op)->name, name))
@@ -40,7 +43,7 @@ static const struct op *find_op(const char *name)
 			complain("kernels: option --op: %s is not available in this version", name);
 			return NULL;
 		}
-	complain("kernels: option --op: unknown operation \"%s\" (known: %s)", name, known);
+	complain("kernels: option --op: unknown operation \"%s\" (known: %s, emulate)", name, known);
 	return NULL;
 }
 
@@ -368,6 +371,8 @@ int command_kernels(int argc, char **argv)
 	int parsed = options_parse(&o, argc, argv, "kernels", "op isa shape rows threads pool repeats json", help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
+	if (o.op && !strcmp(o.op, "emulate"))
+		return emulate_report(&o);
 	struct machine machine;
 	struct plan plan;
 	machine_describe(&machine, o.threads);

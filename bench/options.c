@@ -70,6 +70,8 @@ static const struct option_entry entries[] = {
         {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them"},
         {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
+        {"kv", STRING, AT(kv), 0, 0, 0, "bf16 or fp8"},
+        {"emulate", STRING, AT(emulate), 0, 0, 0, "hopper or hopper:NC"},
         {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list of different ones"},
         {"temperature", DOUBLES, AT(temperature), AT(temperature_count), 0, 100,
          "0 (greedy) to 100, or a comma list of different ones"},

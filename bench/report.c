@@ -99,7 +99,8 @@ static void print_divergence(const struct run *run)
 
 static void print_speed(const struct runs *r, size_t first, size_t end)
 {
-	printf("\n%s at temperature %g: %zu prompt%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
+	printf("\n%s%s at temperature %g: %zu prompt%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
+	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
 	       r->run[first].temperature, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
 	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
 	printf("  drafter  k  tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n");
@@ -330,9 +331,9 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_t *acceptance = json_array();
 	for (size_t i = 0; i < OCTAVO_MAX_K && run->drafted[i]; i++)
 		json_array_append_new(acceptance, json_real((double)run->accepted[i] / (double)run->drafted[i]));
-	json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model,
-	                      "arithmetic", r->arithmetic, "drafter", run->drafter, "k", (json_int_t)run->k, "accept",
-	                      octavo_accept_name(run->accept), "lossy", is_lossy(run), "temperature",
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model,
+	                      "arithmetic", r->arithmetic, "kv", r->kv, "drafter", run->drafter, "k",
+	                      (json_int_t)run->k, "accept", octavo_accept_name(run->accept), "lossy", is_lossy(run), "temperature",
 	                      run->temperature, "tokens", (json_int_t)run->tokens, "prompts",
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
 	                      plain->tokens_per_s, "speedup", run->speedup);
@@ -373,9 +374,10 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 {
 	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
 	accept_parse(o, &accept);
-	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:s, s:I, s:s}", "prompts_file", r->prompts_file,
-	                 "arithmetic", r->arithmetic, "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens,
-	                 "context", (json_int_t)context, "top_k", (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p,
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:s, s:I, s:s}", "prompts_file",
+	                 r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "seed", (json_int_t)o->seed,
+	                 "tokens", (json_int_t)r->tokens, "context", (json_int_t)context, "top_k", (json_int_t)o->top_k,
+	                 "top_p", o->top_p, "min_p", o->min_p,
 	                 "ignore_eos", o->ignore_eos, "accept", octavo_accept_name(accept), "threads",
 	                 (json_int_t)m->threads, "kernels", m->chosen);
 }

@@ -30,13 +30,14 @@ static const char run_help[] =
 	"  --seed S             key of the random numbers (default 0)\n"
 	"  --ignore-eos         decode on past the end-of-sequence token\n"
 	"  --arithmetic A       w8a16 (default) or w8a8\n"
+	"  --kv F               what the latent cache keeps: bf16 (default) or fp8\n"
 	"  --threads N          default: all processors\n"
 	"  --seconds S          stop after the prompt that ends nearest to S seconds\n"
 	"  --no-profile         leave the phase profiler out\n"
 	"  --json FILE          write the figures as JSON\n";
 
 static const char run_options[] = "model prompts limit tokens context drafter k accept temperature top-k top-p min-p seed "
-				  "ignore-eos arithmetic threads seconds no-profile json";
+				  "ignore-eos arithmetic kv threads seconds no-profile json";
 
 static const char default_help[] =
 	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"
@@ -94,9 +95,9 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads,
 		                                   .max_context = o->context };
 	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
-		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16" };
-	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !runs_check(o) ||
-	    !find_prompts(&runs, o, path))
+		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16" };
+	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
+	    !runs_check(o) || !find_prompts(&runs, o, path))
 		return EXIT_BAD_INPUT;
 	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
 		return complain("profiler: %s", error.text);

@@ -69,7 +69,7 @@ struct runs {
 	size_t count;
 	size_t prompts; /* measured; fewer than loaded if the time was up */
 	size_t loaded, tokens; /* per prompt */
-	const char *model, *arithmetic, *prompts_file;
+	const char *model, *arithmetic, *kv, *prompts_file;
 	double seconds;
 };
 

@@ -278,7 +278,8 @@ enum { LONGEST = 300 };
 /* Everything that the row operations make of two rows of n elements. */
 struct row_results {
 	float norm[LONGEST], rope[LONGEST], swiglu[LONGEST], axpy[LONGEST], exps[LONGEST], scale[2][3];
-	uint16_t round[LONGEST], quantised[2][LONGEST];
+	uint16_t round[LONGEST], quantised[2][LONGEST], decoded[LONGEST];
+	uint8_t encoded[LONGEST];
 };
 
 static void do_rows(const struct octavo_kernels *t, const float *a, const float *b, size_t n, struct row_results *r)
@@ -294,6 +295,8 @@ static void do_rows(const struct octavo_kernels *t, const float *a, const float 
 	t->round->run(r->round, a, n);
 	t->quantise->run(r->quantised[0], r->scale[0], a, n, OCTAVO_SCALE_AMAX);
 	t->quantise->run(r->quantised[1], r->scale[1], a, n, OCTAVO_SCALE_E8M0);
+	t->encode_e4m3->run(r->encoded, a, n);
+	t->decode_e4m3->run(r->decoded, r->encoded, r->scale[0][0], n);
 }
 
 static bool row_operations(const struct subject *s)

@@ -18,6 +18,8 @@ static enum octavo_status check_settings(struct octavo_engine *e, struct octavo_
 		                   MOST_ROWS, MOST_SEQUENCES);
 	if (s->arithmetic != OCTAVO_W8A16 && s->arithmetic != OCTAVO_W8A8)
 		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown arithmetic %d", (int)s->arithmetic);
+	if (s->kv != OCTAVO_KV_BF16 && s->kv != OCTAVO_KV_FP8)
+		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown KV cache format %d", (int)s->kv);
 	if ((unsigned)s->mtp_first_tap > OCTAVO_TAP_PRE_NORM || (unsigned)s->mtp_recycle_tap > OCTAVO_TAP_PRE_NORM)
 		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown MTP tap");
 	s->max_rows = s->max_rows ? s->max_rows : DEFAULT_ROWS;
@@ -41,6 +43,7 @@ static enum octavo_status size_caches(struct octavo_engine *e, struct octavo_err
 	e->kv.layers = c->layers + c->mtp_layers;
 	e->kv.slots = s->max_context + s->max_rows;
 	e->kv.width = c->kv_lora + c->rope;
+	e->kv.bytes = s->kv == OCTAVO_KV_FP8 ? octavo_kv_row_bytes(c->kv_lora, c->rope) : e->kv.width * sizeof(uint16_t);
 	return octavo_work_allocate(e, error);
 }
 

@@ -14,19 +14,29 @@
 
 /* ---- KV cache (model/kv.c) ------------------------------------------------------------------------
  * Per sequence and layer (main layers, then MTP modules), slots of one latent row each:
- *     [c after its norm: kv_lora | k_rope after rotation: rope]  bf16
+ *     [c after its norm: kv_lora | k_rope after rotation: rope]  bf16, or as octavo_kv_row_write leaves it
  * Committed token t lies in slot t.  A forward's rows of a sequence lie behind its committed tokens, in batch
  * order, until they are committed or overwritten. */
 struct octavo_kv {
-	uint16_t *data; /* [sequences][layers + mtp][slots][width] bf16 */
-	size_t sequences, layers, slots, width;
+	unsigned char *data; /* [sequences][layers + mtp][slots][bytes] */
+	size_t sequences, layers, slots, width, bytes; /* of a row: values, and what they take in the cache */
+	uint16_t *decoded;   /* FP8: [sequences][slots][width] bf16, the layer that attention is at; BF16: NULL */
 	size_t *length;     /* [sequences] committed tokens of the main model */
 	unsigned char *used; /* [sequences] taken by a session */
 };
 
-static inline uint16_t *octavo_kv_rows(const struct octavo_kv *kv, size_t sequence, size_t layer)
+/* What is kept: [slots][bytes]. */
+static inline unsigned char *octavo_kv_slots(const struct octavo_kv *kv, size_t sequence, size_t layer)
 {
-	return kv->data + (sequence * kv->layers + layer) * kv->slots * kv->width;
+	return kv->data + (sequence * kv->layers + layer) * kv->slots * kv->bytes;
+}
+
+/* What attention reads: [slots][width] bf16, of an FP8 cache what octavo_kv_prepare has decoded. */
+static inline const uint16_t *octavo_kv_rows(const struct octavo_kv *kv, size_t sequence, size_t layer)
+{
+	if (kv->decoded)
+		return kv->decoded + sequence * kv->slots * kv->width;
+	return (const uint16_t *)(const void *)octavo_kv_slots(kv, sequence, layer);
 }
 
 /* ---- One forward's rows as attention sees them ------------------------------------------------------ */
@@ -138,6 +148,10 @@ enum octavo_status octavo_work_allocate(struct octavo_engine *e, struct octavo_e
 /* kv.c */
 enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octavo_batch *batch,
                                       struct octavo_error *error);
+/* Stores batch row `row`'s latent and key, [kv_lora + rope] F32, in its slot. */
+void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *latent);
+/* Makes octavo_kv_rows valid for the batch's sequences: once per layer, for all heads and rows, when all are stored. */
+void octavo_kv_prepare(struct octavo_engine *e, size_t layer);
 /* Geometry of `rows` consecutive positions from `pos` in sequence `seq`, all earlier ones in their own slots. */
 void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t rows);
 /* Geometry of nodes [first, first + rows) of a tree below node 0, whose depth-1 nodes are at `pos`: node i lies in slot

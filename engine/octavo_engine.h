@@ -27,6 +27,11 @@ struct octavo_session;
  * served on GPUs.  Matrices that are not FP8 see BF16 activations in both. */
 enum octavo_arithmetic { OCTAVO_W8A16, OCTAVO_W8A8 };
 
+/* What the latent cache keeps of a token: BF16, or the FP8 rows of octavo_kv_row_write (656 bytes instead of 1152 in
+ * DeepSeek-V3's layers), which attention reads as BF16(code * scale).  Beside an FP8 cache the engine holds one layer
+ * of it in BF16. */
+enum octavo_kv_format { OCTAVO_KV_BF16, OCTAVO_KV_FP8 };
+
 /* Which hidden state an MTP module is fed with: after its final norm (what served V3 models use) or before. */
 enum octavo_tap { OCTAVO_TAP_POST_NORM, OCTAVO_TAP_PRE_NORM };
 
@@ -39,6 +44,7 @@ struct octavo_engine_settings {
 	const struct octavo_kernels *kernels;  /* NULL: octavo_kernels_get() */
 	struct octavo_profiler *profiler;      /* NULL: none */
 	enum octavo_arithmetic arithmetic;
+	enum octavo_kv_format kv;
 	enum octavo_tap mtp_first_tap, mtp_recycle_tap;
 	size_t max_context;                    /* tokens per sequence; 0: the model's, at most 4096 */
 	size_t max_rows;                       /* rows per batch; 0: 64 */

@@ -23,6 +23,12 @@ struct output {
 	struct octavo_session_stats stats;
 };
 
+/* Tests that run with both kinds of KV cache have a state that is not NULL for FP8. */
+static enum octavo_kv_format cache_of(void **state)
+{
+	return *state ? OCTAVO_KV_FP8 : OCTAVO_KV_BF16;
+}
+
 static struct octavo_session *open_session(struct octavo_engine *e, const struct octavo_session_settings *settings)
 {
 	struct octavo_session *s;
@@ -101,13 +107,14 @@ static void check_engine(struct octavo_engine *e, const struct octavo_session_se
 }
 
 /* The same prompts over kernel sets and threads; plain output comes from the reference set on one thread. */
-static void check_model(const char *model, const int32_t (*prompt)[24], size_t prompts, size_t length, size_t tokens)
+static void check_model(const char *model, enum octavo_kv_format kv, const int32_t (*prompt)[24], size_t prompts,
+                        size_t length, size_t tokens)
 {
 	static const float temperatures[] = { 0.0f, 0.8f };
 	struct octavo_kernels reference;
 	octavo_kernels_init(&reference, 0);
-	struct octavo_engine_settings one = { .threads = 1, .kernels = &reference };
-	struct octavo_engine_settings best[] = { { .threads = 1 }, { .threads = 2 } };
+	struct octavo_engine_settings one = { .threads = 1, .kernels = &reference, .kv = kv };
+	struct octavo_engine_settings best[] = { { .threads = 1, .kv = kv }, { .threads = 2, .kv = kv } };
 	struct octavo_engine *ref = open_model(model, &one);
 	struct octavo_engine *fast[] = { open_model(model, &best[0]), open_model(model, &best[1]) };
 	for (size_t p = 0; p < prompts; p++) {
@@ -133,14 +140,13 @@ static void check_model(const char *model, const int32_t (*prompt)[24], size_t p
 
 static void streams_are_identical_tiny(void **state)
 {
-	(void)state;
 	static const int32_t prompts[3][24] = {
 		{ 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 },
 		{ 0, 200, 3, 77, 150, 9, 9, 9, 9, 31, 250, 100 },
 		{ 0, 12, 13, 12, 13, 12, 13, 12, 13, 12, 13, 12 },
 	};
-	check_model("tiny-ragged", prompts, 3, 12, 48);
-	check_model("tiny-blocks", prompts, 1, 12, 48);
+	check_model("tiny-ragged", cache_of(state), prompts, *state ? 1 : 3, 12, 48);
+	check_model("tiny-blocks", cache_of(state), prompts, 1, 12, 48);
 }
 
 /* ---- Caches ------------------------------------------------------------------------------------------------------ */
@@ -149,9 +155,8 @@ static void streams_are_identical_tiny(void **state)
  * decoding and those of a prompt of the same text. */
 static void caches_are_identical(void **state)
 {
-	(void)state;
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-	struct octavo_engine_settings settings = { .threads = 2, .sequences = 3 };
+	struct octavo_engine_settings settings = { .threads = 2, .sequences = 3, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_error error;
 	for (unsigned i = 0; i < sizeof configurations / sizeof *configurations; i++) {
@@ -179,8 +184,8 @@ static void caches_are_identical(void **state)
 		assert_int_equal(octavo_session_prompt(c, whole, 12 + 40, &error), OCTAVO_OK);
 		for (size_t layer = 0; layer < e->config.layers; layer++)
 			for (size_t other = 1; other < 3; other++)
-				assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), octavo_kv_rows(&e->kv, other, layer),
-				                    length * e->kv.width * sizeof(uint16_t));
+				assert_memory_equal(octavo_kv_slots(&e->kv, 0, layer),
+				                    octavo_kv_slots(&e->kv, other, layer), length * e->kv.bytes);
 		octavo_session_close(&c);
 		octavo_session_close(&b);
 		octavo_session_close(&a);
@@ -241,10 +246,9 @@ static void nothing(struct octavo_drafter *drafter)
 /* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
 static void scattered_rows_are_compacted(void **state)
 {
-	(void)state;
 	static const struct octavo_drafter_ops ops = { "oracle", NULL, nothing, nothing, commit_oracle, draft_oracle };
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2 };
+	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_session_settings s = { .sampling = { .temperature = 0.8f }, .max_new = 200, .ignore_eos = 1 };
 	struct octavo_error error;
@@ -276,8 +280,8 @@ static void scattered_rows_are_compacted(void **state)
 		}
 		assert_int_equal(octavo_sequence_length(e, 1), 211);
 		for (size_t layer = 0; layer < e->config.layers; layer++)
-			assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), octavo_kv_rows(&e->kv, 1, layer),
-			                    211 * e->kv.width * sizeof(uint16_t));
+			assert_memory_equal(octavo_kv_slots(&e->kv, 0, layer), octavo_kv_slots(&e->kv, 1, layer),
+			                    211 * e->kv.bytes);
 		octavo_session_close(&b);
 	}
 	assert_true(accepted > 200 && moved > 100 && refused > 200);
@@ -289,9 +293,8 @@ static void scattered_rows_are_compacted(void **state)
  * a history of rounds as right after a prompt of the same tokens. */
 static void drafts_do_not_remember_refusals(void **state)
 {
-	(void)state;
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2 };
+	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_error error;
 	struct octavo_session_settings s = { .drafter = "mtp", .k = 4, .max_new = 30, .ignore_eos = 1,
@@ -311,9 +314,9 @@ static void drafts_do_not_remember_refusals(void **state)
 	assert_int_equal(octavo_session_step(b, &token, &count, &error), OCTAVO_OK);
 	/* a's last round left at most k + 1 rows to catch up; all before were made from true states. */
 	size_t valid = 12 + out.count - 1 - (s.k + 1);
-	const uint16_t *rows_a = octavo_kv_rows(&e->kv, 0, e->config.layers);
-	const uint16_t *rows_b = octavo_kv_rows(&e->kv, 1, e->config.layers);
-	assert_memory_equal(rows_a, rows_b, valid * e->kv.width * sizeof *rows_a);
+	const unsigned char *slots_a = octavo_kv_slots(&e->kv, 0, e->config.layers);
+	const unsigned char *slots_b = octavo_kv_slots(&e->kv, 1, e->config.layers);
+	assert_memory_equal(slots_a, slots_b, valid * e->kv.bytes);
 	octavo_session_close(&b);
 	octavo_session_close(&a);
 	octavo_engine_close(&e);
@@ -371,8 +374,7 @@ static void taps_change_drafts_only(void **state)
  * of that decode. */
 static void tree_rows_equal_chains(void **state)
 {
-	(void)state;
-	struct octavo_engine_settings settings = { .threads = 2 };
+	struct octavo_engine_settings settings = { .threads = 2, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	size_t vocab = e->config.vocab;
 	struct octavo_error error;
@@ -388,10 +390,10 @@ static void tree_rows_equal_chains(void **state)
 	memcpy(all, prompt, sizeof prompt);
 	memcpy(all + 3, chain, sizeof chain);
 	run_tokens(e, all, 7, 1, 0, plain, NULL);
-	size_t width = e->kv.width, bytes = 7 * width * sizeof(uint16_t);
-	uint16_t *cache = test_malloc(e->config.layers * bytes);
+	size_t bytes = 7 * e->kv.bytes;
+	unsigned char *cache = test_malloc(e->config.layers * bytes);
 	for (size_t layer = 0; layer < e->config.layers; layer++)
-		memcpy(cache + layer * 7 * width, octavo_kv_rows(&e->kv, 0, layer), bytes);
+		memcpy(cache + layer * bytes, octavo_kv_slots(&e->kv, 0, layer), bytes);
 	run_tokens(e, prompt, 3, 3, 0, NULL, NULL);
 	struct octavo_batch batch = { 6, token, pos, seq, parent, flags };
 	assert_int_equal(octavo_forward(e, &batch, &error), OCTAVO_OK);
@@ -399,7 +401,7 @@ static void tree_rows_equal_chains(void **state)
 		assert_memory_equal(octavo_logits(e, path[i]), plain + (3 + i) * vocab, vocab * sizeof *plain);
 	assert_int_equal(octavo_commit(e, 0, path, 4, &error), OCTAVO_OK);
 	for (size_t layer = 0; layer < e->config.layers; layer++)
-		assert_memory_equal(octavo_kv_rows(&e->kv, 0, layer), cache + layer * 7 * width, bytes);
+		assert_memory_equal(octavo_kv_slots(&e->kv, 0, layer), cache + layer * bytes, bytes);
 	test_free(cache);
 	test_free(plain);
 	octavo_engine_close(&e);
@@ -440,9 +442,8 @@ static void trees_are_built(void **state)
 /* The chain of an MTP module's best tokens is in its tree, where it lies between other branches. */
 static void mtp_trees_equal_chains(void **state)
 {
-	(void)state;
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-	struct octavo_engine_settings settings = { .threads = 1 };
+	struct octavo_engine_settings settings = { .threads = 1, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_error error;
 	struct octavo_drafter *d;
@@ -565,14 +566,14 @@ static void context_ends(void **state)
 /* A prompt long enough for the naive form: still one stream for all drafters, and prompts cut into other batches. */
 static void long_prompts_agree(void **state)
 {
-	(void)state;
 	enum { LENGTH = 600 }; /* more than one attention segment */
 	static int32_t prompt[LENGTH];
 	for (size_t i = 0; i < LENGTH; i++)
 		prompt[i] = (int32_t)(i * i * 31 % 250) + 2;
 	struct output plain, out;
 	for (size_t rows = 64; rows >= 16; rows /= 4) {
-		struct octavo_engine_settings settings = { .threads = 2, .max_rows = rows, .naive_min = 512 };
+		struct octavo_engine_settings settings = { .threads = 2, .max_rows = rows, .naive_min = 512,
+			                                   .kv = cache_of(state) };
 		struct octavo_engine *e = open_model("tiny-ragged", &settings);
 		struct octavo_session_settings s = { .max_new = 24, .ignore_eos = 1, .sampling = { .temperature = 0.8f } };
 		decode(e, &s, prompt, LENGTH, &out);
@@ -672,6 +673,13 @@ int main(void)
 		cmocka_unit_test(sequences_are_apart), cmocka_unit_test(ends_cut_inside_a_run),
 		cmocka_unit_test(context_ends), cmocka_unit_test(long_prompts_agree),
 		cmocka_unit_test(bad_sessions_are_refused), cmocka_unit_test(bad_batches_are_refused),
+		{ "streams_are_identical_tiny, FP8 cache", streams_are_identical_tiny, NULL, NULL, "fp8" },
+		{ "caches_are_identical, FP8 cache", caches_are_identical, NULL, NULL, "fp8" },
+		{ "scattered_rows_are_compacted, FP8 cache", scattered_rows_are_compacted, NULL, NULL, "fp8" },
+		{ "drafts_do_not_remember_refusals, FP8 cache", drafts_do_not_remember_refusals, NULL, NULL, "fp8" },
+		{ "tree_rows_equal_chains, FP8 cache", tree_rows_equal_chains, NULL, NULL, "fp8" },
+		{ "mtp_trees_equal_chains, FP8 cache", mtp_trees_equal_chains, NULL, NULL, "fp8" },
+		{ "long_prompts_agree, FP8 cache", long_prompts_agree, NULL, NULL, "fp8" },
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

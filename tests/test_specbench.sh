@@ -118,7 +118,8 @@ for drafter in "mtp -k 1" "mtp -k 3" "ngram -k 4" "none"; do
 	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
 	result $? "the same text with drafter $drafter"
 done
-expect 0 "" generate --model "$model" --prompt x --tokens 2 --temperature 0 --accept greedy --arithmetic w8a8
+expect 0 "" generate --model "$model" --prompt x --tokens 2 --temperature 0 --accept greedy --arithmetic w8a8 \
+	--kv fp8
 expect 2 "--prompt TEXT is required" generate --model "$model"
 expect 2 "--prompt: the text is empty" generate --model "$model" --prompt ""
 expect 2 "UTF-8" generate --model "$model" --prompt "$(printf 'a\377b')"
@@ -163,7 +164,10 @@ json "$dir/run.json" 'all(p["ns"] >= 0 for r in d["runs"] for p in r["phases"].v
 json "$dir/run.json" 'd["counters"]["tier"] in ("hardware", "software", "time") and d["machine"]["threads"] == 2'
 json "$dir/run.json" 'all(c["available"] or c["reason"] for c in d["counters"]["sources"].values())'
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --limit 1 --tokens 4 --no-profile \
-	--drafter ngram --arithmetic w8a8 --accept greedy --temperature 0 --json "$dir/bare.json"
+	--drafter ngram --arithmetic w8a8 --kv fp8 --accept greedy --temperature 0 --json "$dir/bare.json"
+grep -q "w8a8, FP8 KV cache, at temperature 0" "$dir/out"
+result $? "the report names the FP8 cache"
+json "$dir/bare.json" 'd["settings"]["kv"] == "fp8" and all(r["kv"] == "fp8" for r in d["runs"])'
 json "$dir/bare.json" 'all(r["phases"] is None and r["prompts"] == 1 for r in d["runs"])'
 json "$dir/run.json" 'd["settings"]["threads"] == 2 and d["settings"]["tokens"] == 12 and d["settings"]["seed"] == 0'
 json "$dir/run.json" 'd["settings"]["accept"] == "match" and d["settings"]["kernels"] == d["machine"]["isa_chosen"]'
@@ -239,11 +243,12 @@ bare="run --model $model --prompts $dir/five.jsonl --tokens 2 --drafter none --n
 
 expect 0 "100 tokens scored (100 bytes of text)" eval --model "$model" --text "$src/LICENSE" --tokens 100 \
 	--json "$dir/eval.json"
-json "$dir/eval.json" '[e["arithmetic"] for e in d["eval"]] == ["w8a16", "w8a8"]'
+json "$dir/eval.json" '[(e["arithmetic"], e["kv"]) for e in d["eval"]] == [("w8a16", "bf16"), ("w8a16", "fp8"),
+	("w8a8", "bf16"), ("w8a8", "fp8")]'
 json "$dir/eval.json" 'all(e["tokens"] == 100 and e["kl_bf16"] is None for e in d["eval"])'
 # A model of 260 tokens that has learnt nothing cannot be far from log 260.
 json "$dir/eval.json" 'all(3 < e["nats_per_token"] < 12 for e in d["eval"])'
-expect 0 w8a8 eval --model "$model" --text "$src/LICENSE" --tokens 600 --arithmetic w8a8 --json "$dir/eval8.json"
+expect 0 w8a8 eval --model "$model" --text "$src/LICENSE" --tokens 600 --arithmetic w8a8 --kv bf16 --json "$dir/eval8.json"
 json "$dir/eval8.json" 'len(d["eval"]) == 1 and d["eval"][0]["windows"] == 2 and d["eval"][0]["tokens"] == 600'
 expect 2 "$dir/none.txt" eval --model "$model" --text "$dir/none.txt"
 expect 2 "$model/eval/heldout.txt" eval --model "$model"
@@ -251,6 +256,15 @@ expect 2 "$dir/empty: the file is empty" eval --model "$model" --text "$dir/empt
 printf 'abc\377def' >"$dir/latin"
 expect 2 "$dir/latin" eval --model "$model" --text "$dir/latin"
 expect 2 "$dir" eval --model "$model" --text "$dir"
+expect 0 "w8a8 hopper:64" eval --model "$model" --text "$src/LICENSE" --tokens 40 --arithmetic w8a8 --kv bf16 \
+	--emulate hopper:64 --json "$dir/emulated.json"
+grep -q "hopper:64: approximate" "$dir/out"
+result $? "eval says that emulation is approximate"
+json "$dir/emulated.json" '[e["emulate"] for e in d["eval"]] == [None, "hopper:64"]'
+json "$dir/emulated.json" '0 < abs(d["eval"][0]["nats_per_token"] - d["eval"][1]["nats_per_token"]) < 0.1'
+expect 2 'option --emulate: "hopper:100" is not' eval --model "$model" --text "$src/LICENSE" --emulate hopper:100
+expect 2 "needs --arithmetic w8a8" eval --model "$model" --text "$src/LICENSE" --emulate hopper --arithmetic w8a16
+expect 2 'option --kv: "int8"' eval --model "$model" --text "$src/LICENSE" --kv int8
 expect 2 '"w4a4"' eval --model "$model" --text "$src/LICENSE" --arithmetic w4a4
 
 # Reference logits, all zero: tokens and positions are the first ones, the law is uniform.
@@ -292,13 +306,14 @@ small="--pool 1 --repeats 2 --threads 2"
 	json "$dir/kernels.json" '{(k["m"], k["n"], k["k"]) for k in d["kernels"]} == {(1, 64, 256), (3, 64, 256)}'
 	json "$dir/kernels.json" 'all(k["r"] == 1 for k in d["kernels"] if k["m"] == 1)'
 	json "$dir/kernels.json" 'd["machine"]["read_gbs"] > 0 and d["machine"]["peak_gflops"] > 0'
-	for case in gemm:97,333 gemm_bf16:33,77 gemm_t:256,72 attention:600,2 norm:1,333 swiglu:1,333 quantise:1,333; do
+	for case in gemm:97,333 gemm_bf16:33,77 gemm_t:256,72 attention:600,2 gqa:600,16 norm:1,333 \
+		swiglu:1,333 quantise:1,333 decode:1,333 encode:1,333; do
 		expect 0 "${case%:*} " kernels --op "${case%:*}" --shape "${case#*:}" --rows 1,2 $small
 	done
 	expect 0 " ref " kernels --isa ref --shape 32,64 --rows 2 $small
 	expect 2 '"sse9"' kernels --isa sse9 --shape 32,64 $small
 }
-for op in moe mla_up mla_attn gqa decode emulate; do
+for op in moe mla_up mla_attn; do
 	expect 2 "$op is not available in this version" kernels --op $op
 done
 expect 2 '"frobnicate" (known: gemm, ' kernels --op frobnicate
@@ -307,6 +322,16 @@ expect 2 'option --shape: "5"' kernels --shape 5
 expect 2 'option --shape: "0,5"' kernels --shape 0,5
 expect 2 "--shape: 100,64: gemm_t takes" kernels --op gemm_t --shape 100,64
 expect 2 "--shape: 2,64: norm takes" kernels --op norm --shape 2,64
+expect 2 "--shape: 100,12: gqa takes" kernels --op gqa --shape 100,12
+expect 0 "13 bits" kernels --op emulate --shape 4,1000 --json "$dir/emulate.json"
+# N_C 32 to 512 and all 1000 products, 13 and 14 bits, and this library's own sums; of two kinds of inputs
+json "$dir/emulate.json" 'len(d["emulate"]) == 2 * (2 * 6 + 1)'
+json "$dir/emulate.json" 'all(0 < e["rms"] <= e["max"] < 0.1 for e in d["emulate"] if e["sum"] == "hopper")'
+json "$dir/emulate.json" 'all(e["max"] < 1e-5 for e in d["emulate"] if e["sum"] == "native")'
+json "$dir/emulate.json" 'min(e["rms"] for e in d["emulate"] if e["n_c"] == 1000 and e["fraction_bits"] == 13) > max(
+	e["rms"] for e in d["emulate"] if e["n_c"] == 32)'
+expect 2 "--isa does not apply to --op emulate" kernels --op emulate --isa ref
+expect 2 "emulate takes up to 4096 outputs" kernels --op emulate --shape 4097,32
 expect 2 "the pool has 1" kernels --shape 2048,7168 --pool 1
 expect 2 'option --rows: "1,x"' kernels --rows 1,x
 expect 2 'option --rows: "0"' kernels --rows 0

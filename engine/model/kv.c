@@ -94,6 +94,59 @@ void octavo_geometry_nodes(struct octavo_engine *e, size_t seq, size_t pos, cons
 	}
 }
 
+/* ---- The rows' contents ---------------------------------------------------------------------------- */
+
+void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *latent)
+{
+	const struct octavo_geometry *g = &e->geometry;
+	unsigned char *entry = octavo_kv_slots(&e->kv, g->sequence[row], layer) + g->slot[row] * e->kv.bytes;
+	if (e->kv.decoded)
+		octavo_kv_row_write(e->k, entry, latent, e->config.kv_lora, e->config.rope);
+	else
+		e->k->round->run((uint16_t *)(void *)entry, latent, e->kv.width);
+}
+
+enum { DECODE_SLOTS = 64 }; /* a task's */
+
+struct decode_task {
+	const struct octavo_engine *e;
+	size_t layer, sequence, count; /* slots [0, count) */
+};
+
+static void decode_slots(void *arg, size_t task)
+{
+	const struct decode_task *t = arg;
+	const struct octavo_kv *kv = &t->e->kv;
+	const unsigned char *from = octavo_kv_slots(kv, t->sequence, t->layer);
+	uint16_t *to = kv->decoded + t->sequence * kv->slots * kv->width;
+	size_t end = (task + 1) * DECODE_SLOTS < t->count ? (task + 1) * DECODE_SLOTS : t->count;
+	for (size_t slot = task * DECODE_SLOTS; slot < end; slot++)
+		octavo_kv_row_read(t->e->k, to + slot * kv->width, from + slot * kv->bytes, t->e->config.kv_lora,
+		                   t->e->config.rope);
+}
+
+/* Each slot is decoded by itself, so a row meets the same bits in any batch. */
+void octavo_kv_prepare(struct octavo_engine *e, size_t layer)
+{
+	const struct octavo_geometry *g = &e->geometry;
+	if (!e->kv.decoded)
+		return;
+	for (size_t row = 0; row < g->rows; row++) {
+		struct decode_task t = { e, layer, g->sequence[row], 0 };
+		size_t first = 0;
+		while (g->sequence[first] != t.sequence)
+			first++;
+		if (first < row) /* this sequence has had its turn */
+			continue;
+		for (size_t i = row; i < g->rows; i++)
+			if (g->sequence[i] == t.sequence)
+				t.count = octavo_larger(t.count, g->slot[i] + 1);
+		octavo_run(&e->threads, (t.count + DECODE_SLOTS - 1) / DECODE_SLOTS, decode_slots, &t);
+	}
+}
+
+/* ---- Commit and rewind ------------------------------------------------------------------------------- */
+
 enum octavo_status octavo_commit(struct octavo_engine *e, int32_t seq, const uint32_t *row, size_t count,
                                  struct octavo_error *error)
 {
@@ -114,8 +167,8 @@ enum octavo_status octavo_commit(struct octavo_engine *e, int32_t seq, const uin
 		if (from == to)
 			continue;
 		for (size_t layer = 0; layer < e->config.layers; layer++) {
-			uint16_t *rows = octavo_kv_rows(&e->kv, (size_t)seq, layer);
-			memcpy(rows + to * e->kv.width, rows + from * e->kv.width, e->kv.width * sizeof *rows);
+			unsigned char *slots = octavo_kv_slots(&e->kv, (size_t)seq, layer);
+			memcpy(slots + to * e->kv.bytes, slots + from * e->kv.bytes, e->kv.bytes);
 		}
 	}
 	e->kv.length[seq] = committed + count;

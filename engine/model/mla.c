@@ -296,10 +296,9 @@ static void finish_row(void *arg, size_t row)
 	const struct octavo_config *c = &e->config;
 	const struct octavo_geometry *g = &e->geometry;
 	float *kv = e->work.kv + row * (c->kv_lora + c->rope);
-	uint16_t *entry = octavo_kv_rows(&e->kv, g->sequence[row], t->kv_layer) + g->slot[row] * e->kv.width;
 	e->k->norm->run(kv, kv, t->layer->kv_norm, c->kv_lora, c->latent_norm_eps);
 	e->k->rope->run(kv + c->kv_lora, e->rope + g->pos[row] * c->rope, c->rope);
-	e->k->round->run(entry, kv, c->kv_lora + c->rope);
+	octavo_kv_store(e, t->kv_layer, row, kv);
 	for (size_t head = 0; head < c->heads; head++)
 		e->k->rope->run(e->work.q + (row * c->heads + head) * (c->nope + c->rope) + c->nope,
 		                e->rope + g->pos[row] * c->rope, c->rope);
@@ -316,6 +315,7 @@ void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_
 		octavo_linear(e, &layer->q_b, s->q_lat, rows, s->q);
 	}
 	octavo_for_rows(e, rows, finish_row, &(struct rows_task){ e, layer, kv_layer });
+	octavo_kv_prepare(e, kv_layer);
 	struct heads_task t = { e, layer, kv_layer, heads_per_task(c, e->threads.parallel.threads) };
 	octavo_run(&e->threads, (c->heads + t.per_task - 1) / t.per_task, some_heads, &t);
 	octavo_linear(e, &layer->o, s->attended, rows, s->y);

@@ -92,7 +92,10 @@ static void carve_all(struct octavo_arena *a, struct octavo_engine *e)
 	e->rope = octavo_carve(a, (e->settings.max_context + rows) * c->rope, sizeof *e->rope);
 	e->kv.length = octavo_carve(a, e->kv.sequences, sizeof *e->kv.length);
 	e->kv.used = octavo_carve(a, e->kv.sequences, sizeof *e->kv.used);
-	e->kv.data = octavo_carve(a, e->kv.sequences * e->kv.layers, e->kv.slots * e->kv.width * sizeof *e->kv.data);
+	e->kv.data = octavo_carve(a, e->kv.sequences * e->kv.layers, e->kv.slots * e->kv.bytes);
+	e->kv.decoded = NULL;
+	if (e->settings.kv == OCTAVO_KV_FP8)
+		e->kv.decoded = octavo_carve(a, e->kv.sequences, e->kv.slots * e->kv.width * sizeof *e->kv.decoded);
 	e->last_seq = octavo_carve(a, rows, sizeof *e->last_seq);
 	e->last_pos = octavo_carve(a, rows, sizeof *e->last_pos);
 	e->last_parent = octavo_carve(a, rows, sizeof *e->last_parent);
