@@ -1,56 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * FP8 GEMM for AVX-512 with VBMI: codes are decoded by byte lookups, all 256 exactly.
+ * FP8 GEMM for AVX-512 with VBMI: codes are decoded by byte lookups.
  */
-#ifndef __AVX512VBMI__
-#error "this file needs the AVX-512 VBMI flags that configure found"
-#endif
-
-#include "kernels/simd_avx512.h"
+#include "kernels/codes_vbmi.h"
 
 #include "kernels/sets.h"
-#include "kernels/simd.h"
 
-/* The BF16 value of a code's magnitude, 128 entries: its high bytes and its low bytes.  Every E4M3 and E5M2
- * value is exact in BF16. */
-struct codes {
-	__m512i high[2], low[2];
-};
-
-static struct codes codes_for(enum octavo_dtype dtype)
-{
-	struct codes codes;
-	_Alignas(64) uint8_t high[128], low[128];
-
-	for (int first = 0; first < 128; first += LANES) {
-		__m512i top = _mm512_slli_epi32(
-		        _mm512_add_epi32(_mm512_set1_epi32(first),
-		                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)),
-		        24);
-		__m512i value = _mm512_castps_si512(dtype == OCTAVO_E4M3 ? vf_decode_e4m3(top) : vf_decode_e5m2(top));
-		_mm_store_si128((__m128i *)(high + first), _mm512_cvtepi32_epi8(_mm512_srli_epi32(value, 24)));
-		_mm_store_si128((__m128i *)(low + first), _mm512_cvtepi32_epi8(_mm512_srli_epi32(value, 16)));
-	}
-	for (int i = 0; i < 2; i++) {
-		codes.high[i] = _mm512_load_si512(high + 64 * i);
-		codes.low[i] = _mm512_load_si512(low + 64 * i);
-	}
-	return codes;
-}
-
-/* The lookups ignore the sign, bit 7 of the index; then BF16 words for the even and the odd bytes. */
 ALWAYS_INLINE void decode(const enum kind kind, const struct codes *codes, vi d, vf w[4])
 {
-	(void)kind; /* the tables know */
-	const __m512i sign = _mm512_set1_epi8((char)0x80), even_bytes = _mm512_set1_epi16(0x00ff);
-	__m512i high = _mm512_permutex2var_epi8(codes->high[0], d, codes->high[1]);
-	__m512i low = _mm512_permutex2var_epi8(codes->low[0], d, codes->low[1]);
-
-	high = _mm512_ternarylogic_epi32(high, d, sign, 0xf8);                                       /* a | (b & c) */
-	__m512i even = _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, even_bytes, 0xf8); /* a | (b & c) */
-	__m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 8), high, even_bytes, 0xf4);  /* a | (b & ~c) */
-	split_bf16(even, w);
+	vi even, odd;
 	vf split[2];
+
+	(void)kind; /* the tables know */
+	code_words(codes, d, &even, &odd);
+	split_bf16(even, w);
 	split_bf16(odd, split);
 	w[2] = w[1];
 	w[1] = split[0];
