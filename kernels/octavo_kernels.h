@@ -4,8 +4,8 @@
  *
  * A slot of the table holds a const descriptor; the reference set fills every slot, and the sets of the
  * instruction sets that this machine has overlay it.  All sets give the same bits (any NaN equals any NaN)
- * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing, start no thread and
- * check nothing; the drivers at the end of this header check, split and call them.
+ * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing (the AMX ones take up to
+ * 84 KiB of stack), start no thread and check nothing; the drivers at the end of this header check, split and call them.
  *
  * Ground rules for every operation: round to nearest even, no flush-to-zero, no contraction; results never
  * depend on the number of rows, on their place in the batch or on the number of threads.
@@ -209,7 +209,11 @@ enum {
 
 /* What this machine has, lowered by the environment variable OCTAVO_CPU = ref|hwy|avx2|avx512|amx|neon (the
  * named set and those below it).  Empty counts as unset; an unknown name lowers to the reference, and
- * octavo_cpu_reason says so. */
+ * octavo_cpu_reason says so.
+ * Where the CPU has AMX, the first call asks Linux for tile registers, for the whole process and for good.  Linux
+ * refuses while a thread has an alternate signal stack smaller than a frame with them, and afterwards refuses such
+ * stacks (sigaltstack: ENOMEM): make them of getauxval(AT_MINSIGSTKSZ) bytes and what the handler needs, not of
+ * SIGSTKSZ. */
 OCTAVO_API uint32_t octavo_cpu_detect(void);
 /* Why a feature group is absent, or how OCTAVO_CPU lowered the choice; "" if there is nothing to say. */
 OCTAVO_API const char *octavo_cpu_reason(void);

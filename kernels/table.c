@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#define AMX_GROUPS (OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_AMX)
+
 /* Ascending: a later set's slots replace an earlier one's. */
 static const struct {
 	uint32_t needs;
@@ -38,6 +40,11 @@ static const struct {
 #endif
 #ifdef HAVE_AVX512VBMI
         {OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI, &octavo_set_gemm_avx512vbmi},
+#endif
+#ifdef HAVE_AMX
+        {AMX_GROUPS, &octavo_set_gemm_amx},
+        {AMX_GROUPS, &octavo_set_gemm_t_amx},
+        {AMX_GROUPS, &octavo_set_attention_amx},
 #endif
 };
 

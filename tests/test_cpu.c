@@ -105,6 +105,8 @@ static void a_set_needs_its_whole_group(void **state)
 	assert_memory_equal(&table, &ref, sizeof ref);
 	octavo_kernels_init(&table, OCTAVO_CPU_AVX2);
 	assert_string_not_equal(table.gemm_fp8->isa, "avx512");
+	octavo_kernels_init(&table, X86 & ~(uint32_t)OCTAVO_CPU_VBMI); /* tiles are nothing without the decoder */
+	assert_string_not_equal(table.gemm_fp8->isa, "amx");
 }
 
 int main(void)

@@ -119,6 +119,18 @@ static void deep(struct check *check, const struct subject *s)
 		}
 }
 
+/* So many rows that a set may take them, or K, in more than one part. */
+static void many(struct check *check, const struct subject *s)
+{
+	static const size_t sizes[][3] = {{530, 70, 1100}, {1041, 18, 577}, {300, 40, 2500}, {512, 33, 300}};
+
+	for (size_t i = 0; i < COUNT(sizes); i++) {
+		struct gemm_shape shape = draw_shape(check, s, sizes[i][0], sizes[i][1], sizes[i][2]);
+		shape.dtype = s->dtype[0];
+		compare(check, s, &shape);
+	}
+}
+
 /* ---- Values ---- */
 
 static void values(struct check *check, const struct subject *s)
@@ -227,6 +239,7 @@ static void rows(struct check *check, const struct subject *s)
 	}
 SUBJECT_CHECK(gemm_fp8, shapes)
 SUBJECT_CHECK(gemm_fp8, deep)
+SUBJECT_CHECK(gemm_fp8, many)
 SUBJECT_CHECK(gemm_fp8, values)
 SUBJECT_CHECK(gemm_fp8, codes)
 SUBJECT_CHECK(gemm_fp8, row_scales)
@@ -234,6 +247,7 @@ SUBJECT_CHECK(gemm_fp8, slices)
 SUBJECT_CHECK(gemm_fp8, rows)
 SUBJECT_CHECK(gemm_bf16, shapes)
 SUBJECT_CHECK(gemm_bf16, deep)
+SUBJECT_CHECK(gemm_bf16, many)
 SUBJECT_CHECK(gemm_bf16, values)
 SUBJECT_CHECK(gemm_bf16, slices)
 SUBJECT_CHECK(gemm_bf16, rows)
@@ -250,6 +264,7 @@ SUBJECT_CHECK(gemm_t, rows)
 const struct check_entry check_gemm_entries[] = {
         {"gemm_fp8.shapes", SLOT_gemm_fp8, gemm_fp8_shapes},
         {"gemm_fp8.deep", SLOT_gemm_fp8, gemm_fp8_deep},
+        {"gemm_fp8.many", SLOT_gemm_fp8, gemm_fp8_many},
         {"gemm_fp8.values", SLOT_gemm_fp8, gemm_fp8_values},
         {"gemm_fp8.codes", SLOT_gemm_fp8, gemm_fp8_codes},
         {"gemm_fp8.row_scales", SLOT_gemm_fp8, gemm_fp8_row_scales},
@@ -257,6 +272,7 @@ const struct check_entry check_gemm_entries[] = {
         {"gemm_fp8.rows", SLOT_gemm_fp8, gemm_fp8_rows},
         {"gemm_bf16.shapes", SLOT_gemm_bf16, gemm_bf16_shapes},
         {"gemm_bf16.deep", SLOT_gemm_bf16, gemm_bf16_deep},
+        {"gemm_bf16.many", SLOT_gemm_bf16, gemm_bf16_many},
         {"gemm_bf16.values", SLOT_gemm_bf16, gemm_bf16_values},
         {"gemm_bf16.slices", SLOT_gemm_bf16, gemm_bf16_slices},
         {"gemm_bf16.rows", SLOT_gemm_bf16, gemm_bf16_rows},

@@ -2,9 +2,15 @@
  *
  * The engine of the checks: running one under signal protection, calls, comparisons, random inputs.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include "harness.h"
 
+#include "amx_emulator.h"
 #include "fpstate.h"
+#include "kernels/cpu.h"
 #include "memory.h"
 
 #include <float.h>
@@ -13,12 +19,14 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static uint64_t base_seed;
 static struct check *current; /* whose escape a signal takes */
 static pthread_t main_thread;
-static bool amx; /* tile state exists and must be released by each call */
+static bool amx;      /* tile state exists and must be released by each call */
+static bool emulated; /* the tiles are those of amx_emulator.c */
 
 static struct {
 	const char *name; /* of the slot: one function may serve several */
@@ -28,8 +36,11 @@ static size_t visited_count;
 
 /* ---- Signals ---- */
 
-static void on_signal(int number)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
+	/* A positive code: the processor's, not somebody's raise(). */
+	if (emulated && number == SIGILL && info->si_code > 0 && amx_emulate(context))
+		return;
 	if (current && pthread_equal(pthread_self(), main_thread))
 		siglongjmp(current->escape, number);
 	/* A crash on a worker thread cannot be survived; die of it, loudly. */
@@ -37,14 +48,39 @@ static void on_signal(int number)
 	raise(number);
 }
 
+/* Where the tiles are all that the AMX sets want. */
+static bool can_emulate(void)
+{
+#if defined(HAVE_AMX) && defined(__linux__)
+	const char *name = getenv("OCTAVO_CPU");
+	const uint32_t vectors = OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI;
+	uint32_t have = octavo_cpu_detect(), allowed = octavo_cpu_allowed(name && *name ? name : NULL);
+
+	return (have & vectors) == vectors && !(have & OCTAVO_CPU_AMX) && (allowed & OCTAVO_CPU_AMX);
+#else
+	return false;
+#endif
+}
+
+bool check_emulates(void)
+{
+	return emulated;
+}
+
+uint32_t check_features(void)
+{
+	return octavo_cpu_detect() | (emulated ? OCTAVO_CPU_AMX : 0);
+}
+
 bool check_open(uint64_t seed)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
-	struct sigaction action = {.sa_handler = on_signal};
+	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
 
 	base_seed = seed;
 	main_thread = pthread_self();
 	amx = (octavo_cpu_detect() & OCTAVO_CPU_AMX) != 0;
+	emulated = can_emulate();
 	sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
 		if (sigaction(fatal[i], &action, NULL) != 0)
@@ -72,6 +108,7 @@ bool check_entry_run(struct check *check, const struct check_entry *entry, const
 	        .state = seed_of(entry->name),
 	};
 	memory_reset();
+	amx_emulator_release();
 	current = check;
 	int number = sigsetjmp(check->escape, 1);
 	if (number == 0)
@@ -98,6 +135,8 @@ bool check_visited(const char *name, check_code *code)
 /* Whether the processor holds tile data: state component 18 of XINUSE. */
 static bool tiles_in_use(void)
 {
+	if (emulated)
+		return amx_emulator_in_use();
 #if defined(__x86_64__)
 	uint32_t low, high;
 	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
@@ -126,7 +165,8 @@ void check_leave(struct check *check)
 		check_fail(check, "%s/%s: the floating-point control register was 0x%x and is 0x%x", check->inside,
 		           check->inside_isa, (unsigned)check->control, (unsigned)control);
 	}
-	check_that(check, !amx || !tiles_in_use(), "%s/%s: AMX tiles not released", check->inside, check->inside_isa);
+	check_that(check, !(amx || emulated) || !tiles_in_use(), "%s/%s: AMX tiles not released", check->inside,
+	           check->inside_isa);
 	const char *damage = memory_damage();
 	check_that(check, !damage, "%s/%s: bytes written %s a buffer", check->inside, check->inside_isa, damage);
 	check->inside = NULL;

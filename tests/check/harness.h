@@ -115,6 +115,10 @@ uint16_t check_bf16(struct check *check, int low, int high);
 
 /* Reserves the guarded memory and takes over the fatal signals; false if the system refuses. */
 bool check_open(uint64_t seed);
+/* What can be run here: octavo_cpu_detect(), and OCTAVO_CPU_AMX where its tiles are emulated. */
+uint32_t check_features(void);
+/* Whether they are: the AMX kernels' tile instructions are executed by amx_emulator.c, all others by the processor. */
+bool check_emulates(void);
 /* Runs one check; true if it passed, otherwise check->failure says why. */
 bool check_entry_run(struct check *check, const struct check_entry *entry, const struct octavo_kernels *ref,
                      const struct octavo_kernels *new, bool quiet);

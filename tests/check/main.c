@@ -42,7 +42,7 @@ static struct {
 
 static struct octavo_kernels reference;
 static uint32_t executed; /* mask of the variants whose code has run */
-static bool reference_executed;
+static bool reference_executed, amx_emulated;
 static size_t passed, failed, skipped;
 
 /* ---- Variants ---- */
@@ -74,6 +74,12 @@ static bool same(const struct octavo_kernels *a, const struct octavo_kernels *b,
 	return identify(a, slot).descriptor == identify(b, slot).descriptor;
 }
 
+/* Whether the mask holds tiles that no processor executes. */
+static bool emulated(uint32_t mask)
+{
+	return (mask & OCTAVO_CPU_AMX) && check_emulates();
+}
+
 /* "avx2+avx512+vbmi" */
 static void describe_mask(uint32_t mask, char *text, size_t size)
 {
@@ -82,14 +88,15 @@ static void describe_mask(uint32_t mask, char *text, size_t size)
 	snprintf(text, size, "ref");
 	for (size_t i = 0; i < GROUPS; i++)
 		if (mask & 1u << i && used < size)
-			used += (size_t)snprintf(text + used, size - used, "%s%s", used ? "+" : "", groups[i]);
+			used += (size_t)snprintf(text + used, size - used, "%s%s%s", used ? "+" : "", groups[i],
+			                         emulated(1u << i) ? "-emulated" : "");
 }
 
 /* All distinct variants of a slot, over every subset of the features that this machine has: a set must be right
  * wherever the table can choose it, not only where nothing better is present. */
 static size_t variants_of(enum check_slot slot, struct variant *out)
 {
-	uint32_t have = octavo_cpu_detect(), mask = 0;
+	uint32_t have = check_features(), mask = 0;
 	size_t count = 0;
 
 	do {
@@ -112,7 +119,8 @@ static size_t variants_of(enum check_slot slot, struct variant *out)
 		for (size_t j = 0; j < count; j++)
 			namesakes += strcmp(out[i].isa, out[j].isa) == 0;
 		if (namesakes == 1)
-			snprintf(out[i].label, sizeof out[i].label, "%s", out[i].isa);
+			snprintf(out[i].label, sizeof out[i].label, "%s%s", out[i].isa,
+			         emulated(out[i].mask) ? "-emulated" : "");
 	}
 	return count;
 }
@@ -178,7 +186,9 @@ static void account(enum check_slot slot)
 	for (size_t i = 0; i < count; i++) {
 		struct identity kernel = identify(&variants[i].table, slot);
 		bool visited = check_visited(kernel.name, kernel.code);
-		if (visited)
+		if (visited && emulated(variants[i].mask))
+			amx_emulated = true;
+		else if (visited)
 			executed |= variants[i].mask;
 		reference_executed = reference_executed || (visited && variants[i].mask == 0);
 		if (options.filter)
@@ -208,6 +218,8 @@ static void check_self(void)
 
 static const char *why_not(uint32_t group)
 {
+	if (group == OCTAVO_CPU_AMX && amx_emulated)
+		return "not by a processor: the tile instructions of its kernels were emulated";
 	if (!(octavo_cpu_detect() & group))
 		return "this machine (or OCTAVO_CPU) excludes it";
 	return options.filter ? "no check that matched the filter calls it" : "no kernel of this build needs it";
@@ -235,7 +247,7 @@ static int summarise(void)
 	for (size_t i = 0; i < GROUPS; i++)
 		if (executed & 1u << i)
 			printf(" %s", groups[i]);
-	printf("\n");
+	printf("%s\n", amx_emulated ? "; amx emulated" : "");
 	return failed > 0 || passed == 0;
 }
 
@@ -314,7 +326,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	char features[64];
-	describe_mask(octavo_cpu_detect(), features, sizeof features);
+	describe_mask(check_features(), features, sizeof features);
 	printf("seed %llu, features %s\n", (unsigned long long)options.seed, features);
 	sweep();
 	account_all();

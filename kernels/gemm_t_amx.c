@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Transposed GEMM for AMX-BF16: outputs are columns of w, so its rows go into the panel two by two as they lie.
+ */
+#include "kernels/amx_panel.h"
+#include "kernels/codes_vbmi.h"
+
+#include "kernels/sets.h"
+
+/* `count` <= 64 codes, zeros behind them. */
+static inline vi load_codes(const uint8_t *p, size_t count)
+{
+	return _mm512_maskz_loadu_epi8(count >= 64 ? ~0ull : (1ull << count) - 1, p);
+}
+
+/* Two rows of 64 codes into row i of the tiles of `columns` columns.  Dwords come to the 128-bit lanes from which
+ * unpacking brings each tile's 16 columns together. */
+ALWAYS_INLINE void fill_code_pair(struct panel *p, const struct codes *codes, vi even, vi odd, size_t columns,
+                                  size_t chunk, size_t i)
+{
+	const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+	vi high[2], low[2];
+
+	code_bytes(codes, _mm512_permutexvar_epi32(order, even), &high[0], &low[0]);
+	code_bytes(codes, _mm512_permutexvar_epi32(order, odd), &high[1], &low[1]);
+	vi first = _mm512_unpacklo_epi8(low[0], high[0]), second = _mm512_unpacklo_epi8(low[1], high[1]);
+	_mm512_store_si512(panel_chunk(p, 0, chunk) + i * SIDE, _mm512_unpacklo_epi16(first, second));
+	_mm512_store_si512(panel_chunk(p, 1, chunk) + i * SIDE, _mm512_unpackhi_epi16(first, second));
+	if (columns <= 2 * SIDE)
+		return;
+	first = _mm512_unpackhi_epi8(low[0], high[0]), second = _mm512_unpackhi_epi8(low[1], high[1]);
+	_mm512_store_si512(panel_chunk(p, 2, chunk) + i * SIDE, _mm512_unpacklo_epi16(first, second));
+	_mm512_store_si512(panel_chunk(p, 3, chunk) + i * SIDE, _mm512_unpackhi_epi16(first, second));
+}
+
+/* Rows [n0, n1) of `columns` columns from k on; zeros behind them to the end of the last chunk. */
+ALWAYS_INLINE void fill(const struct octavo_matrix *w, const struct codes *codes, size_t n0, size_t n1, size_t k,
+                        size_t columns, struct panel *p)
+{
+	const size_t size = w->dtype == OCTAVO_BF16 ? 2 : 1, pitch = w->ld * size;
+	const size_t end = n0 + (n1 - n0 + OCTAVO_CHUNK - 1) / OCTAVO_CHUNK * OCTAVO_CHUNK;
+	const uint8_t *row = (const uint8_t *)w->data + n0 * pitch + k * size;
+
+	for (size_t n = n0; n < end; n += 2, row += 2 * pitch) {
+		size_t chunk = (n - n0) / OCTAVO_CHUNK, i = (n - n0) % OCTAVO_CHUNK / 2;
+		size_t even = n < n1 ? columns : 0, odd = n + 1 < n1 ? columns : 0;
+		if (w->dtype == OCTAVO_BF16)
+			fill_pair(panel_chunk(p, 0, chunk) + i * SIDE, panel_chunk(p, 1, chunk) + i * SIDE,
+			          load_chunk(row, even), load_chunk(row + pitch, odd));
+		else
+			fill_code_pair(p, codes, load_codes(row, even), load_codes(row + pitch, odd), columns, chunk,
+			               i);
+	}
+}
+
+/* The scales of `count` columns of w from k on, at row n. */
+static inline void column_scales(const struct octavo_matrix *w, size_t n, size_t k, size_t count, float *scale)
+{
+	for (size_t i = 0, end; i < count; i = end) {
+		float s = octavo_matrix_scale(w, n, k + i);
+		for (end = octavo_piece_end(w, (unsigned)((w->col0 + k) % OCTAVO_BLOCK), i, count); i < end; i++)
+			scale[i] = s;
+	}
+}
+
+static void gemm_t(const struct octavo_matrix *w, size_t k0, size_t k1, const struct octavo_rows *x, float *y,
+                   size_t ldy)
+{
+	struct panel p;
+	struct panel_fold f = {.ldy = ldy, .scaled = w->scale_dtype != OCTAVO_NONE};
+	struct codes codes = {0};
+
+	if (w->dtype == OCTAVO_F16 || w->dtype == OCTAVO_F32) { /* more bits than the tiles take */
+		octavo_set_gemm_t_avx512.gemm_t->run(w, k0, k1, x, y, ldy);
+		return;
+	}
+	if (w->dtype != OCTAVO_BF16)
+		codes = codes_for(w->dtype);
+	p.chunks = f.scaled ? SCALED_CHUNKS : PLAIN_CHUNKS;
+	panel_open(x);
+	for (size_t k = k0; k < k1; k += f.columns) {
+		f.columns = smaller(f.scaled ? SCALED_COLUMNS : PLAIN_COLUMNS, k1 - k);
+		f.y = y + k;
+		for (size_t n = 0, end; n < w->rows; n = end) {
+			end = panel_end(w, w->row0, n, w->rows);
+			fill(w, &codes, n, end, k, f.columns, &p);
+			if (f.scaled)
+				column_scales(w, n, k, f.columns, f.scale);
+			f.first = n == 0;
+			multiply_panel(&p, x, n, end - n, &f);
+		}
+	}
+	_tile_release();
+}
+
+const struct octavo_kernels octavo_set_gemm_t_amx = {
+        .gemm_t = OCTAVO_KERNEL(gemm_t, gemm_t, "amx", SIDE, gemm_t),
+};
