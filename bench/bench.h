@@ -110,7 +110,7 @@ struct machine {
 	size_t threads, nodes, page_size;
 	size_t cache[4];     /* bytes of L1d, L2, L3, 0 if unknown; [0] unused */
 	double memory_gib;
-	double read_gbs, peak_gflops; /* measured; 0: not measured */
+	double read_gbs, peak_gflops, tile_gflops; /* measured; 0: not measured, or no tiles */
 };
 /* Reads what the system tells; measures nothing. */
 void machine_describe(struct machine *m, size_t threads);
@@ -122,6 +122,8 @@ double machine_read_once(size_t loop, const void *at, size_t bytes, size_t threa
 double machine_read_bandwidth(const void *pool, size_t bytes, size_t threads, size_t repeats);
 /* FP32 fused multiply-adds as GFLOP/s, with the fastest of the processor's vector widths. */
 double machine_peak_gflops(size_t threads);
+/* BF16 multiply-adds of AMX tiles as GFLOP/s; 0 without them. */
+double machine_tile_gflops(size_t threads);
 void machine_print(const struct machine *m);
 json_t *machine_json(const struct machine *m);
 json_t *counters_json(const struct octavo_profile *profile);
@@ -129,7 +131,7 @@ json_t *counters_json(const struct octavo_profile *profile);
 /* ---- kernels.c --------------------------------------------------------------------------------------------- */
 
 /* Measures, prints a table and returns the "kernels" array of the JSON document (NULL after complaining).
- * Fills m->peak_gflops and, from the same pool, interleaved, m->read_gbs. */
+ * Fills m->peak_gflops, m->tile_gflops and, from the same pool, interleaved, m->read_gbs. */
 json_t *kernels_measure(const struct options *o, struct machine *m);
 
 /* ---- emulate.c --------------------------------------------------------------------------------------------- */

@@ -4,6 +4,8 @@
  */
 #include "bench/kernel_bench.h"
 
+#include <string.h>
+
 struct figures {
 	double gbs, gflops;      /* gflops 0: not counted for this operation */
 	double of_read, of_peak; /* shares of the roofs, 0: does not apply */
@@ -11,10 +13,17 @@ struct figures {
 	double r;                /* T(M) / T(1), 0: one row was not measured */
 };
 
+/* The arithmetic roof: the AMX set's products are made in tiles. */
+static double peak_of(const struct bench *b, size_t set)
+{
+	bool tiles = !strcmp(b->sets.set[set].name, "amx");
+	return tiles ? b->machine->tile_gflops : b->machine->peak_gflops;
+}
+
 static struct figures figures_of(const struct bench *b, size_t set, size_t row)
 {
 	const struct work *w = &b->work[row];
-	double ns = b->cell[set][row].time.median, read = b->read_gbs.median, peak = b->machine->peak_gflops;
+	double ns = b->cell[set][row].time.median, read = b->read_gbs.median, peak = peak_of(b, set);
 	double flops = w->op->flops ? w->op->flops(w) : 0;
 	struct figures f = {.gbs = work_bytes(w) / ns, .gflops = flops / ns};
 	if (w->op->streams) {
@@ -64,8 +73,10 @@ void kernels_print_head(const struct bench *b)
 	printf("\nkernels: medians of %zu interleaved measurements, %zu thread%s, weights cold (rotating through %zu "
 	       "MiB)\n",
 	       b->plan->repeats, b->machine->threads, b->machine->threads == 1 ? "" : "s", b->plan->pool_bytes >> 20);
-	printf("  peak of FP32 fused multiply-adds: %.0f GFLOP/s; r(M) is the time of M rows over that of one\n",
-	       b->machine->peak_gflops);
+	printf("  peak of FP32 fused multiply-adds: %.0f GFLOP/s", b->machine->peak_gflops);
+	if (b->machine->tile_gflops > 0)
+		printf(" (of BF16 ones in tiles, for the set amx: %.0f)", b->machine->tile_gflops);
+	printf("; r(M) is the time of M rows over that of one\n");
 }
 
 void kernels_print_shape(const struct bench *b)

@@ -325,6 +325,7 @@ static int measure_all(struct bench *b, json_t *array)
 	progress("filling the pool", 0, 1);
 	fill_random(b->pool, p->pool_bytes, p->op->fill, &b->parallel);
 	b->machine->peak_gflops = machine_peak_gflops(b->machine->threads);
+	b->machine->tile_gflops = machine_tile_gflops(b->machine->threads);
 	progress_clear();
 	kernels_print_head(b);
 	for (size_t i = 0; status == EXIT_OK && i < p->shapes; i++)

@@ -131,6 +131,8 @@ void machine_print(const struct machine *m)
 	if (m->peak_gflops > 0)
 		printf("%s%.0f GFLOP/s in FP32 fused multiply-adds", m->read_gbs > 0 ? ", " : "  measured    ",
 		       m->peak_gflops);
+	if (m->tile_gflops > 0)
+		printf(", %.0f in BF16 tiles", m->tile_gflops);
 	if (m->read_gbs > 0 || m->peak_gflops > 0)
 		putchar('\n');
 }
@@ -154,6 +156,7 @@ json_t *machine_json(const struct machine *m)
 	                      "memory_gib", m->memory_gib);
 	json_object_set_new(o, "read_gbs", number_or_null(m->read_gbs));
 	json_object_set_new(o, "peak_gflops", number_or_null(m->peak_gflops));
+	json_object_set_new(o, "tile_gflops", number_or_null(m->tile_gflops));
 	return o;
 }
 
@@ -235,6 +238,7 @@ int command_machine(int argc, char **argv)
 	progress("measuring bandwidth and peak", 1, 2);
 	m.read_gbs = machine_read_bandwidth(pool, bytes, m.threads, 5);
 	m.peak_gflops = machine_peak_gflops(m.threads);
+	m.tile_gflops = machine_tile_gflops(m.threads);
 	progress_clear();
 	free(pool);
 	machine_print(&m);

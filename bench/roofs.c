@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two roofs: how fast this machine reads memory, and how many FP32 fused multiply-adds it does.
+ * The roofs: how fast this machine reads memory, how many FP32 fused multiply-adds it does and, with AMX, how many
+ * BF16 ones in tiles.
  * Loops of every vector width that the processor has are tried and the fastest counts, so that no kernel looks
  * better than the roof merely because the roof was measured badly.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include "bench/bench.h"
 
 #if defined(__x86_64__)
@@ -171,28 +176,80 @@ static const struct peak_loop {
         {always, peak_4, 1},
 };
 
+struct peak {
+	float (*run)(size_t rounds);
+	size_t rounds;
+};
+
 static void peak_task(void *arg, size_t task)
 {
-	const struct peak_loop *loop = arg;
+	const struct peak *peak = arg;
 	(void)task;
-	__atomic_fetch_add(&sum_of_all, (uint64_t)loop->run(PEAK_ROUNDS), __ATOMIC_RELAXED);
+	__atomic_fetch_add(&sum_of_all, (uint64_t)peak->run(peak->rounds), __ATOMIC_RELAXED);
+}
+
+/* The best of several runs on all threads, with so many operations in a round. */
+static double peak_gflops(struct peak peak, double flops, size_t threads)
+{
+	struct octavo_parallel parallel = bench_parallel(threads);
+	double best = 0;
+	flops *= (double)(peak.rounds * parallel.threads);
+	for (size_t repeat = 0; repeat < PEAK_REPEATS; repeat++) {
+		uint64_t start = octavo_now_ns();
+		parallel.run(parallel.context, parallel.threads, peak_task, &peak);
+		double gflops = flops / (double)(octavo_now_ns() - start);
+		best = gflops > best ? gflops : best;
+	}
+	return best;
 }
 
 double machine_peak_gflops(size_t threads)
 {
-	struct octavo_parallel parallel = bench_parallel(threads);
 	double best = 0;
 	for (size_t i = 0; i < sizeof peak_loops / sizeof *peak_loops; i++) {
-		struct peak_loop loop = peak_loops[i];
-		if (!loop.supported() || (loop.lanes == 1 && best > 0))
+		const struct peak_loop *loop = &peak_loops[i];
+		if (!loop->supported() || (loop->lanes == 1 && best > 0))
 			continue; /* scalars only where there is nothing wider */
-		double flops = 2.0 * CHAINS * PEAK_ROUNDS * (double)(loop.lanes * parallel.threads);
-		for (size_t repeat = 0; repeat < PEAK_REPEATS; repeat++) {
-			uint64_t start = octavo_now_ns();
-			parallel.run(parallel.context, parallel.threads, peak_task, &loop);
-			double gflops = flops / (double)(octavo_now_ns() - start);
-			best = gflops > best ? gflops : best;
-		}
+		struct peak peak = {loop->run, PEAK_ROUNDS};
+		double gflops = peak_gflops(peak, 2.0 * CHAINS * (double)loop->lanes, threads);
+		best = gflops > best ? gflops : best;
 	}
 	return best;
 }
+
+/* ---- Peak of tiles ------------------------------------------------------------------------------------------- */
+
+#ifdef HAVE_AMX
+/* Four sums from two tiles on either side, as the kernels have them: all tiles 16 rows of 64 bytes, and zero. */
+TARGET("amx-tile,amx-bf16") static float peak_tiles(size_t rounds)
+{
+	static const struct {
+		unsigned char palette, reserved[15];
+		uint16_t row_bytes[16];
+		unsigned char rows[16];
+	} config = {1, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+	_tile_loadconfig(&config);
+	for (size_t round = 0; round < rounds; round++) {
+		_tile_dpbf16ps(0, 4, 6);
+		_tile_dpbf16ps(1, 4, 7);
+		_tile_dpbf16ps(2, 5, 6);
+		_tile_dpbf16ps(3, 5, 7);
+	}
+	_tile_release();
+	return 0;
+}
+
+double machine_tile_gflops(size_t threads)
+{
+	const struct peak peak = {peak_tiles, PEAK_ROUNDS / 8};
+	if (!(octavo_cpu_detect() & OCTAVO_CPU_AMX))
+		return 0;
+	return peak_gflops(peak, 4 * 2.0 * 16 * 16 * 32, threads);
+}
+#else
+double machine_tile_gflops(size_t threads)
+{
+	(void)threads;
+	return 0;
+}
+#endif
