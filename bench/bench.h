@@ -21,12 +21,13 @@ enum { MAX_LIST = 32 };
  * Strings are borrowed from argv. */
 struct options {
 	const char *model, *prompts, *prompt, *text, *json;
-	const char *drafter;  /* comma list: "none,mtp,ngram" */
+	const char *drafter;  /* comma list: "none,mtp,ngram+mtp" */
+	const char *tree;     /* "4,2,1" */
 	const char *accept;
 	const char *arithmetic; /* w8a16 | w8a8 */
 	const char *kv;         /* bf16 | fp8 */
 	const char *emulate;    /* hopper[:NC] */
-	long k[MAX_LIST];
+	long k[MAX_LIST]; /* 0: auto */
 	size_t k_count;
 	double temperature[MAX_LIST];
 	size_t temperature_count;
@@ -65,8 +66,11 @@ bool accept_parse(const struct options *o, enum octavo_accept *out);
 #define USUAL_TEMPERATURE 0.8
 struct octavo_sampling sampling_of(const struct options *o, double temperature);
 
-/* The engine's name of the drafter that text[length] names; NULL after complaining. */
-const char *drafter_find(const char *text, size_t length);
+/* Whether text[length] names a drafter, or a pair of them; false after complaining. */
+bool drafter_check(const char *text, size_t length);
+
+/* The widths that --tree asks for, up to the first 0: all 0 without the option; false after complaining. */
+bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K]);
 
 /* Whether OCTAVO_CPU is unset, empty or a name; complains otherwise. */
 bool cpu_choice_known(void);

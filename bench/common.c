@@ -63,17 +63,46 @@ struct octavo_sampling sampling_of(const struct options *o, double temperature)
 		                         .top_p = (float)o->top_p, .min_p = (float)o->min_p };
 }
 
-const char *drafter_find(const char *text, size_t length)
+bool drafter_check(const char *text, size_t length)
 {
 	const char *const *names = octavo_drafter_names();
-	char known[128] = "";
-	for (size_t i = 0; names[i]; i++) {
-		if (strlen(names[i]) == length && !strncmp(names[i], text, length))
-			return names[i];
-		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", names[i]);
+	char known[128] = "", name[64];
+	if (length < sizeof name) {
+		snprintf(name, sizeof name, "%.*s", (int)length, text);
+		if (octavo_drafter_known(name))
+			return true;
 	}
-	complain("option --drafter: unknown drafter \"%.*s\" (known: %s)", (int)length, text, known);
-	return NULL;
+	for (size_t i = 0; names[i]; i++)
+		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", names[i]);
+	complain("option --drafter: unknown drafter \"%.*s\" (known: %s, and pairs such as ngram+mtp)", (int)length, text,
+	         known);
+	return false;
+}
+
+bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K])
+{
+	size_t depth = 0, rows = 1, level = 1;
+	const char *at = o->tree;
+	memset(tree, 0, OCTAVO_MAX_K * sizeof *tree);
+	while (at && depth < OCTAVO_MAX_K && *at >= '1' && *at <= '9') {
+		char *end;
+		unsigned long width = strtoul(at, &end, 10);
+		level = width < OCTAVO_MAX_DRAFT ? level * width : OCTAVO_MAX_DRAFT;
+		rows += level;
+		if (rows > OCTAVO_MAX_DRAFT) {
+			complain("option --tree: \"%s\" has more than %d rows, the root included", o->tree, OCTAVO_MAX_DRAFT);
+			return false;
+		}
+		tree[depth++] = (unsigned)width;
+		at = end;
+		if (*at != ',')
+			break;
+		at++;
+	}
+	if (!at || (!*at && depth && at[-1] != ','))
+		return true;
+	complain("option --tree: \"%s\" is not a comma list of 1 to %d widths, such as 4,2,1", o->tree, OCTAVO_MAX_K);
+	return false;
 }
 
 /* ---- OCTAVO_CPU ------------------------------------------------------------------------------------------------ */

@@ -5,87 +5,50 @@
  */
 #include "bench/runs.h"
 
-#include <stdlib.h>
-
-enum { REPEATS = 9, CONTEXT = 64 };
-
-static const size_t row_counts[] = { 1, 2, 3, 4, 5, 6, 8, 16 };
-
-/* One forward of `rows` provisional rows after the committed ones; its time in ns, or a negative number. */
-static double time_forward(struct octavo_engine *engine, const int32_t *token, size_t rows, struct octavo_error *error)
-{
-	int32_t pos[16], seq[16], parent[16];
-	uint8_t flags[16];
-	size_t committed = octavo_sequence_length(engine, 0);
-	for (size_t i = 0; i < rows; i++) {
-		pos[i] = (int32_t)(committed + i);
-		seq[i] = 0;
-		parent[i] = (int32_t)i - 1;
-		flags[i] = OCTAVO_ROW_LOGITS;
-	}
-	struct octavo_batch batch = { rows, token, pos, seq, parent, flags };
-	uint64_t start = octavo_now_ns();
-	if (octavo_forward(engine, &batch, error) != OCTAVO_OK)
-		return -1.0;
-	return (double)(octavo_now_ns() - start);
-}
+enum { CONTEXT = 64, CHUNK = 16 };
 
 /* Commits `count` tokens to sequence 0, a few rows at a time. */
 static bool fill(struct octavo_engine *engine, const int32_t *token, size_t count, struct octavo_error *error)
 {
-	static const uint32_t row[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
-	for (size_t done = 0; done < count;) {
-		size_t rows = count - done < 16 ? count - done : 16;
-		if (time_forward(engine, token + done, rows, error) < 0 ||
+	int32_t pos[CHUNK], seq[CHUNK] = { 0 }, parent[CHUNK];
+	uint32_t row[CHUNK];
+	uint8_t flags[CHUNK] = { 0 };
+	for (size_t done = 0, rows; done < count; done += rows) {
+		rows = count - done < CHUNK ? count - done : CHUNK;
+		for (size_t i = 0; i < rows; i++) {
+			pos[i] = (int32_t)(done + i);
+			parent[i] = (int32_t)i - 1;
+			row[i] = (uint32_t)i;
+		}
+		struct octavo_batch batch = { rows, token + done, pos, seq, parent, flags };
+		if (octavo_forward(engine, &batch, error) != OCTAVO_OK ||
 		    octavo_commit(engine, 0, row, rows, error) != OCTAVO_OK)
 			return false;
-		done += rows;
 	}
 	return true;
 }
 
-static bool measure(struct cost *cost, struct octavo_engine *engine, const int32_t *token, struct octavo_error *error)
-{
-	enum { COUNTS = sizeof row_counts / sizeof *row_counts };
-	double ns[COUNTS][REPEATS];
-	struct octavo_summary summary;
-	if (!fill(engine, token, CONTEXT, error))
-		return false;
-	for (size_t repeat = 0; repeat < REPEATS; repeat++)
-		for (size_t i = 0; i < COUNTS; i++) {
-			ns[i][repeat] = time_forward(engine, token + CONTEXT, row_counts[i], error);
-			if (ns[i][repeat] < 0)
-				return false;
-		}
-	for (size_t i = 0; i < COUNTS; i++) {
-		octavo_summarise(ns[i], REPEATS, &summary);
-		cost->rows[i] = row_counts[i];
-		cost->ns[i] = summary.median;
-	}
-	cost->count = COUNTS;
-	return true;
-}
-
-bool cost_measure(struct cost *cost, struct octavo_engine *engine, const struct prompts *prompts)
+bool cost_measure(struct octavo_cost *cost, struct octavo_engine *engine, const struct prompts *prompts)
 {
 	struct octavo_error error;
-	int32_t token[CONTEXT + 16];
+	int32_t token[CONTEXT + CHUNK];
 	size_t count = 0;
-	*cost = (struct cost){ 0 };
-	if (octavo_engine_model(engine)->context < CONTEXT + 16)
+	*cost = (struct octavo_cost){ 0 };
+	if (octavo_engine_model(engine)->context < CONTEXT + CHUNK)
 		return true; /* too small a model for the curve: it is left out */
 	/* Real text, so that the experts it chooses are those of real text. */
-	for (size_t i = 0; count < CONTEXT + 16; i = (i + 1) % prompts->count)
-		for (size_t j = 0; j < prompts->item[i].tokens && count < CONTEXT + 16; j++)
+	for (size_t i = 0; count < CONTEXT + CHUNK; i = (i + 1) % prompts->count)
+		for (size_t j = 0; j < prompts->item[i].tokens && count < CONTEXT + CHUNK; j++)
 			token[count++] = prompts->item[i].token[j];
-	bool good = measure(cost, engine, token, &error);
+	bool good = fill(engine, token, CONTEXT, &error) &&
+	            octavo_measure_cost(engine, 0, token + CONTEXT, CHUNK, cost, &error) == OCTAVO_OK;
 	if (!good)
 		complain("cost curve: %s", error.text);
 	octavo_rewind(engine, 0, 0, &error);
 	return good;
 }
 
-void cost_print(const struct cost *cost)
+void cost_print(const struct octavo_cost *cost)
 {
 	if (!cost->count)
 		return;
@@ -99,7 +62,16 @@ void cost_print(const struct cost *cost)
 	putchar('\n');
 }
 
-json_t *cost_json(const struct cost *cost)
+double cost_ratio(const struct octavo_cost *cost, size_t rows)
+{
+	size_t i = 1;
+	while (i + 1 < cost->count && cost->rows[i] < rows)
+		i++;
+	double slope = (cost->ns[i] - cost->ns[i - 1]) / (double)(cost->rows[i] - cost->rows[i - 1]);
+	return (cost->ns[i - 1] + slope * ((double)rows - (double)cost->rows[i - 1])) / cost->ns[0];
+}
+
+json_t *cost_json(const struct octavo_cost *cost)
 {
 	json_t *r = json_object();
 	for (size_t i = 0; i < cost->count; i++) {

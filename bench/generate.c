@@ -16,8 +16,9 @@ static const char help[] =
 	"  --model DIR          default: the bundled model\n"
 	"  --tokens N           new tokens, at most (default 128)\n"
 	"  --context N          tokens in all, prompt included (default: the model's, at most 4096)\n"
-	"  --drafter NAME       mtp (default where the model has a module), ngram or none\n"
-	"  -k N                 drafted tokens per step (default: 2)\n"
+	"  --drafter NAME       mtp (default where the model has a module), ngram, ngram+mtp or none\n"
+	"  -k N                 drafted tokens per step, 1 to 8, or auto (default)\n"
+	"  --tree WIDTHS        draft a tree, such as 4,2,1\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
@@ -78,6 +79,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		.max_new = o->tokens ? o->tokens : 128,
 		.ignore_eos = o->ignore_eos,
 	};
+	tree_parse(o, settings.tree); /* it was good when the command began */
 	size_t length = strlen(o->prompt), count;
 	int32_t *token = calloc(length + 1, sizeof *token);
 	if (!token)
@@ -104,7 +106,7 @@ int command_generate(int argc, char **argv)
 {
 	struct options o = { 0 };
 	int parsed = options_parse(&o, argc, argv, "generate",
-	                           "model prompt tokens context drafter k accept temperature top-k top-p min-p seed ignore-eos "
+	                           "model prompt tokens context drafter k tree accept temperature top-k top-p min-p seed ignore-eos "
 	                           "arithmetic kv threads",
 	                           help);
 	if (parsed)
@@ -118,9 +120,10 @@ int command_generate(int argc, char **argv)
 	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads,
 		                                   .max_context = o.context };
 	enum octavo_accept accept;
-	if (!settings.model_dir || !arithmetic_parse(&o, &settings.arithmetic) || !kv_parse(&o, &settings.kv) ||
-	    !accept_parse(&o, &accept) ||
-	    (o.drafter && !drafter_find(o.drafter, strlen(o.drafter))))
+	unsigned tree[OCTAVO_MAX_K];
+	if (!settings.model_dir || !tree_parse(&o, tree) || !arithmetic_parse(&o, &settings.arithmetic) ||
+	    !kv_parse(&o, &settings.kv) || !accept_parse(&o, &accept) ||
+	    (o.drafter && !drafter_check(o.drafter, strlen(o.drafter))))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();
 	struct octavo_engine *engine;

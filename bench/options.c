@@ -67,12 +67,13 @@ static const struct option_entry entries[] = {
         {"prompt", STRING, AT(prompt), 0, 0, 0, "text"},
         {"text", STRING, AT(text), 0, 0, 0, "a text file"},
         {"json", STRING, AT(json), 0, 0, 0, "a file to write"},
-        {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, or a comma list of them"},
+        {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, a pair as ngram+mtp, or a comma list of these"},
         {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
         {"kv", STRING, AT(kv), 0, 0, 0, "bf16 or fp8"},
         {"emulate", STRING, AT(emulate), 0, 0, 0, "hopper or hopper:NC"},
-        {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "1 to 8, or a comma list of different ones"},
+        {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "auto, 1 to 8, or a comma list of different ones"},
+        {"tree", STRING, AT(tree), 0, 0, 0, "widths per depth, such as 4,2,1"},
         {"temperature", DOUBLES, AT(temperature), AT(temperature_count), 0, 100,
          "0 (greedy) to 100, or a comma list of different ones"},
         {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "0 (off) to 1000000000"},
@@ -93,7 +94,6 @@ static const struct option_entry entries[] = {
         {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "1 to 1048576 MiB"},
         {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 to 100000"},
         /* The command line that the design promises; these parts are not built yet. */
-        {"tree", LATER, 0, 0, 0, 0, ""},
         {"batch", LATER, 0, 0, 0, 0, ""},
         {"weights", LATER, 0, 0, 0, 0, ""},
         {"html", LATER, 0, 0, 0, 0, ""},
@@ -132,6 +132,9 @@ static bool store_list(struct options *o, const struct option_entry *e, const ch
 		if (e->kind == DOUBLES) {
 			if (!parse_number(at, &at, e->least, e->most, &value))
 				return false;
+		} else if (e->kind == LONGS && !strncmp(at, "auto", 4)) {
+			at += 4;
+			value = 0;
 		} else {
 			if (!parse_unsigned(at, &at, (uint64_t)e->most, &whole) || (double)whole < e->least)
 				return false;

@@ -71,11 +71,7 @@ static void print_acceptance(const struct run *run)
 
 static void print_speed_row(const struct run *run)
 {
-	printf("  %-7s", run->drafter);
-	if (is_plain(run))
-		printf("  -");
-	else
-		printf(" %2u", run->k);
+	printf("  %-9s %-5s", run->drafter, is_plain(run) ? "-" : run->shape);
 	printf("  %8.1f  %5.2f", run->tokens_per_s, run->speedup);
 	if (is_plain(run))
 		printf("  %-12s", "");
@@ -92,9 +88,9 @@ static void print_divergence(const struct run *run)
 {
 	const struct divergence *d = &run->divergence;
 	if (d->found)
-		printf("  %s k=%u left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
+		printf("  %s %s left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
 		       "%.6g\n",
-		       run->drafter, run->k, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
+		       run->drafter, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
 }
 
 static void print_speed(const struct runs *r, size_t first, size_t end)
@@ -103,7 +99,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
 	       r->run[first].temperature, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
 	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
-	printf("  drafter  k  tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n");
+	printf("  drafter   k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n");
 	for (size_t i = first; i < end; i++)
 		print_speed_row(&r->run[i]);
 	for (size_t i = first; i < end; i++)
@@ -115,6 +111,26 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 		       "  over all steps that drafted so deep. dist4: distinct 4-grams / 4-grams; below 0.7 the text loops.\n");
 }
 
+/* ---- Text: predictions ------------------------------------------------------------------------------------------- */
+
+static void print_predictions(const struct runs *r, size_t first, size_t end)
+{
+	bool any = false;
+	for (size_t i = first + 1; i < end; i++) {
+		struct prediction p = predict(&r->cost, &r->run[i], &r->run[first]);
+		if (!p.known)
+			continue;
+		if (!any)
+			printf("\nPredicted: tokens per step / (draft + r(rows) + accept), in forwards of one row, from the even\n"
+			       "prompts and r(M) above; measured: the odd prompts\n\n"
+			       "  drafter   k      tok/step   draft  r(rows)  accept  predicted  measured   error\n");
+		any = true;
+		printf("  %-9s %-5s  %8.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", r->run[i].drafter,
+		       r->run[i].shape, p.tau, p.draft, p.verify, p.accept, p.speedup, p.measured,
+		       100.0 * (p.speedup / p.measured - 1.0), p.off ? ", because of " : "", p.off ? p.off : "");
+	}
+}
+
 /* ---- Text: phases ------------------------------------------------------------------------------------------------ */
 
 static const enum octavo_phase listed[] = {
@@ -122,16 +138,23 @@ static const enum octavo_phase listed[] = {
 	OCTAVO_PHASE_ATTENTION, OCTAVO_PHASE_DENSE,  OCTAVO_PHASE_EXPERTS, OCTAVO_PHASE_HEAD,
 };
 
+/* Wide enough for its head. */
+static int column_width(const struct run *run)
+{
+	size_t head = strlen(run->drafter) + 1 + strlen(run->shape);
+	return is_plain(run) || head < 8 ? 8 : (int)head;
+}
+
 static void print_column_heads(const struct runs *r, size_t first, size_t end)
 {
-	char name[16];
+	char name[64];
 	printf("  %-14s", "");
 	for (size_t i = first; i < end; i++) {
 		if (is_plain(&r->run[i]))
 			snprintf(name, sizeof name, "plain");
 		else
-			snprintf(name, sizeof name, "%s %u", r->run[i].drafter, r->run[i].k);
-		printf("  %8s", name);
+			snprintf(name, sizeof name, "%s %s", r->run[i].drafter, r->run[i].shape);
+		printf("  %*s", column_width(&r->run[i]), name);
 	}
 	putchar('\n');
 }
@@ -147,7 +170,8 @@ static void print_phase_table(const struct runs *r, size_t first, size_t end, en
 		printf("  %s%-*s", sub ? "  " : "", sub ? 12 : 14, octavo_phase_name(listed[p]));
 		for (size_t i = first; i < end; i++) {
 			const struct run *run = &r->run[i];
-			printf("  %8.1f", run->profile.phase[listed[p]].owner_inclusive[counter] / (double)run->tokens / unit);
+			printf("  %*.1f", column_width(run),
+			       run->profile.phase[listed[p]].owner_inclusive[counter] / (double)run->tokens / unit);
 		}
 		putchar('\n');
 	}
@@ -189,7 +213,7 @@ static void print_sums(const struct runs *r, size_t first, size_t end, enum octa
 			const struct octavo_profile *p = &r->run[i].profile;
 			double sum[] = { p->phase[OCTAVO_PHASE_PREFILL].owner_inclusive[counter], p->overhead[counter],
 				         p->unattributed[counter], p->total[counter] };
-			printf("  %8.1f", sum[line] / (double)r->run[i].tokens / unit);
+			printf("  %*.1f", column_width(&r->run[i]), sum[line] / (double)r->run[i].tokens / unit);
 		}
 		putchar('\n');
 	}
@@ -241,6 +265,7 @@ void runs_print(const struct runs *r)
 		for (end = first + 1; end < r->count && !is_plain(&r->run[end]);)
 			end++;
 		print_speed(r, first, end);
+		print_predictions(r, first, end);
 		print_phases(r, first, end);
 	}
 	if (r->run[0].profile.source[OCTAVO_COUNTER_WALL_NS].available)
@@ -323,6 +348,14 @@ static json_t *experts_json(const struct run *run)
 	return run->expert_rows ? json_real((double)run->expert_union / (double)run->steps / layers) : json_null();
 }
 
+static json_t *prediction_json(const struct prediction *p)
+{
+	if (!p->known)
+		return json_null();
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:s?}", "tau", p->tau, "draft", p->draft, "verify", p->verify,
+	                 "accept", p->accept, "speedup", p->speedup, "measured", p->measured, "off", p->off);
+}
+
 static const char *const promises[] = { [OCTAVO_SAME_TOKENS] = "in tokens", [OCTAVO_SAME_LAW] = "in law",
 	                                [OCTAVO_LOSSY] = "no" };
 
@@ -338,7 +371,10 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
 	                      plain->tokens_per_s, "speedup", run->speedup);
 	json_object_set_new(o, "speedup_ci", has_range(run) ? json_pack("[f, f]", run->lo, run->hi) : json_null());
-	json_object_set_new(o, "speedup_predicted", json_null());
+	struct prediction predicted = is_plain(run) ? (struct prediction){ 0 } : predict(&r->cost, run, plain);
+	json_object_set_new(o, "shape", is_plain(run) ? json_null() : json_string(run->shape));
+	json_object_set_new(o, "speedup_predicted", predicted.known ? json_real(predicted.speedup) : json_null());
+	json_object_set_new(o, "prediction", prediction_json(&predicted));
 	json_object_set_new(o, "lossless", json_string(promises[run_promise(run)]));
 	json_object_set_new(o, "identical",
 	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found) : json_null());

@@ -19,8 +19,11 @@ static const char run_help[] =
 	"  --limit N            the first N prompts only\n"
 	"  --tokens N           new tokens per prompt (default 64)\n"
 	"  --context N          tokens per sequence, prompt included (default: the model's, at most 4096)\n"
-	"  --drafter LIST       mtp, ngram, none (default: all that the model can feed)\n"
-	"  -k LIST              drafted tokens per step, 1 to 8 (default: mtp 1,2,3,4; ngram 4)\n"
+	"  --drafter LIST       mtp, ngram, none, or a pair: ngram+mtp drafts with the second where the first has nothing\n"
+	"                       (default: all that the model can feed)\n"
+	"  -k LIST              drafted tokens per step: 1 to 8, or auto, chosen for each step from measured costs and\n"
+	"                       acceptance (default: mtp 1,2,4,auto; ngram 4,auto; pairs auto)\n"
+	"  --tree WIDTHS        draft a tree: 4,2,1 is four candidates, two below each, one below each of these\n"
 	"  --accept RULE        which drafted tokens are kept. The tokens of plain decoding: match (default), the target's\n"
 	"                       keyed draw decides; greedy, its argmax. Other tokens with exactly their law: rejection\n"
 	"                       and block for chains, multiround for trees too. LOSSY: typical\n"
@@ -36,7 +39,7 @@ static const char run_help[] =
 	"  --no-profile         leave the phase profiler out\n"
 	"  --json FILE          write the figures as JSON\n";
 
-static const char run_options[] = "model prompts limit tokens context drafter k accept temperature top-k top-p min-p seed "
+static const char run_options[] = "model prompts limit tokens context drafter k tree accept temperature top-k top-p min-p seed "
 				  "ignore-eos arithmetic kv threads seconds no-profile json";
 
 static const char default_help[] =

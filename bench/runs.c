@@ -11,54 +11,89 @@
 
 /* ---- The plan ----------------------------------------------------------------------------------------------- */
 
-static bool add_run(struct runs *r, const struct options *o, enum octavo_accept accept, const char *drafter, unsigned k,
-                    double temperature)
+/* The shape as a table says it. */
+static void name_shape(struct run *run)
+{
+	if (run->tree[0])
+		for (size_t i = 0, at = 0; i < OCTAVO_MAX_K && run->tree[i]; i++)
+			at += (size_t)snprintf(run->shape + at, sizeof run->shape - at, "%s%u", i ? "," : "", run->tree[i]);
+	else if (run->k)
+		snprintf(run->shape, sizeof run->shape, "%u", run->k);
+	else
+		snprintf(run->shape, sizeof run->shape, "auto");
+}
+
+/* One more configuration: of k tokens, or of a tree where there is one. */
+static bool add_run(struct runs *r, const struct options *o, enum octavo_accept accept, const char *drafter,
+                    size_t length, unsigned k, const unsigned *tree, double temperature)
 {
 	struct run *grown = realloc(r->run, (r->count + 1) * sizeof *grown);
-	if (!grown)
+	if (grown)
+		r->run = grown;
+	char *name = strndup(drafter, length);
+	if (!grown || !name) {
+		free(name);
+		complain("out of memory");
 		return false;
-	r->run = grown;
-	r->run[r->count++] = (struct run){
-		.drafter = drafter,
+	}
+	struct run *run = &r->run[r->count++];
+	*run = (struct run){
+		.drafter = name,
 		.k = k,
 		.accept = accept,
 		.temperature = temperature,
 		.sampling = sampling_of(o, temperature),
 	};
+	if (tree)
+		memcpy(run->tree, tree, sizeof run->tree);
+	name_shape(run);
 	return true;
 }
 
-/* The draft lengths of a drafter when none are asked for: those worth comparing. */
-static const struct { const char *drafter; long k[4]; size_t count; } usual_k[] = {
-	{ "mtp", { 1, 2, 3, 4 }, 4 },
-	{ "ngram", { 4 }, 1 },
+/* The draft lengths of a drafter when none are asked for: those worth comparing; 0 is auto. */
+static const struct {
+	const char *drafter;
+	long k[4];
+	size_t count;
+} usual_k[] = {
+	{ "mtp", { 1, 2, 4, 0 }, 4 },
+	{ "ngram", { 4, 0 }, 2 },
 	{ "none", { 0 }, 0 },
 };
+static const long only_auto[] = { 0 };
 
 static bool add_drafter(struct runs *r, const struct options *o, enum octavo_accept accept, const char *name,
-                        double temperature)
+                        size_t length, double temperature)
 {
-	const long *k = o->k;
-	size_t count = o->k_count;
+	const long *k = o->k_count ? o->k : only_auto;
+	size_t count = o->k_count ? o->k_count : 1;
+	unsigned tree[OCTAVO_MAX_K];
+	if (length == 4 && !strncmp(name, "none", 4)) /* plain decoding is there already */
+		return true;
+	if (!tree_parse(o, tree))
+		return false;
+	if (tree[0] && !add_run(r, o, accept, name, length, 0, tree, temperature))
+		return false;
+	if (tree[0] && !o->k_count)
+		return true;
 	for (size_t i = 0; !o->k_count && i < sizeof usual_k / sizeof *usual_k; i++)
-		if (!strcmp(usual_k[i].drafter, name)) {
+		if (strlen(usual_k[i].drafter) == length && !strncmp(usual_k[i].drafter, name, length)) {
 			k = usual_k[i].k;
 			count = usual_k[i].count;
 		}
-	for (size_t i = 0; strcmp(name, "none") && i < count; i++)
-		if (!add_run(r, o, accept, name, (unsigned)k[i], temperature))
+	for (size_t i = 0; i < count; i++)
+		if (!add_run(r, o, accept, name, length, (unsigned)k[i], NULL, temperature))
 			return false;
 	return true;
 }
 
-/* Each name of a comma list with each k; plain decoding is there already. */
+/* Each name of a comma list with each k. */
 static bool add_drafters(struct runs *r, const struct options *o, enum octavo_accept accept, const char *list,
                          double temperature)
 {
 	for (const char *at = list;; at++) {
 		size_t length = strcspn(at, ",");
-		const char *name = drafter_find(at, length);
-		if (!name || !add_drafter(r, o, accept, name, temperature))
+		if (!drafter_check(at, length) || !add_drafter(r, o, accept, at, length, temperature))
 			return false;
 		at += length;
 		if (!*at)
@@ -69,21 +104,29 @@ static bool add_drafters(struct runs *r, const struct options *o, enum octavo_ac
 bool runs_check(const struct options *o)
 {
 	enum octavo_accept accept;
-	const char *seen[MAX_LIST];
+	unsigned tree[OCTAVO_MAX_K];
+	struct {
+		const char *text;
+		size_t length;
+	} seen[MAX_LIST];
 	size_t count = 0;
-	if (!accept_parse(o, &accept))
+	if (!accept_parse(o, &accept) || !tree_parse(o, tree))
 		return false;
 	for (const char *at = o->drafter; at; at = *at ? at + 1 : NULL) {
 		size_t length = strcspn(at, ",");
-		const char *name = drafter_find(at, length);
-		for (size_t i = 0; name && i < count; i++)
-			if (seen[i] == name) {
-				complain("option --drafter: %s is there twice", name);
+		if (!drafter_check(at, length))
+			return false;
+		for (size_t i = 0; i < count; i++)
+			if (seen[i].length == length && !strncmp(seen[i].text, at, length)) {
+				complain("option --drafter: %.*s is there twice", (int)length, at);
 				return false;
 			}
-		if (!name)
+		if (count == MAX_LIST) {
+			complain("option --drafter: more than %d drafters", MAX_LIST);
 			return false;
-		seen[count++] = name; /* fewer than MAX_LIST names, each once */
+		}
+		seen[count].text = at;
+		seen[count++].length = length;
 		at += length;
 	}
 	return true;
@@ -91,14 +134,14 @@ bool runs_check(const struct options *o)
 
 bool runs_plan(struct runs *r, const struct options *o, const struct octavo_model_info *model)
 {
-	const char *drafters = o->drafter ? o->drafter : model->mtp_layers ? "mtp,ngram" : "ngram";
+	const char *drafters = o->drafter ? o->drafter : model->mtp_layers ? "mtp,ngram,ngram+mtp" : "ngram";
 	enum octavo_accept accept;
 	if (!accept_parse(o, &accept))
 		return false;
 	double usual = USUAL_TEMPERATURE;
 	const double *temperature = o->temperature_count ? o->temperature : &usual;
 	for (size_t i = 0; i < (o->temperature_count ? o->temperature_count : 1); i++)
-		if (!add_run(r, o, accept, "none", 0, temperature[i]) || !add_drafters(r, o, accept, drafters, temperature[i]))
+		if (!add_run(r, o, accept, "none", 4, 0, NULL, temperature[i]) || !add_drafters(r, o, accept, drafters, temperature[i]))
 			return false;
 	return true;
 }
@@ -106,6 +149,7 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_mode
 void runs_free(struct runs *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
+		free(r->run[i].drafter);
 		free(r->run[i].ns);
 		free(r->run[i].per_prompt);
 		free(r->run[i].thread_ns);
@@ -124,15 +168,16 @@ struct output {
 	struct octavo_session_stats stats;
 };
 
-static bool decode(struct octavo_engine *engine, const struct run *run, const struct options *o,
+static bool decode(struct octavo_engine *engine, struct run *run, const struct options *o,
                    const struct prompt *prompt, size_t stream, size_t tokens, struct output *out)
 {
 	struct octavo_error error;
 	struct octavo_session *session;
 	struct octavo_session_settings settings = {
 		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
-		.stream = { o->seed, stream }, .max_new = tokens, .ignore_eos = o->ignore_eos,
+		.stream = { o->seed, stream }, .max_new = tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
 	};
+	memcpy(settings.tree, run->tree, sizeof settings.tree);
 	const int32_t *token;
 	size_t count = 0;
 	out->count = 0;
@@ -221,6 +266,17 @@ static void add_threads(struct run *run, struct octavo_profiler *profiler, size_
 			run->thread_ns[i][phase] += one.self[phase][OCTAVO_COUNTER_WALL_NS];
 }
 
+static void add_half(struct half *h, const struct octavo_session_stats *s)
+{
+	h->tokens += s->emitted;
+	h->steps += s->steps;
+	h->ns += (double)s->decode_ns;
+	h->draft_ns += (double)s->draft_ns;
+	h->verify_ns += (double)s->verify_ns;
+	for (size_t rows = 0; rows <= OCTAVO_MAX_DRAFT; rows++)
+		h->rows[rows] += s->rows[rows];
+}
+
 static void add_output(struct run *run, const struct output *out, size_t index)
 {
 	const struct octavo_session_stats *s = &out->stats;
@@ -238,6 +294,7 @@ static void add_output(struct run *run, const struct output *out, size_t index)
 		run->drafted[i] += s->drafted[i];
 		run->accepted[i] += s->accepted[i];
 	}
+	add_half(&run->half[index % 2], s);
 	run->prompts = index + 1;
 }
 

@@ -31,10 +31,20 @@ struct divergence {
 	float margin; /* of the plain run's logits there */
 };
 
+/* What predictions are made of and tested on: sums over every other prompt. */
+struct half {
+	size_t tokens, steps;
+	size_t rows[OCTAVO_MAX_DRAFT + 1]; /* steps that verified so many rows */
+	double ns, draft_ns, verify_ns;
+};
+
 /* One configuration and what it did, summed over prompts. */
 struct run {
-	const char *drafter;
-	unsigned k;
+	char *drafter;
+	unsigned k;                  /* 0: auto, unless there is a tree */
+	unsigned tree[OCTAVO_MAX_K]; /* widths, up to the first 0 */
+	char shape[32];              /* "2", "auto", "4,2,1": what a table says of it */
+	struct octavo_depth depth;   /* for auto: what is learnt from one prompt to the next */
 	enum octavo_accept accept;
 	double temperature; /* as it was typed; sampling holds the nearest float */
 	struct octavo_sampling sampling;
@@ -43,6 +53,7 @@ struct run {
 	double *ns;       /* [prompts measured] decode time per prompt */
 	size_t *per_prompt; /* [prompts measured] tokens per prompt */
 	double prefill_ns, decode_ns;
+	struct half half[2]; /* even prompts, odd prompts */
 	double distinct4; /* mean over prompts of distinct 4-grams / 4-grams */
 	struct divergence divergence;
 	struct octavo_profile profile; /* sums; sources of the last report */
@@ -52,19 +63,27 @@ struct run {
 	double tokens_per_s, speedup, lo, hi;
 };
 
-/* cost.c: the verify cost curve. */
-struct cost {
-	size_t count, rows[8];
-	double ns[8]; /* medians */
-};
-/* Leaves the engine's sequences as it found them: no session may be open.  Complains and returns false on error. */
-bool cost_measure(struct cost *cost, struct octavo_engine *engine, const struct prompts *prompts);
-void cost_print(const struct cost *cost);
+/* cost.c: the verify cost curve; count 0 for a model too small for one.  Leaves the engine's sequences as it found them: no session may be open.  Complains and returns false on error. */
+bool cost_measure(struct octavo_cost *cost, struct octavo_engine *engine, const struct prompts *prompts);
+void cost_print(const struct octavo_cost *cost);
 /* {"1": 1.0, "2": r(2), …} */
-json_t *cost_json(const struct cost *cost);
+json_t *cost_json(const struct octavo_cost *cost);
+/* r of a number of rows, between and behind the measured ones along straight lines. */
+double cost_ratio(const struct octavo_cost *cost, size_t rows);
+
+/* predict.c: the speed-up of a run over plain decoding, from the terms of the even prompts and the cost curve, beside
+ * what the odd prompts measured. */
+struct prediction {
+	bool known; /* there are two prompts and a curve */
+	double tau;                    /* tokens per step */
+	double draft, verify, accept;  /* per step, in forwards of one row; accept: all else */
+	double speedup, measured;      /* of the odd prompts */
+	const char *off;               /* the term that explains most of an error above a tenth; NULL: none */
+};
+struct prediction predict(const struct octavo_cost *cost, const struct run *run, const struct run *plain);
 
 struct runs {
-	struct cost cost;
+	struct octavo_cost cost;
 	struct run *run; /* the first of each temperature is plain decoding */
 	size_t count;
 	size_t prompts; /* measured; fewer than loaded if the time was up */

@@ -107,6 +107,7 @@ struct octavo_engine {
 	struct octavo_geometry geometry;
 	struct octavo_work work;
 	struct octavo_staging staging;
+	struct octavo_cost cost; /* as measured last; count 0: not yet */
 	/* The last main forward */
 	size_t last_rows;
 	int32_t *last_seq;   /* [rows] */
@@ -117,7 +118,7 @@ struct octavo_engine {
 	float *logits;       /* [rows][vocab] */
 	/* The last MTP forward */
 	float *mtp_hidden[2]; /* [rows][hidden], by tap: after shared_head.norm, or before */
-	float *mtp_logits;    /* [rows][vocab] of the rows that were to have logits */
+	float *mtp_logits;    /* [rows][vocab] */
 	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
 	/* Sees x [rows][hidden] F32, the residual stream, after each main layer.  NULL but in tests. */
 	void (*observe)(void *context, size_t layer, const float *x, size_t rows);
@@ -173,6 +174,8 @@ void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float
                       size_t cols, float eps);
 /* mla.c, moe.c: from e->work.normed to e->work.y. */
 void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
+/* The cache entries alone, of rows whose output nobody wants. */
+void octavo_mla_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
 /* Bytes of one thread's scratch when `threads` threads share the heads. */
 size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots, size_t threads);
@@ -188,11 +191,14 @@ struct octavo_mtp_batch {
 	const float *g;       /* [rows][hidden] the state of each row's position */
 	const int32_t *parent; /* of the tree's nodes, node 0 being the root; NULL: a chain */
 	size_t first;
-	size_t logits_from;   /* rows from here on get logits */
+	size_t logits_from;   /* a chain's rows before this one only leave their cache entries; 0 for a tree */
 };
-/* Fills e->mtp_hidden and e->mtp_logits. */
+/* Fills e->mtp_hidden and e->mtp_logits, of the rows from logits_from on. */
 enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, const struct octavo_mtp_batch *b,
                                       struct octavo_error *error);
+
+/* cost.c: points of the curve that a sequence of `committed` tokens has room to measure. */
+size_t octavo_cost_knots(const struct octavo_engine *e, size_t committed);
 
 /* forward.c: x [hidden] F32 */
 void octavo_embed(const struct octavo_engine *e, int32_t token, float *x);

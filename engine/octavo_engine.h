@@ -129,14 +129,44 @@ OCTAVO_API enum octavo_status octavo_rewind(struct octavo_engine *engine, int32_
                                             struct octavo_error *error);
 OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int32_t seq);
 
-/* ---- Sessions: the decode loop ----------------------------------------------------------------- */
+/* ---- What drafting costs and brings --------------------------------------------------------------- */
 
 #define OCTAVO_MAX_K 8 /* tokens drafted in a row */
+
+/* What a forward takes by its rows, on this machine and with this model: the shortest of several, so that what else
+ * runs on the machine is no part of it; never falling. */
+#define OCTAVO_MAX_KNOTS 8
+struct octavo_cost {
+	size_t count;
+	size_t rows[OCTAVO_MAX_KNOTS]; /* 1, 2, 3, 4, 5, 6, 8, 16, as far as they fit */
+	double ns[OCTAVO_MAX_KNOTS];
+};
+/* Times forwards of token[count], over and over, behind what sequence `seq` holds; commits nothing.  Up to nine times
+ * each, but for no longer than a second once each was timed.  Experts are those that the tokens choose: take real text.
+ * The engine keeps the curve for sessions that choose k themselves; without this call the first of them measures it. */
+OCTAVO_API enum octavo_status octavo_measure_cost(struct octavo_engine *engine, int32_t seq, const int32_t *token,
+                                                  size_t count, struct octavo_cost *cost, struct octavo_error *error);
+
+/* Running estimates behind the choice of k; all zero: nothing known yet. */
+struct octavo_depth {
+	struct octavo_depth_source { /* the drafter, or the second of a pair */
+		double tried[OCTAVO_MAX_K], kept[OCTAVO_MAX_K]; /* tokens judged at each depth, fading */
+		double draft_ns[OCTAVO_MAX_K + 1]; /* by tokens drafted */
+		double forwards, factors; /* how many, and the sum of their times over the curve's, fading */
+		double seen[OCTAVO_MAX_K + 1], factor[OCTAVO_MAX_K + 1]; /* the same by tokens drafted */
+		double accept_ns; /* per emitted token */
+	} source[2];
+};
+
+/* ---- Sessions: the decode loop ----------------------------------------------------------------- */
 
 struct octavo_session_settings {
 	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them), or a pair of two:
 	                      * "ngram+mtp" drafts with the second where the first has nothing to propose */
-	unsigned k;          /* drafted tokens per step; 0: 2, at most 8 */
+	unsigned k;          /* drafted tokens per step, at most 8; 0: chosen for each step from what forwards and drafts
+	                      * cost and how many are kept, none included.  With match and greedy no k changes the tokens */
+	struct octavo_depth *depth; /* borrowed: with k 0, estimates to begin with and to keep up to date, so that sessions of
+	                             * like texts learn from one another; NULL: the session's own, kept from prompt to prompt */
 	unsigned tree[OCTAVO_MAX_K]; /* children per node and depth, up to the first 0: { 4, 2, 1 } has 1+4+8+8 rows, at
 	                              * most OCTAVO_MAX_DRAFT; { 0 }: a chain of k */
 	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the

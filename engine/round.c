@@ -25,10 +25,26 @@ static struct octavo_prefix prefix_of(const struct octavo_session *s)
 	return (struct octavo_prefix){ s->token, s->committed + 1, s->stats.prompt_tokens, NULL, 0 };
 }
 
+/* Chooses how much each source drafts: of a pair, the first only where it promises no less than the second. */
+static void choose_depth(struct octavo_session *s)
+{
+	const struct octavo_cost *cost = &s->engine->cost;
+	double rate[OCTAVO_MAX_SOURCES] = { 0.0 };
+	for (unsigned i = 0; i < s->drafter->sources; i++) {
+		unsigned most = (unsigned)least(budget(s), least(OCTAVO_MAX_K, s->tree.room - 1));
+		s->shape[i] = octavo_shape_chain(
+			octavo_depth_choose(&s->depth->source[i], cost, s->company, most, &rate[i]));
+	}
+	if (rate[1] > rate[0])
+		s->shape[0].depth = 0;
+}
+
 static enum octavo_status draft(struct octavo_session *s, struct octavo_error *error)
 {
 	struct octavo_shape shape[OCTAVO_MAX_SOURCES];
 	uint64_t start = octavo_now_ns();
+	if (s->adaptive)
+		choose_depth(s);
 	for (size_t i = 0; i < OCTAVO_MAX_SOURCES; i++) {
 		shape[i] = s->shape[i];
 		shape[i].depth = (unsigned)least(shape[i].depth, budget(s));
@@ -36,7 +52,7 @@ static enum octavo_status draft(struct octavo_session *s, struct octavo_error *e
 	s->chance.prefix = prefix_of(s);
 	octavo_tree_begin(&s->tree, s->token[s->committed], s->tree.room, s->chance.law ? &s->chance : NULL);
 	enum octavo_status status = s->drafter->ops->draft(s->drafter, shape, &s->tree, error);
-	s->stats.draft_ns += octavo_now_ns() - start;
+	s->draft_ns = octavo_now_ns() - start;
 	return status;
 }
 
@@ -199,6 +215,7 @@ static void count_round(struct octavo_session *s)
 struct round {
 	struct octavo_session *const *session;
 	size_t count;
+	size_t rows; /* of the forward */
 	enum octavo_status status; /* the first failure */
 	struct octavo_error *error;
 };
@@ -227,13 +244,12 @@ static void verify(struct round *r)
 {
 	struct octavo_engine *e = r->session[0]->engine;
 	struct octavo_staging *b = &e->staging;
-	size_t rows = 0;
 	for (size_t i = 0; i < r->count; i++)
 		if (r->session[i]->stats.finish == OCTAVO_RUNNING)
-			rows = stage(r->session[i], rows);
-	if (!rows)
+			r->rows = stage(r->session[i], r->rows);
+	if (!r->rows)
 		return;
-	struct octavo_batch batch = { rows, b->token, b->pos, b->seq, b->parent, b->flags };
+	struct octavo_batch batch = { r->rows, b->token, b->pos, b->seq, b->parent, b->flags };
 	enum octavo_status status = octavo_forward(e, &batch, r->error);
 	for (size_t i = 0; status != OCTAVO_OK && i < r->count; i++)
 		r->session[i]->stats.finish = OCTAVO_FINISH_ERROR;
@@ -249,14 +265,33 @@ static enum octavo_status finish(struct octavo_session *s, struct octavo_error *
 	return OCTAVO_OK;
 }
 
+/* Shares the round's times out and learns from them. */
+static void account(struct octavo_session *s, size_t rows, uint64_t verify_ns, uint64_t accept_ns)
+{
+	struct octavo_session_stats *stats = &s->stats;
+	stats->draft_ns += s->draft_ns;
+	stats->verify_ns += verify_ns / s->company;
+	stats->accept_ns += accept_ns / s->company;
+	stats->expert_union += s->engine->expert_union; /* of the whole batch */
+	stats->expert_rows += s->engine->expert_rows;
+	if (!s->adaptive || stats->finish == OCTAVO_FINISH_ERROR)
+		return;
+	struct octavo_step step = { .drafted = (unsigned)s->tree.rows - 1, .accepted = (unsigned)s->outcome.accepted,
+		                    .draft_ns = (double)s->draft_ns, .verify_ns = (double)verify_ns,
+		                    .accept_ns = (double)accept_ns / (double)s->company, .rows = rows };
+	for (unsigned i = 0; i < s->drafter->sources; i++)
+		octavo_depth_update(&s->depth->source[i], &s->engine->cost, &step, i == s->tree.source);
+}
+
 enum octavo_status octavo_round(struct octavo_session *const *session, size_t count, struct octavo_error *error)
 {
-	struct round r = { session, count, OCTAVO_OK, error };
+	struct round r = { .session = session, .count = count, .error = error };
 	struct octavo_engine *e = session[0]->engine;
 	struct octavo_profiler *p = e->profiler;
 	uint64_t at[4];
 	for (size_t i = 0; i < count; i++) {
 		session[i]->emitted = 0;
+		session[i]->company = count;
 		session[i]->tree.room = least(e->settings.max_rows / count, OCTAVO_MAX_DRAFT);
 	}
 	octavo_phase_begin(p, OCTAVO_PHASE_DRAFT);
@@ -273,13 +308,10 @@ enum octavo_status octavo_round(struct octavo_session *const *session, size_t co
 	at[3] = octavo_now_ns();
 	each(&r, finish);
 	octavo_phase_end(p, OCTAVO_PHASE_OTHER);
+	uint64_t end = octavo_now_ns();
 	for (size_t i = 0; i < count; i++) {
-		struct octavo_session_stats *stats = &session[i]->stats;
-		stats->verify_ns += (at[2] - at[1]) / count;
-		stats->accept_ns += (at[3] - at[2]) / count;
-		stats->expert_union += e->expert_union; /* of the whole batch */
-		stats->expert_rows += e->expert_rows;
-		stats->decode_ns += octavo_now_ns() - at[0];
+		account(session[i], r.rows, at[2] - at[1], at[3] - at[2]);
+		session[i]->stats.decode_ns += end - at[0];
 	}
 	return r.status;
 }

@@ -33,11 +33,11 @@ static int is_chain(const struct octavo_shape *shape)
 	return 1;
 }
 
-/* The shape of the drafts: the tree that was asked for, or a chain of k. */
+/* The shape of the drafts: the tree that was asked for, a chain of k, or whatever each round decides. */
 static enum octavo_status shape_drafts(struct octavo_session *s, struct octavo_error *error)
 {
 	const struct octavo_session_settings *settings = &s->settings;
-	struct octavo_shape shape = octavo_shape_chain(settings->k ? settings->k : 2);
+	struct octavo_shape shape = octavo_shape_chain(settings->k);
 	if (settings->tree[0] && settings->k)
 		return octavo_fail(error, OCTAVO_EINVAL, "tree: k must be 0 where a tree says how much is drafted");
 	if (settings->tree[0])
@@ -54,6 +54,7 @@ static enum octavo_status shape_drafts(struct octavo_session *s, struct octavo_e
 		                   rows, s->engine->settings.max_rows);
 	for (size_t i = 0; i < OCTAVO_MAX_SOURCES; i++)
 		s->shape[i] = shape;
+	s->depth = settings->depth ? settings->depth : &s->own_depth;
 	return OCTAVO_OK;
 }
 
@@ -124,6 +125,7 @@ enum octavo_status octavo_session_open(struct octavo_session **out, struct octav
 	if (status == OCTAVO_OK)
 		status = octavo_drafter_open(&s->drafter, settings->drafter, engine, s->sequence, error);
 	s->settings.drafter = NULL; /* borrowed for the call only */
+	s->adaptive = status == OCTAVO_OK && !settings->k && !settings->tree[0] && s->drafter->sources;
 	if (status != OCTAVO_OK)
 		octavo_session_close(&s);
 	*out = s;
@@ -180,6 +182,19 @@ static enum octavo_status prefill(struct octavo_session *s, size_t count, struct
 	return status;
 }
 
+/* The choice of k needs the cost curve: the first session that has room for all of it measures it, on its own prompt. */
+static enum octavo_status know_costs(struct octavo_session *s, size_t count, struct octavo_error *error)
+{
+	struct octavo_engine *e = s->engine;
+	struct octavo_cost cost;
+	if (e->cost.count >= octavo_cost_knots(e, s->committed))
+		return OCTAVO_OK;
+	octavo_phase_begin(e->profiler, OCTAVO_PHASE_OTHER);
+	enum octavo_status status = octavo_measure_cost(e, (int32_t)s->sequence, s->token, count, &cost, error);
+	octavo_phase_end(e->profiler, OCTAVO_PHASE_OTHER);
+	return status;
+}
+
 enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t *token, size_t count,
                                          struct octavo_error *error)
 {
@@ -204,6 +219,8 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 	status = prefill(s, count, error);
 	octavo_phase_end(s->engine->profiler, OCTAVO_PHASE_PREFILL);
 	s->stats.prefill_ns = octavo_now_ns() - start;
+	if (status == OCTAVO_OK && s->adaptive)
+		status = know_costs(s, count, error);
 	if (status != OCTAVO_OK)
 		s->stats.finish = OCTAVO_FINISH_ERROR;
 	return status;

@@ -9,13 +9,16 @@
 #ifndef OCTAVO_SESSION_H
 #define OCTAVO_SESSION_H
 
+#include "engine/draft/depth.h"
 #include "engine/draft/drafter.h"
 
 struct octavo_session {
 	struct octavo_engine *engine;
 	struct octavo_drafter *drafter;
 	struct octavo_session_settings settings; /* drafter not kept */
-	struct octavo_shape shape[OCTAVO_MAX_SOURCES]; /* of a draft, per source */
+	struct octavo_shape shape[OCTAVO_MAX_SOURCES]; /* of a draft, per source; adaptive: of this round's */
+	int adaptive;                /* k is chosen for each round */
+	struct octavo_depth *depth, own_depth;
 	size_t sequence, committed;
 	int32_t *token;     /* [context + 1] the prompt and what was emitted */
 	float *margin;      /* [context + 1] of emitted tokens, by absolute position */
@@ -27,6 +30,8 @@ struct octavo_session {
 	/* One round */
 	struct octavo_tree tree; /* rows 0: the session takes no part in it */
 	size_t first_row;        /* where its root lies in the round's batch */
+	size_t company;          /* sessions in the round, itself among them */
+	uint64_t draft_ns;
 	struct octavo_outcome outcome;
 	size_t first, emitted;   /* the round's tokens are token[first .. first + emitted) */
 	struct octavo_session_stats stats;

@@ -67,7 +67,6 @@ for command in run generate eval kernels machine selftest; do
 	expect 0 "usage: specbench $command" $command --help
 	expect 2 --frobnicate $command --frobnicate
 	expect 2 stray $command stray
-	expect 2 "--tree is not available in this version" $command --tree 4,2
 	expect 2 "--batch is not available in this version" $command --batch=2
 done
 if [ -c /dev/full ]; then
@@ -83,6 +82,7 @@ fi
 expect 2 "--op does not apply" run --op gemm
 expect 2 "--prompt does not apply" machine --prompt x
 expect 2 "--drafter does not apply" eval --drafter mtp
+expect 2 "--tree does not apply" kernels --tree 4,2
 expect 2 "--model does not apply" selftest --model x
 expect 2 "--text does not apply" generate --text x
 expect 2 "--seed does not apply" kernels --seed 1
@@ -112,7 +112,7 @@ unset OCTAVO_MODEL
 
 expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3
 cp "$dir/out" "$dir/plain"
-for drafter in "mtp -k 1" "mtp -k 3" "ngram -k 4" "none"; do
+for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "ngram -k 4" "ngram+mtp" "none"; do
 	# shellcheck disable=SC2086
 	expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3 --drafter $drafter
 	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
@@ -125,6 +125,17 @@ expect 2 "--prompt: the text is empty" generate --model "$model" --prompt ""
 expect 2 "UTF-8" generate --model "$model" --prompt "$(printf 'a\377b')"
 expect 2 context generate --model "$model" --prompt "$(head -c 5000 /dev/zero | tr '\0' x)"
 expect 2 '"wizard"' generate --model "$model" --prompt x --drafter wizard
+expect 2 '"mtp+wizard"' generate --model "$dir/none" --prompt x --drafter mtp+wizard
+expect 2 '"none+mtp"' generate --model "$dir/none" --prompt x --drafter none+mtp
+expect 2 '"mtp+mtp"' generate --model "$dir/none" --prompt x --drafter mtp+mtp
+expect 2 "tree: k must be 0" generate --model "$model" --prompt x --drafter mtp -k 2 --tree 2,1
+for tree in "" 0 2, ,2 2,x 1,1,1,1,1,1,1,1,1; do
+	expect 2 "is not a comma list of 1 to 8 widths" generate --model "$dir/none" --prompt x --tree "$tree"
+done
+for tree in 64 8,8 99999999999999999999; do
+	expect 2 "has more than 64 rows" generate --model "$dir/none" --prompt x --tree "$tree"
+done
+expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --tree 63
 expect 2 '"lossy"' generate --model "$model" --prompt x --accept lossy
 expect 2 '"w4a4"' generate --model "$model" --prompt x --arithmetic w4a4
 expect 2 "temperature" generate --model "$model" --prompt x --accept greedy --temperature 0.5
@@ -159,7 +170,7 @@ END
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 --threads 2 -k 1,3 \
 	--temperature 0,0.8 --json "$dir/run.json"
 json "$dir/run.json" 'all(r["identical"] is True and r["prompts"] == 2 for r in d["runs"])'
-json "$dir/run.json" '{r["drafter"] for r in d["runs"]} == {"none", "mtp", "ngram"} and len(d["runs"]) == 10'
+json "$dir/run.json" '{r["drafter"] for r in d["runs"]} == {"none", "mtp", "ngram", "ngram+mtp"} and len(d["runs"]) == 14'
 json "$dir/run.json" 'all(p["ns"] >= 0 for r in d["runs"] for p in r["phases"].values() if isinstance(p, dict))'
 json "$dir/run.json" 'd["counters"]["tier"] in ("hardware", "software", "time") and d["machine"]["threads"] == 2'
 json "$dir/run.json" 'all(c["available"] or c["reason"] for c in d["counters"]["sources"].values())'
@@ -196,6 +207,11 @@ grep -q "accept typical (LOSSY)" "$dir/err"; result $? "generate calls typical l
 expect 2 "$dir/none.jsonl" run --model "$model" --prompts "$dir/none.jsonl"
 expect 2 "$model/prompts.jsonl" run --model "$model"
 expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafter none,wizard
+expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 --drafter mtp,ngram+mtp -k 2,auto \
+	--tree 3,2,1 --temperature 0.8 --json "$dir/tree.json"
+json "$dir/tree.json" '[(r["drafter"], r["shape"]) for r in d["runs"]] == [("none", None)] + [(m, s) for m in ("mtp", "ngram+mtp") for s in ("3,2,1", "2", "auto")]'
+json "$dir/tree.json" 'all(r["speedup_predicted"] > 0 and r["prediction"]["measured"] > 0 for r in d["runs"] if r["shape"])'
+expect 2 "--tree" run --model "$dir/none" --tree 9,9
 expect 2 "mtp is there twice" run --model "$dir/none" --drafter mtp,mtp
 expect 2 "greedy needs --temperature 0" run --model "$dir/none" --accept greedy
 expect 2 "$dir/none.jsonl: cannot open" run --model "$dir/none" --prompts "$dir/none.jsonl"

@@ -84,7 +84,7 @@ void octavo_drafter_close(struct octavo_drafter **drafter)
 static enum octavo_status open_none(struct octavo_drafter **out, struct octavo_engine *engine, size_t sequence,
                                     struct octavo_error *error)
 {
-	static struct octavo_drafter none = { &octavo_drafter_none }; /* it has no state */
+	static struct octavo_drafter none = { &octavo_drafter_none, 0 }; /* it has no state */
 	(void)engine, (void)sequence, (void)error;
 	*out = &none;
 	return OCTAVO_OK;

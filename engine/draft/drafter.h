@@ -17,6 +17,7 @@ enum { OCTAVO_MAX_SOURCES = 2 };
 
 struct octavo_drafter {
 	const struct octavo_drafter_ops *ops; /* a method's own struct begins with this one */
+	unsigned sources;                     /* 0: never drafts; 2: a pair; otherwise 1 */
 };
 
 struct octavo_drafter_ops {

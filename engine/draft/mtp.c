@@ -49,7 +49,7 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 			close_mtp(&d->base);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter mtp: out of memory");
 	}
-	d->base.ops = &octavo_drafter_mtp;
+	d->base = (struct octavo_drafter){ &octavo_drafter_mtp, 1 };
 	d->engine = e;
 	d->sequence = sequence;
 	*out = &d->base;
@@ -62,7 +62,7 @@ static void begin_mtp(struct octavo_drafter *drafter)
 	d->valid = d->waiting = 0;
 }
 
-/* Makes the rows of the waiting positions; afterwards the engine holds the last one's logits. */
+/* Makes the rows of the waiting positions; afterwards the engine holds the last one's state and logits. */
 static enum octavo_status catch_up(struct mtp *d, struct octavo_error *error)
 {
 	struct octavo_mtp_batch b = { .seq = d->sequence, .pos = d->valid, .rows = d->waiting, .next = d->next, .g = d->g,
@@ -108,16 +108,16 @@ static size_t grow(const struct mtp *d, size_t first, size_t end, unsigned width
 	return tree->rows;
 }
 
-/* Runs the module over rows [first, end) of the tree, each with the state of its parent, which is row `parents` +
- * (parent - above) of the module's last forward. */
-static enum octavo_status run_level(struct mtp *d, const struct octavo_tree *tree, size_t first, size_t end, size_t above,
-                                    size_t parents, struct octavo_error *error)
+/* Runs the module over rows [first, end) of the tree, each with the state of its parent, which is row parent - above of
+ * the module's last forward. */
+static enum octavo_status run_level(struct mtp *d, const struct octavo_tree *tree, size_t above, size_t first, size_t end,
+                                    struct octavo_error *error)
 {
 	struct octavo_engine *e = d->engine;
 	size_t hidden = e->config.hidden;
 	const float *recycled = e->mtp_hidden[e->settings.mtp_recycle_tap];
 	for (size_t row = first; row < end; row++)
-		memcpy(d->g + (row - first) * hidden, recycled + (parents + (size_t)tree->parent[row] - above) * hidden,
+		memcpy(d->g + (row - first) * hidden, recycled + ((size_t)tree->parent[row] - above) * hidden,
 		       hidden * sizeof *d->g);
 	struct octavo_mtp_batch b = { .seq = d->sequence, .pos = d->valid, .rows = end - first, .next = tree->token + first,
 		                      .g = d->g, .parent = tree->parent, .first = first };
@@ -130,16 +130,15 @@ static enum octavo_status draft_mtp(struct octavo_drafter *drafter, const struct
 	struct mtp *d = (struct mtp *)drafter;
 	if (!shape->depth || !d->waiting) /* before the first committed position there is no state to draft from */
 		return OCTAVO_OK;
-	size_t above = 0, first = 1, parents = d->waiting - 1;
+	size_t above = 0, first = 1;
 	enum octavo_status status = catch_up(d, error);
 	for (unsigned depth = 0; status == OCTAVO_OK; depth++) {
 		size_t end = grow(d, above, first, shape->width[depth], tree);
 		if (end == first || depth + 1 == shape->depth)
 			break;
-		status = run_level(d, tree, first, end, above, parents, error);
+		status = run_level(d, tree, above, first, end, error);
 		above = first;
 		first = end;
-		parents = 0;
 	}
 	return status;
 }

@@ -28,7 +28,7 @@ static enum octavo_status open_ngram(struct octavo_drafter **out, struct octavo_
 		free(d);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter ngram: out of memory");
 	}
-	d->base.ops = &octavo_drafter_ngram;
+	d->base = (struct octavo_drafter){ &octavo_drafter_ngram, 1 };
 	*out = &d->base;
 	return OCTAVO_OK;
 }

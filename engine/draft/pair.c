@@ -62,7 +62,7 @@ enum octavo_status octavo_pair_open(struct octavo_drafter **out, struct octavo_d
 		octavo_drafter_close(&first);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter: out of memory");
 	}
-	*p = (struct pair){ { &ops }, { first, second } };
+	*p = (struct pair){ { &ops, 2 }, { first, second } };
 	*out = &p->base;
 	return OCTAVO_OK;
 }

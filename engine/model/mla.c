@@ -288,8 +288,8 @@ struct rows_task {
 	size_t kv_layer;
 };
 
-/* Norms the latent, rotates the shared key and stores both as this row's cache entry; rotates the row's queries. */
-static void finish_row(void *arg, size_t row)
+/* Norms the latent, rotates the shared key and stores both as this row's cache entry. */
+static void store_row(void *arg, size_t row)
 {
 	const struct rows_task *t = arg;
 	const struct octavo_engine *e = t->e;
@@ -299,9 +299,25 @@ static void finish_row(void *arg, size_t row)
 	e->k->norm->run(kv, kv, t->layer->kv_norm, c->kv_lora, c->latent_norm_eps);
 	e->k->rope->run(kv + c->kv_lora, e->rope + g->pos[row] * c->rope, c->rope);
 	octavo_kv_store(e, t->kv_layer, row, kv);
+}
+
+/* The same, and rotates the row's queries. */
+static void finish_row(void *arg, size_t row)
+{
+	const struct rows_task *t = arg;
+	const struct octavo_engine *e = t->e;
+	const struct octavo_config *c = &e->config;
+	const struct octavo_geometry *g = &e->geometry;
+	store_row(arg, row);
 	for (size_t head = 0; head < c->heads; head++)
 		e->k->rope->run(e->work.q + (row * c->heads + head) * (c->nope + c->rope) + c->nope,
 		                e->rope + g->pos[row] * c->rope, c->rope);
+}
+
+void octavo_mla_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
+{
+	octavo_linear(e, &layer->kv_a, e->work.normed, e->geometry.rows, e->work.kv);
+	octavo_for_rows(e, e->geometry.rows, store_row, &(struct rows_task){ e, layer, kv_layer });
 }
 
 void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/session.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+struct octavo_session *open_session(struct octavo_engine *e, const struct octavo_session_settings *settings)
+{
+	struct octavo_session *s;
+	struct octavo_error error;
+	if (octavo_session_open(&s, e, settings, &error) != OCTAVO_OK)
+		fail_msg("%s", error.text);
+	return s;
+}
+
+void finish(struct octavo_session *s, struct output *out)
+{
+	const int32_t *token;
+	size_t count;
+	struct octavo_error error;
+	out->count = 0;
+	do {
+		if (octavo_session_step(s, &token, &count, &error) != OCTAVO_OK)
+			fail_msg("%s", error.text);
+		assert_true(out->count + count <= MOST_TOKENS);
+		memcpy(out->token + out->count, token, count * sizeof *token);
+		out->count += count;
+	} while (count);
+	out->stats = *octavo_session_stats(s);
+	assert_int_equal(out->stats.emitted, out->count);
+}
+
+void decode(struct octavo_engine *e, const struct octavo_session_settings *settings, const int32_t *prompt,
+                   size_t length, struct output *out)
+{
+	struct octavo_error error;
+	struct octavo_session *s = open_session(e, settings);
+	if (octavo_session_prompt(s, prompt, length, &error) != OCTAVO_OK)
+		fail_msg("%s", error.text);
+	finish(s, out);
+	octavo_session_close(&s);
+}
+
+void expect_same(const struct output *plain, const struct output *got, const char *what)
+{
+	assert_int_equal(plain->count, got->count);
+	for (size_t i = 0; i < plain->count; i++)
+		if (plain->token[i] != got->token[i])
+			fail_msg("%s: token %zu is %d instead of %d", what, i, got->token[i], plain->token[i]);
+	assert_int_equal(plain->stats.finish, got->stats.finish);
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Adaptive draft length under a mock clock: recorded cost curves and acceptances are played back with noise, and what
+ * the policy emits per time is compared with plain decoding and with the best fixed k.
+ */
+#include "engine/draft/depth.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { TOKENS = 4096, SEEDS = 8 };
+static const double most_regret = 0.03;
+
+/* Forwards of 1, 2, 3, 4, 5, 6, 8 and 16 rows, as `specbench run` reported them, in units of the first. */
+static const struct curve {
+	const char *name;
+	double r[OCTAVO_MAX_KNOTS];
+} curves[] = {
+	{ "2 cores, AVX-512, small model", { 1.00, 1.17, 1.42, 1.61, 2.01, 2.23, 2.88, 4.77 } },
+	{ "memory-bound dense layers", { 1.00, 1.01, 1.03, 1.04, 1.05, 1.07, 1.10, 1.25 } },
+	{ "MoE, experts routed independently", { 1.00, 1.54, 2.05, 2.56, 3.04, 3.52, 4.41, 7.30 } },
+	{ "a step behind four rows", { 1.00, 1.05, 1.08, 1.10, 1.95, 2.00, 2.10, 3.80 } },
+	{ "rows in proportion", { 1, 2, 3, 4, 5, 6, 8, 16 } },
+};
+
+/* Acceptance of each depth once the one before was kept. */
+static const struct text {
+	const char *name;
+	double kept[OCTAVO_MAX_K];
+} texts[] = {
+	{ "random tokens", { 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01 } },
+	{ "never kept", { 0 } },
+	{ "hard prose", { 0.34, 0.33, 0.36, 0.40, 0.40, 0.40, 0.40, 0.40 } },
+	{ "prose", { 0.60, 0.55, 0.50, 0.50, 0.45, 0.45, 0.45, 0.45 } },
+	{ "tables", { 0.80, 0.79, 0.80, 0.82, 0.84, 0.85, 0.86, 0.86 } },
+	{ "copies", { 0.95, 0.97, 0.97, 0.97, 0.97, 0.97, 0.97, 0.97 } },
+	{ "one token only", { 0.85, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05 } },
+};
+
+/* Draft cost per token, in units of a forward of one row: prompt lookup, an MTP layer of a large and of a small model. */
+static const double draft_costs[] = { 0.002, 0.04, 0.25 };
+
+static const double unit = 650e3; /* ns of a forward of one row */
+static const double accept_ns = 25e3; /* per emitted token */
+
+/* ---- The mock ------------------------------------------------------------------------------------------------- */
+
+struct world {
+	struct octavo_cost cost;
+	const double *kept;
+	double draft; /* ns per token */
+	uint32_t state;
+};
+
+static double uniform(struct world *w)
+{
+	w->state = w->state * 1664525u + 1013904223u;
+	return (w->state >> 8) * 0x1p-24;
+}
+
+static void make_world(struct world *w, const struct curve *curve, const struct text *text, double draft, uint32_t seed)
+{
+	static const size_t rows[OCTAVO_MAX_KNOTS] = { 1, 2, 3, 4, 5, 6, 8, 16 };
+	*w = (struct world){ .kept = text->kept, .draft = draft * unit, .state = seed * 2654435761u };
+	w->cost.count = OCTAVO_MAX_KNOTS;
+	for (size_t i = 0; i < OCTAVO_MAX_KNOTS; i++) {
+		w->cost.rows[i] = rows[i];
+		w->cost.ns[i] = curve->r[i] * unit;
+	}
+}
+
+/* True mean times; what is observed scatters around them, and a few observations are far off. */
+static double observed(struct world *w, double ns)
+{
+	double u = uniform(w);
+	return u < 0.02 ? ns * 4.0 : ns * (0.93 + 0.14 * uniform(w));
+}
+
+static double true_time(const struct world *w, unsigned k, double tokens)
+{
+	return k * w->draft + octavo_cost_at(&w->cost, k + 1) + tokens * accept_ns;
+}
+
+/* One step with k drafted tokens; adds to tokens and ns. */
+static void play(struct world *w, unsigned k, struct octavo_depth_source *s, double *tokens, double *ns)
+{
+	struct octavo_step step = { .drafted = k, .rows = k + 1 };
+	while (step.accepted < k && uniform(w) < w->kept[step.accepted])
+		step.accepted++;
+	*tokens += step.accepted + 1.0;
+	*ns += true_time(w, k, step.accepted + 1.0);
+	step.draft_ns = observed(w, k * w->draft);
+	step.verify_ns = observed(w, octavo_cost_at(&w->cost, k + 1));
+	step.accept_ns = observed(w, accept_ns * (step.accepted + 1.0));
+	octavo_depth_update(s, &w->cost, &step, k > 0);
+}
+
+/* Tokens per ns of the policy from nothing known, over `tokens` tokens. */
+static double play_policy(struct world *w, struct octavo_depth_source *s, double most)
+{
+	double tokens = 0.0, ns = 0.0;
+	while (tokens < most)
+		play(w, octavo_depth_choose(s, &w->cost, 1, OCTAVO_MAX_K, NULL), s, &tokens, &ns);
+	return tokens / ns;
+}
+
+/* What a fixed k emits per ns in the long run. */
+static double fixed_rate(const struct world *w, unsigned k)
+{
+	double tokens = 1.0, reach = 1.0;
+	for (unsigned i = 0; i < k; i++)
+		tokens += reach *= w->kept[i];
+	return tokens / true_time(w, k, tokens);
+}
+
+/* ---- The regret ------------------------------------------------------------------------------------------------- */
+
+/* On every curve, text and draft cost: within 3 % of the best fixed k, plain decoding among them. */
+static void regret_is_small(void **state)
+{
+	(void)state;
+	double worst = 0.0;
+	for (size_t c = 0; c < sizeof curves / sizeof *curves; c++)
+		for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
+			for (size_t d = 0; d < sizeof draft_costs / sizeof *draft_costs; d++) {
+				double best = 0.0, got = 0.0;
+				unsigned best_k = 0;
+				for (uint32_t seed = 1; seed <= SEEDS; seed++) {
+					struct world w;
+					struct octavo_depth_source s = { 0 };
+					make_world(&w, &curves[c], &texts[t], draft_costs[d], seed);
+					got += play_policy(&w, &s, TOKENS) / SEEDS;
+					for (unsigned k = 0; seed == 1 && k <= OCTAVO_MAX_K; k++)
+						if (fixed_rate(&w, k) > best) {
+							best = fixed_rate(&w, k);
+							best_k = k;
+						}
+				}
+				double regret = 1.0 - got / best;
+				worst = regret > worst ? regret : worst;
+				if (regret > most_regret)
+					fail_msg("%s, %s, draft cost %g: regret %.4f against k=%u", curves[c].name,
+					         texts[t].name, draft_costs[d], regret, best_k);
+			}
+	print_message("worst regret %.4f\n", worst);
+}
+
+/* Text that changes: the policy follows, and beats every fixed k. */
+static void changes_are_followed(void **state)
+{
+	(void)state;
+	double got = 0.0, ns = 0.0, tokens = 0.0, fixed[OCTAVO_MAX_K + 1] = { 0 };
+	struct octavo_depth_source s = { 0 };
+	struct world w;
+	for (uint32_t part = 0; part < 16; part++) {
+		const struct text *text = &texts[part % 2 ? 5 : 0]; /* copies, random tokens */
+		make_world(&w, &curves[0], text, 0.25, part + 1);
+		for (double until = tokens + 1024; tokens < until;)
+			play(&w, octavo_depth_choose(&s, &w.cost, 1, OCTAVO_MAX_K, NULL), &s, &tokens, &ns);
+		for (unsigned k = 0; k <= OCTAVO_MAX_K; k++)
+			fixed[k] += 1024 / fixed_rate(&w, k);
+	}
+	got = tokens / ns;
+	for (unsigned k = 0; k <= OCTAVO_MAX_K; k++)
+		assert_true(got > 16 * 1024 / fixed[k]);
+}
+
+/* A machine that becomes slower, all of it, is no reason to draft more or less. */
+static void slow_machines_draft_alike(void **state)
+{
+	(void)state;
+	struct octavo_depth_source s = { 0 };
+	struct world w;
+	double tokens = 0.0, ns = 0.0;
+	make_world(&w, &curves[0], &texts[4], 0.04, 3);
+	play_policy(&w, &s, 2048);
+	unsigned before = octavo_depth_choose(&s, &w.cost, 1, OCTAVO_MAX_K, NULL);
+	for (size_t i = 0; i < OCTAVO_MAX_KNOTS; i++)
+		w.cost.ns[i] *= 1.7;
+	w.draft *= 1.7;
+	const struct octavo_cost slower = w.cost;
+	make_world(&w, &curves[0], &texts[4], 0.04, 4);
+	for (int i = 0; i < 600; i++) {
+		unsigned k = octavo_depth_choose(&s, &w.cost, 1, OCTAVO_MAX_K, NULL);
+		struct octavo_step step = { .drafted = k, .accepted = 0, .rows = k + 1, .draft_ns = 1.7 * k * w.draft,
+			                    .verify_ns = octavo_cost_at(&slower, k + 1), .accept_ns = 1.7 * accept_ns };
+		while (step.accepted < k && uniform(&w) < w.kept[step.accepted])
+			step.accepted++;
+		octavo_depth_update(&s, &w.cost, &step, k > 0);
+	}
+	unsigned after = octavo_depth_choose(&s, &w.cost, 1, OCTAVO_MAX_K, NULL);
+	assert_in_range(after, before > 1 ? before - 2 : 0, before + 2);
+	(void)tokens, (void)ns;
+}
+
+/* ---- Its parts ---------------------------------------------------------------------------------------------------- */
+
+static void costs_are_interpolated(void **state)
+{
+	(void)state;
+	const struct octavo_cost cost = { 3, { 1, 2, 4 }, { 100, 120, 200 } };
+	const struct octavo_cost single = { 1, { 1 }, { 100 } };
+	assert_true(octavo_cost_at(&cost, 1) == 100);
+	assert_true(octavo_cost_at(&cost, 2) == 120);
+	assert_true(octavo_cost_at(&cost, 3) == 160);
+	assert_true(octavo_cost_at(&cost, 4) == 200);
+	assert_true(octavo_cost_at(&cost, 10) == 440);
+	assert_true(octavo_cost_at(&single, 5) == 100);
+}
+
+/* Company makes rows dearer: where a forward of eight rows is as dear as eight, drafting stops. */
+static void company_counts(void **state)
+{
+	(void)state;
+	const struct octavo_cost cost = { 4, { 1, 4, 8, 64 }, { 100, 104, 110, 1000 } };
+	struct octavo_depth_source s = { .tried = { 50, 25, 12 }, .kept = { 25, 12, 6 }, .draft_ns = { 0, 1, 2, 3 } };
+	double alone, crowd;
+	unsigned k = octavo_depth_choose(&s, &cost, 1, OCTAVO_MAX_K, &alone);
+	assert_true(k >= 3);
+	assert_true(octavo_depth_choose(&s, &cost, 32, OCTAVO_MAX_K, &crowd) < k);
+	assert_true(crowd > alone); /* tokens per time of one sequence's share */
+	assert_int_equal(octavo_depth_choose(&s, &cost, 1, 2, NULL), 2);
+	assert_int_equal(octavo_depth_choose(&s, &cost, 1, 0, NULL), 0);
+}
+
+/* Kept tokens raise, refused ones lower the estimate; depths behind a refusal were not judged. */
+static void evidence_is_counted(void **state)
+{
+	(void)state;
+	const struct octavo_cost cost = { 1, { 1 }, { 100 } };
+	struct octavo_depth_source s = { 0 };
+	assert_true(octavo_depth_reach(&s, 0) == 1.0);
+	assert_true(octavo_depth_reach(&s, 1) == 1.0);
+	struct octavo_step step = { .drafted = 3, .accepted = 1 };
+	octavo_depth_update(&s, &cost, &step, 1);
+	assert_true(s.tried[0] == 1 && s.kept[0] == 1 && s.tried[1] == 1 && s.kept[1] == 0 && s.tried[2] == 0);
+	assert_true(octavo_depth_reach(&s, 0) == 1.0);
+	assert_true(octavo_depth_reach(&s, 1) == 0.5);
+	octavo_depth_update(&s, &cost, &step, 0); /* another source drafted: time passes */
+	assert_true(s.tried[0] < 1 && s.tried[0] > 0.9);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(regret_is_small),        cmocka_unit_test(changes_are_followed),
+		cmocka_unit_test(slow_machines_draft_alike), cmocka_unit_test(costs_are_interpolated),
+		cmocka_unit_test(company_counts),         cmocka_unit_test(evidence_is_counted),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Draft trees: their shapes, their rows against chains, and what is left of them in the cache.
+ */
+#include "tests/support/session.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+/* The sizes of trees: shapes, room, siblings. */
+static void trees_are_built(void **state)
+{
+	(void)state;
+	struct octavo_shape shape = { 3, { 4, 2, 1 } }, chain = octavo_shape_chain(8), wide = { 1, { 63 } };
+	struct octavo_shape big = { 1, { 64 } }, huge = { 8, { 9, 9, 9, 9, 9, 9, 9, 9 } };
+	struct octavo_tree tree;
+	assert_int_equal(octavo_shape_rows(&shape), 21);
+	assert_int_equal(octavo_shape_rows(&chain), 9);
+	assert_int_equal(octavo_shape_rows(&wide), 64);
+	assert_true(octavo_shape_rows(&big) > OCTAVO_MAX_DRAFT);
+	assert_true(octavo_shape_rows(&huge) > OCTAVO_MAX_DRAFT);
+	octavo_tree_begin(&tree, 7, 4, NULL);
+	assert_int_equal(octavo_tree_child(&tree, 0, 10, 2), 1);
+	assert_int_equal(octavo_tree_child(&tree, 0, 10, 2), 1); /* it is there */
+	assert_int_equal(octavo_tree_child(&tree, 1, 10, 1), 2); /* under another parent */
+	assert_int_equal(octavo_tree_child(&tree, 0, 11, 2), 3);
+	assert_int_equal(octavo_tree_child(&tree, 0, 12, 2), 0); /* two children */
+	assert_int_equal(octavo_tree_child(&tree, 2, 13, 1), 0); /* no room */
+	assert_int_equal(tree.rows, 4);
+	assert_int_equal(octavo_tree_depth(&tree, 2), 2);
+	assert_int_equal(octavo_tree_deepest(&tree), 2);
+	const float logits[6] = { 1, 5, 3, 5, -2, 4 };
+	const float nan[2] = { 1, __builtin_nanf("") };
+	int32_t best[6];
+	assert_int_equal(octavo_best_tokens(logits, 6, 4, best), 4);
+	assert_memory_equal(best, ((const int32_t[]){ 1, 3, 5, 2 }), 4 * sizeof *best);
+	assert_int_equal(octavo_best_tokens(logits, 2, 4, best), 2);
+	assert_int_equal(octavo_best_tokens(logits, 6, 0, best), 0);
+	assert_int_equal(octavo_best_tokens(nan, 2, 2, best), 0);
+}
+
+/* The chain of an MTP module's best tokens is in its tree, where it lies between other branches. */
+static void mtp_trees_equal_chains(void **state)
+{
+	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
+	struct octavo_engine_settings settings = { .threads = 1, .kv = cache_of(state) };
+	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	struct octavo_error error;
+	struct octavo_drafter *d;
+	struct octavo_tree chain, tree;
+	struct octavo_shape shapes[2] = { octavo_shape_chain(4), { 4, { 3, 2, 2, 1 } } };
+	const uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
+	for (int i = 0; i < 2; i++) {
+		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
+		assert_int_equal(octavo_drafter_open(&d, "mtp", e, 0, &error), OCTAVO_OK);
+		d->ops->begin(d);
+		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
+		octavo_tree_begin(i ? &tree : &chain, prompt[11], 64, NULL);
+		assert_int_equal(d->ops->draft(d, &shapes[i], i ? &tree : &chain, &error), OCTAVO_OK);
+		octavo_drafter_close(&d);
+	}
+	assert_int_equal(chain.rows, 5);
+	assert_int_equal(tree.rows, 1 + 3 + 6 + 12 + 12);
+	/* The best children all the way down are the chain. */
+	size_t at = 0;
+	for (size_t depth = 1; depth < chain.rows; depth++) {
+		at = octavo_tree_child(&tree, at, chain.token[depth], 0);
+		assert_true(at > 0);
+	}
+	octavo_engine_close(&e);
+}
+
+/* Rows that only leave their cache entries leave the same ones as rows that are run in full, and so does the last row,
+ * whose law is the same bits. */
+static void quiet_rows_leave_the_same_entries(void **state)
+{
+	enum { ROWS = 7 };
+	static const int32_t next[ROWS] = { 40, 41, 42, 43, 40, 41, 42 };
+	for (int w8a8 = 0; w8a8 < 2; w8a8++) {
+		struct octavo_engine_settings settings = { .threads = 2, .sequences = 2, .kv = cache_of(state),
+			                                   .arithmetic = w8a8 ? OCTAVO_W8A8 : OCTAVO_W8A16 };
+		struct octavo_engine *e = open_model("tiny-ragged", &settings);
+		size_t hidden = e->config.hidden, vocab = e->config.vocab;
+		struct octavo_error error;
+		float *g = test_malloc(ROWS * hidden * sizeof *g), *law = test_malloc(vocab * sizeof *law);
+		float *state_of_last = test_malloc(hidden * sizeof *state_of_last);
+		for (size_t i = 0; i < ROWS * hidden; i++)
+			g[i] = (float)((i * 7919) % 1000) / 500.0f - 1.0f;
+		struct octavo_mtp_batch b = { .seq = 0, .rows = ROWS, .next = next, .g = g };
+		assert_int_equal(octavo_mtp_forward(e, 0, &b, &error), OCTAVO_OK);
+		memcpy(law, e->mtp_logits + (ROWS - 1) * vocab, vocab * sizeof *law);
+		memcpy(state_of_last, e->mtp_hidden[1] + (ROWS - 1) * hidden, hidden * sizeof *state_of_last);
+		b.seq = 1;
+		b.logits_from = ROWS - 1;
+		assert_int_equal(octavo_mtp_forward(e, 0, &b, &error), OCTAVO_OK);
+		assert_memory_equal(law, e->mtp_logits, vocab * sizeof *law);
+		assert_memory_equal(state_of_last, e->mtp_hidden[1], hidden * sizeof *state_of_last);
+		assert_memory_equal(octavo_kv_slots(&e->kv, 0, e->config.layers),
+		                    octavo_kv_slots(&e->kv, 1, e->config.layers), ROWS * e->kv.bytes);
+		test_free(state_of_last);
+		test_free(law);
+		test_free(g);
+		octavo_engine_close(&e);
+	}
+}
+
+/* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
+ * of that decode. */
+static void tree_rows_equal_chains(void **state)
+{
+	struct octavo_engine_settings settings = { .threads = 2, .kv = cache_of(state) };
+	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	size_t vocab = e->config.vocab;
+	struct octavo_error error;
+	const int32_t prompt[3] = { 0, 50, 60 };
+	/*  row 0: 70; children 1: 80, 2: 90; 3: 100 under 1; 4: 110 under 2; 5: 120 under 4 */
+	const int32_t token[6] = { 70, 80, 90, 100, 110, 120 }, parent[6] = { -1, 0, 0, 1, 2, 4 };
+	const int32_t pos[6] = { 3, 4, 4, 5, 5, 6 }, seq[6] = { 0 };
+	const uint8_t flags[6] = { 1, 1, 1, 1, 1, 1 };
+	const int32_t chain[4] = { 70, 90, 110, 120 };
+	const uint32_t path[4] = { 0, 2, 4, 5 };
+	float *plain = test_malloc(7 * vocab * sizeof *plain);
+	int32_t all[7];
+	memcpy(all, prompt, sizeof prompt);
+	memcpy(all + 3, chain, sizeof chain);
+	run_tokens(e, all, 7, 1, 0, plain, NULL);
+	size_t bytes = 7 * e->kv.bytes;
+	unsigned char *cache = test_malloc(e->config.layers * bytes);
+	for (size_t layer = 0; layer < e->config.layers; layer++)
+		memcpy(cache + layer * bytes, octavo_kv_slots(&e->kv, 0, layer), bytes);
+	run_tokens(e, prompt, 3, 3, 0, NULL, NULL);
+	struct octavo_batch batch = { 6, token, pos, seq, parent, flags };
+	assert_int_equal(octavo_forward(e, &batch, &error), OCTAVO_OK);
+	for (size_t i = 0; i < 4; i++)
+		assert_memory_equal(octavo_logits(e, path[i]), plain + (3 + i) * vocab, vocab * sizeof *plain);
+	assert_int_equal(octavo_commit(e, 0, path, 4, &error), OCTAVO_OK);
+	for (size_t layer = 0; layer < e->config.layers; layer++)
+		assert_memory_equal(octavo_kv_slots(&e->kv, 0, layer), cache + layer * bytes, bytes);
+	test_free(cache);
+	test_free(plain);
+	octavo_engine_close(&e);
+}
+
+/* A drafter that knows the text to come and hides it among wrong tokens: trees of random shape in which a random part
+ * of the true path lies at a random place. */
+struct oracle {
+	struct octavo_drafter base;
+	const int32_t *truth; /* by position */
+	size_t length, pos;   /* of truth; of the root */
+	uint32_t state;
+};
+
+static uint32_t any(struct oracle *o, uint32_t below)
+{
+	o->state = o->state * 1664525u + 1013904223u;
+	return (o->state >> 8) % below;
+}
+
+static enum octavo_status commit_oracle(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
+                                        const uint32_t *row, size_t count, struct octavo_error *error)
+{
+	(void)token, (void)row, (void)error;
+	((struct oracle *)drafter)->pos = pos + count;
+	return OCTAVO_OK;
+}
+
+static enum octavo_status draft_oracle(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+                                       struct octavo_tree *tree, struct octavo_error *error)
+{
+	struct oracle *o = (struct oracle *)drafter;
+	size_t depth = 0, room = 1 + any(o, 20), at = 0;
+	(void)error;
+	while (tree->rows < room) {
+		size_t row = any(o, (uint32_t)tree->rows);
+		size_t next = o->pos + depth + 1;
+		int truth = any(o, 3) == 0;
+		if (truth && depth < shape->depth && next < o->length) {
+			at = octavo_tree_child(tree, at, o->truth[next], 64);
+			depth++;
+		} else if (octavo_tree_depth(tree, row) < shape->depth) {
+			octavo_tree_child(tree, row, (int32_t)any(o, 250), 64);
+		} else {
+			break;
+		}
+	}
+	return OCTAVO_OK;
+}
+
+static void nothing(struct octavo_drafter *drafter)
+{
+	(void)drafter;
+}
+
+/* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
+static void scattered_rows_are_compacted(void **state)
+{
+	static const struct octavo_drafter_ops ops = { "oracle", NULL, nothing, nothing, commit_oracle, draft_oracle };
+	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
+	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
+	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	struct octavo_session_settings s = { .sampling = { .temperature = 0.8f }, .max_new = 200, .ignore_eos = 1 };
+	struct octavo_error error;
+	struct output plain;
+	size_t accepted = 0, moved = 0, refused = 0;
+	decode(e, &s, prompt, 12, &plain);
+	int32_t truth[212];
+	memcpy(truth, prompt, sizeof prompt);
+	memcpy(truth + 12, plain.token, 200 * sizeof *truth);
+	struct octavo_session *a = open_session(e, &s);
+	assert_int_equal(octavo_session_prompt(a, truth, 212, &error), OCTAVO_OK);
+	for (uint32_t seed = 1; seed <= 4; seed++) {
+		s.k = 8;
+		struct octavo_session *b = open_session(e, &s);
+		struct oracle oracle = { { &ops, 1 }, truth, 212, 0, seed };
+		octavo_drafter_close(&b->drafter);
+		b->drafter = &oracle.base;
+		assert_int_equal(octavo_session_prompt(b, prompt, 12, &error), OCTAVO_OK);
+		for (size_t at = 12; b->stats.finish == OCTAVO_RUNNING;) {
+			const int32_t *token;
+			size_t count;
+			assert_int_equal(octavo_session_step(b, &token, &count, &error), OCTAVO_OK);
+			assert_memory_equal(token, truth + at, count * sizeof *token);
+			at += count;
+			accepted += b->outcome.accepted;
+			refused += b->tree.rows - 1 - b->outcome.accepted;
+			for (size_t i = 0; i < b->outcome.accepted; i++)
+				moved += b->outcome.path[i] != i + 1;
+		}
+		assert_int_equal(octavo_sequence_length(e, 1), 211);
+		for (size_t layer = 0; layer < e->config.layers; layer++)
+			assert_memory_equal(octavo_kv_slots(&e->kv, 0, layer), octavo_kv_slots(&e->kv, 1, layer),
+			                    211 * e->kv.bytes);
+		octavo_session_close(&b);
+	}
+	assert_true(accepted > 200 && moved > 100 && refused > 200);
+	octavo_session_close(&a);
+	octavo_engine_close(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(trees_are_built),
+		cmocka_unit_test(tree_rows_equal_chains),
+		cmocka_unit_test(mtp_trees_equal_chains),
+		cmocka_unit_test(quiet_rows_leave_the_same_entries),
+		cmocka_unit_test(scattered_rows_are_compacted),
+		{ "tree_rows_equal_chains, FP8 cache", tree_rows_equal_chains, NULL, NULL, "fp8" },
+		{ "mtp_trees_equal_chains, FP8 cache", mtp_trees_equal_chains, NULL, NULL, "fp8" },
+		{ "quiet_rows_leave_the_same_entries, FP8 cache", quiet_rows_leave_the_same_entries, NULL, NULL, "fp8" },
+		{ "scattered_rows_are_compacted, FP8 cache", scattered_rows_are_compacted, NULL, NULL, "fp8" },
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
