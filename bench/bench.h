@@ -43,6 +43,8 @@ struct options {
 	size_t rows[MAX_LIST], rows_count;
 	size_t pool_mib;
 	size_t repeats;
+	bool peers;
+	const char *backend; /* NULL: none */
 };
 
 /* Parses argv[1..] after the command, and OCTAVO_CPU; prints what is wrong and returns EXIT_BAD_INPUT, or EXIT_OK, or
@@ -94,6 +96,13 @@ struct kernel_set {
 	struct octavo_kernels table;
 };
 size_t kernel_sets(struct kernel_set set[MAX_SETS]);
+
+/* Lays the kernels of --backend over *table; false after complaining. */
+bool backend_overlay(const char *backend, struct octavo_kernels *table);
+/* The same for an engine: sets settings->kernels to the best ones with the backend's over them. */
+bool engine_backend(const struct options *o, struct octavo_engine_settings *settings);
+/* "native", or the name of --backend. */
+const char *backend_name(const struct options *o);
 
 /* Commands.  Each gets argv from its own name on. */
 int command_default(int argc, char **argv);

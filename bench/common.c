@@ -121,7 +121,8 @@ bool cpu_choice_known(void)
 	for (unsigned bit = 0; !known && bit < 32; bit++)
 		known = !strcmp(name, octavo_cpu_name((uint32_t)1 << bit));
 	if (!known)
-		complain("environment variable OCTAVO_CPU: \"%s\" is not one of ref, hwy, neon, avx2, avx512, amx", name);
+		complain("environment variable OCTAVO_CPU: \"%s\" is not one of ref, hwy, neon, avx2, avx512, amx",
+		         name);
 	return known;
 }
 
@@ -199,8 +200,9 @@ const char *find_model(const struct options *o)
 	if (!dir && has_config(OCTAVO_MODELDIR))
 		dir = OCTAVO_MODELDIR;
 	if (!dir)
-		complain("no model: the bundled one is neither beside this program nor in %s; name one with --model DIR",
-		         OCTAVO_MODELDIR);
+		complain(
+		        "no model: the bundled one is neither beside this program nor in %s; name one with --model DIR",
+		        OCTAVO_MODELDIR);
 	return dir;
 }
 
@@ -288,6 +290,31 @@ size_t kernel_sets(struct kernel_set set[MAX_SETS])
 			count++;
 	}
 	return count;
+}
+
+bool backend_overlay(const char *backend, struct octavo_kernels *table)
+{
+	struct octavo_error error;
+	if (octavo_backend_overlay(table, backend, &error) == OCTAVO_OK)
+		return true;
+	const char *const *known = octavo_backend_names();
+	complain("option --backend: %s (known: %s, %s)", error.text, known[0], known[1]);
+	return false;
+}
+
+bool engine_backend(const struct options *o, struct octavo_engine_settings *settings)
+{
+	static struct octavo_kernels table; /* for the one engine of a command */
+	if (!o->backend)
+		return true;
+	table = *octavo_kernels_get();
+	settings->kernels = &table;
+	return backend_overlay(o->backend, &table);
+}
+
+const char *backend_name(const struct options *o)
+{
+	return o->backend ? o->backend : "native";
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ static const char help[] =
         "  --kv F            what the latent cache keeps, bf16 or fp8 (default: both)\n"
         "  --emulate NAME    w8a8 also with the sums of a GPU's tensor cores, slowly: hopper, or hopper:NC for a\n"
         "                    promotion to FP32 every NC = 32, 64, 96 or 128 products (default 128)\n"
+        "  --backend NAME    onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
         "  --tokens N        score the first N tokens only\n"
         "  --context N       tokens per window, at most 512 (default: 512, or the model's context)\n"
         "  --threads N       default: all processors\n"
@@ -45,6 +46,7 @@ struct distance {
 struct eval {
 	struct octavo_engine *engine;
 	const char *model, *path; /* path: of the text */
+	const char *backend;
 	unsigned char *text;      /* [bytes] */
 	size_t bytes, limit;      /* limit: tokens to score, 0: all */
 	size_t window, max_rows;
@@ -292,22 +294,25 @@ static void print_result(const struct variant *v, const struct score *s, const s
 static void print_head(const struct eval *e, const struct score *s, bool distance)
 {
 	printf("eval: model %s, text %s\n  %zu tokens scored (%zu bytes of text), in %zu window%s of at most %zu "
-	       "tokens%s\n\n",
+	       "tokens%s%s%s\n\n",
 	       e->model, e->path, s->tokens, s->bytes, s->windows, s->windows == 1 ? "" : "s", e->window,
-	       octavo_engine_model(e->engine)->bos >= 0 ? ", BOS included" : "");
-	printf("  %-16s  %-4s  %10s  %9s  %10s  %8s%s\n", "arithmetic", "KV", "nats/token", "bits/byte", "perplexity", "tokens/s",
+	       octavo_engine_model(e->engine)->bos >= 0 ? ", BOS included" : "",
+	       strcmp(e->backend, "native") ? "; backend " : "", strcmp(e->backend, "native") ? e->backend : "");
+	printf("  %-16s  %-4s  %10s  %9s  %10s  %8s%s\n", "arithmetic", "KV", "nats/token", "bits/byte", "perplexity",
+	       "tokens/s",
 	       distance ? "  KL to BF16 (largest), same best" : "");
 }
 
 static json_t *result_json(const struct eval *e, const struct variant *v, const struct score *s,
                            const struct distance *d)
 {
-	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "model", e->model, "text",
-	                      e->path, "arithmetic", arithmetic_names[v->arithmetic], "kv", kv_names[v->kv], "emulate",
-	                      v->emulate ? json_string(v->emulate) : json_null(), "tokens", (json_int_t)s->tokens, "bytes",
-	                      (json_int_t)s->bytes, "windows", (json_int_t)s->windows, "window", (json_int_t)e->window,
-	                      "nats_per_token", s->nats / (double)s->tokens, "bits_per_byte",
-	                      s->nats / M_LN2 / (double)s->bytes, "tokens_per_s", (double)s->tokens / s->seconds);
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "model", e->model,
+	                      "text", e->path, "arithmetic", arithmetic_names[v->arithmetic], "kv", kv_names[v->kv],
+	                      "emulate", v->emulate ? json_string(v->emulate) : json_null(), "tokens",
+	                      (json_int_t)s->tokens, "bytes", (json_int_t)s->bytes, "windows", (json_int_t)s->windows,
+	                      "window", (json_int_t)e->window, "nats_per_token", s->nats / (double)s->tokens,
+	                      "bits_per_byte", s->nats / M_LN2 / (double)s->bytes, "tokens_per_s",
+	                      (double)s->tokens / s->seconds, "backend", e->backend);
 	json_object_set_new(o, "kl_bf16",
 	                    d->positions ? json_pack("{s:I, s:f, s:f, s:f}", "positions", (json_int_t)d->positions,
 	                                             "mean", d->sum / (double)d->positions, "max", d->max,
@@ -354,6 +359,8 @@ static int evaluate_in(struct eval *e, const struct options *o, const struct var
 	        .arithmetic = v->arithmetic,
 	        .kv = v->kv,
 	        .max_context = o->context};
+	if (!engine_backend(o, &settings))
+		return EXIT_BAD_INPUT;
 	if (octavo_engine_open(&e->engine, &settings, &error) != OCTAVO_OK)
 		return complain("%s", error.text);
 	bool good = evaluate(e, v, results);
@@ -413,10 +420,14 @@ int command_eval(int argc, char **argv)
 {
 	struct options o = {0};
 	char path[PATH_MAX];
-	int parsed = options_parse(&o, argc, argv, "eval", "model text arithmetic kv emulate tokens context threads json", help);
+	int parsed = options_parse(&o, argc, argv, "eval",
+	                           "model text arithmetic kv emulate backend tokens context threads json", help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
-	struct eval e = {.model = find_model(&o), .path = o.text ? o.text : path, .limit = o.tokens};
+	struct eval e = {.model = find_model(&o),
+	                 .path = o.text ? o.text : path,
+	                 .backend = backend_name(&o),
+	                 .limit = o.tokens};
 	if (!e.model || !json_writable(o.json))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();

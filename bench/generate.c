@@ -23,7 +23,7 @@ static const char help[] =
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
 	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A,\n"
-	"  --kv F, --threads N  as for specbench run\n";
+	"  --kv F, --backend NAME, --threads N  as for specbench run\n";
 
 static bool stream(struct octavo_engine *engine, struct octavo_session *session, struct octavo_error *error)
 {
@@ -46,9 +46,11 @@ static bool stream(struct octavo_engine *engine, struct octavo_session *session,
 	return true;
 }
 
-static void print_figures(const struct octavo_session_stats *s, const struct octavo_session_settings *settings)
+static void print_figures(const struct octavo_session_stats *s, const struct octavo_session_settings *settings,
+                          const char *backend)
 {
-	static const char *const why[] = { "no prompt", "running", "end of sequence", "token limit", "context full", "error" };
+	static const char *const why[] = {"no prompt",   "running",      "end of sequence",
+	                                  "token limit", "context full", "error"};
 	size_t drafted = 0, accepted = 0;
 	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
 		drafted += s->drafted[i];
@@ -62,8 +64,9 @@ static void print_figures(const struct octavo_session_stats *s, const struct oct
 		        (double)s->emitted / (double)s->steps);
 	enum octavo_promise promise = octavo_accept_promise(settings->accept, &settings->sampling);
 	if (promise != OCTAVO_SAME_TOKENS)
-		fprintf(stderr, ", accept %s%s", octavo_accept_name(settings->accept), promise == OCTAVO_LOSSY ? " (LOSSY)" : "");
-	fprintf(stderr, "; %s]\n", why[s->finish]);
+		fprintf(stderr, ", accept %s%s", octavo_accept_name(settings->accept),
+		        promise == OCTAVO_LOSSY ? " (LOSSY)" : "");
+	fprintf(stderr, "; %s%s%s]\n", why[s->finish], backend ? "; backend " : "", backend ? backend : "");
 }
 
 static int generate(const struct options *o, struct octavo_engine *engine, enum octavo_accept accept)
@@ -95,7 +98,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		fflush(stdout);
 		if (!stream(engine, session, &error))
 			status = OCTAVO_ENUMERIC;
-		print_figures(octavo_session_stats(session), &settings);
+		print_figures(octavo_session_stats(session), &settings, o->backend);
 	}
 	octavo_session_close(&session);
 	free(token);
@@ -105,10 +108,11 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 int command_generate(int argc, char **argv)
 {
 	struct options o = { 0 };
-	int parsed = options_parse(&o, argc, argv, "generate",
-	                           "model prompt tokens context drafter k tree accept temperature top-k top-p min-p seed ignore-eos "
-	                           "arithmetic kv threads",
-	                           help);
+	int parsed = options_parse(
+	        &o, argc, argv, "generate",
+	        "model prompt tokens context drafter k tree accept temperature top-k top-p min-p seed ignore-eos "
+	        "arithmetic kv backend threads",
+	        help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
 	if (!o.prompt)
@@ -122,7 +126,7 @@ int command_generate(int argc, char **argv)
 	enum octavo_accept accept;
 	unsigned tree[OCTAVO_MAX_K];
 	if (!settings.model_dir || !tree_parse(&o, tree) || !arithmetic_parse(&o, &settings.arithmetic) ||
-	    !kv_parse(&o, &settings.kv) || !accept_parse(&o, &accept) ||
+	    !kv_parse(&o, &settings.kv) || !accept_parse(&o, &accept) || !engine_backend(&o, &settings) ||
 	    (o.drafter && !drafter_check(o.drafter, strlen(o.drafter))))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();

@@ -10,6 +10,7 @@
 struct plan {
 	const struct op *op;
 	const char *isa; /* NULL: see all_sets */
+	const char *backend; /* in place of the sets; NULL: none */
 	bool all_sets;   /* else the one that the table chooses */
 	size_t shape[MAX_LIST][2], shapes;
 	size_t rows[MAX_LIST], rows_count;
@@ -42,6 +43,9 @@ struct bench {
 	double *read;                         /* [loops][repeats] GB/s */
 	struct octavo_summary read_gbs;       /* of the loop with the best median */
 };
+
+/* kernels_peers.c: measures, prints and appends to array; an exit status. */
+int peers_measure(const struct plan *plan, const struct machine *machine, json_t *array);
 
 /* kernel_report.c: the text before all shapes and for one of them; the JSON of one kernel at one row count. */
 void kernels_print_head(const struct bench *b);

@@ -68,8 +68,9 @@ bool work_open(struct work *w);
 void work_close(struct work *w);
 /* Bytes that one call must move: weights and scales, input and output, each once. */
 double work_bytes(const struct work *w);
-/* Runs a shrunken copy of the work with both tables: 1 the same bits, 0 not, negative a status. */
+/* Runs a shrunken copy of the work with both tables: 1 the same bits, 0 not, negative a status.  For products by an
+ * `approximate` kernel 1 is: both within the error bound of octavo_kernels.h. */
 int work_agrees(const struct work *w, const unsigned char *weights, const struct octavo_kernels *table,
-                const struct octavo_kernels *reference);
+                const struct octavo_kernels *reference, bool approximate);
 
 #endif

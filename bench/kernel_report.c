@@ -77,6 +77,9 @@ void kernels_print_head(const struct bench *b)
 	if (b->machine->tile_gflops > 0)
 		printf(" (of BF16 ones in tiles, for the set amx: %.0f)", b->machine->tile_gflops);
 	printf("; r(M) is the time of M rows over that of one\n");
+	if (b->plan->backend)
+		printf("  backend %s: approximate, not the bits of the other sets; checked against its error bound\n",
+		       b->plan->backend);
 }
 
 void kernels_print_shape(const struct bench *b)
@@ -100,10 +103,11 @@ json_t *kernels_row_json(const struct bench *b, size_t set, size_t row)
 	const struct work *w = &b->work[row];
 	const struct octavo_summary *t = &b->cell[set][row].time;
 	struct figures f = figures_of(b, set, row);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f}, s:I, s:f, s:o, s:f, s:o, s:o, s:o}",
-	                 "op", w->op->name, "backend", "native", "isa", b->sets.set[set].name, "m", (json_int_t)w->m,
-	                 "n", (json_int_t)w->n, "k", (json_int_t)w->k, "threads", (json_int_t)b->machine->threads, "ns",
-	                 "min", t->min, "median", t->median, "max", t->max, "measurements", (json_int_t)b->rounds,
-	                 "gbs", f.gbs, "gflops", real_or_null(f.gflops), "read_gbs", b->read_gbs.median, "roofline",
+	return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f}, s:I, s:f, s:o, s:f, s:o, s:o, s:o}",
+	                 "op", w->op->name, "backend", b->plan->backend ? b->plan->backend : "native", "isa",
+	                 b->plan->backend ? NULL : b->sets.set[set].name, "m", (json_int_t)w->m, "n", (json_int_t)w->n,
+	                 "k", (json_int_t)w->k, "threads", (json_int_t)b->machine->threads, "ns", "min", t->min,
+	                 "median", t->median, "max", t->max, "measurements", (json_int_t)b->rounds, "gbs", f.gbs,
+	                 "gflops", real_or_null(f.gflops), "read_gbs", b->read_gbs.median, "roofline",
 	                 real_or_null(f.roofline), "r", real_or_null(f.r), "peak_share", real_or_null(f.of_peak));
 }

@@ -18,13 +18,15 @@ static const char help[] =
         "                  quantise, decode, encode; or emulate: no times, but the error of FP8 products as Hopper's\n"
         "                  tensor cores add them, by the interval N_C of promotion to FP32\n"
         "  --isa NAME      one set of kernels, ref too (default: every set this machine has, except ref)\n"
+        "  --backend NAME  onednn or xsmm in place of ours, for gemm and gemm_bf16; checked against its error bound\n"
+        "  --peers         instead: gemm beside oneDNN, libxsmm, OpenBLAS and BLIS with weights in their own formats\n"
         "  --shape N,K     may be repeated (default: DeepSeek-V3's). gemm, gemm_bf16: rows and columns of the\n"
         "                  matrix; gemm_t: 128 rows per head, columns; attention, gqa: tokens, heads; emulate:\n"
         "                  outputs, products of each; others: 1,LENGTH\n"
-        "  --rows LIST     activation rows per call (default 1,2,4,8,16)\n"
+        "  --rows LIST     activation rows per call (default 1,2,4,8,16; with --peers 1,4,16)\n"
         "  --threads N     default: all processors\n"
         "  --pool MIB      memory that the weights rotate through (default: 256, or four times the L3 cache)\n"
-        "  --repeats N     interleaved measurements of each kernel (default 15)\n"
+        "  --repeats N     interleaved measurements of each kernel (default 15; with --peers 21)\n"
         "  --json FILE     write the figures as JSON\n";
 
 /* ---- What is asked for ------------------------------------------------------------------------------------------ */
@@ -89,19 +91,39 @@ static bool plan_shapes(struct plan *p, const struct options *o)
 	return true;
 }
 
+/* What --peers and --backend leave no choice of. */
+static bool options_agree(const struct options *o, const struct op *op)
+{
+	const char *other = o->peers && o->op        ? "op"
+	                    : o->peers && o->isa     ? "isa"
+	                    : o->peers && o->backend ? "backend"
+	                                             : NULL;
+	if (other)
+		return complain("kernels: options --peers and --%s exclude each other", other) == EXIT_OK;
+	if (o->backend && o->isa)
+		return complain("kernels: options --backend and --isa exclude each other") == EXIT_OK;
+	if (o->backend && op != &op_gemm && op != &op_gemm_bf16)
+		return complain("kernels: option --backend: the backends have no %s", op->name) == EXIT_OK;
+	return true;
+}
+
 static bool plan_full(struct plan *p, const struct options *o, const struct machine *m)
 {
-	static const size_t usual_rows[] = {1, 2, 4, 8, 16};
+	static const size_t usual_rows[] = {1, 2, 4, 8, 16}, peers_rows[] = {1, 4, 16};
+	size_t usual_count = o->peers ? sizeof peers_rows / sizeof *peers_rows : sizeof usual_rows / sizeof *usual_rows;
 	*p = (struct plan){
 	        .op = find_op(o->op ? o->op : "gemm"),
 	        .isa = o->isa,
+	        .backend = o->backend,
 	        .all_sets = true,
-	        .rows_count = o->rows_count ? o->rows_count : sizeof usual_rows / sizeof *usual_rows,
-	        .repeats = o->repeats ? o->repeats : 15,
+	        .rows_count = o->rows_count ? o->rows_count : usual_count,
+	        .repeats = o->repeats ? o->repeats
+	                   : o->peers ? 21
+	                              : 15,
 	        .pool_bytes = pool_for(o, m),
 	};
-	memcpy(p->rows, o->rows_count ? o->rows : usual_rows, p->rows_count * sizeof *p->rows);
-	return p->op && plan_shapes(p, o);
+	memcpy(p->rows, o->rows_count ? o->rows : o->peers ? peers_rows : usual_rows, p->rows_count * sizeof *p->rows);
+	return p->op && options_agree(o, p->op) && plan_shapes(p, o);
 }
 
 /* What fits into the default report: some ten seconds on two busy cores. */
@@ -133,9 +155,20 @@ static void find_sets(struct sets *s, const struct op *op)
 			s->set[s->count++] = all[i];
 }
 
+/* The best set with the backend's kernels over it, alone. */
+static bool choose_backend(struct sets *s, const char *backend)
+{
+	s->set[0] = s->set[s->count - 1];
+	s->set[0].name = backend;
+	s->count = 1;
+	return backend_overlay(backend, &s->set[0].table);
+}
+
 /* Keeps those that the plan asks for; false after complaining if there are none. */
 static bool choose_sets(struct sets *s, const struct plan *p)
 {
+	if (p->backend)
+		return choose_backend(s, p->backend);
 	char known[128] = "";
 	size_t first = 0, end = s->count;
 	for (size_t i = 0; i < s->count; i++)
@@ -218,7 +251,7 @@ static void time_rounds(struct bench *b, const char *what)
 	progress_clear();
 }
 
-/* The reference's bits, or EXIT_CHECK_FAILED. */
+/* The reference's bits, or what a backend's bound allows; otherwise EXIT_CHECK_FAILED. */
 static int verify(struct bench *b)
 {
 	for (size_t set = 0; set < b->sets.count; set++)
@@ -226,14 +259,16 @@ static int verify(struct bench *b)
 			const struct work *w = &b->work[row];
 			progress("comparing with the reference", set * b->plan->rows_count + row,
 			         b->sets.count * b->plan->rows_count);
-			int agrees = work_agrees(w, b->pool, &b->sets.set[set].table, &b->sets.reference);
+			int agrees = work_agrees(w, b->pool, &b->sets.set[set].table, &b->sets.reference,
+			                         b->plan->backend != NULL);
 			if (agrees == 1)
 				continue;
 			if (agrees < 0)
 				return complain("%s %zux%zu, %zu rows: %s", w->op->name, w->n, w->k, w->m,
 				                octavo_status_string((enum octavo_status)agrees));
-			complain("%s %zux%zu, %zu rows: %s does not give the reference's bits", w->op->name, w->n, w->k,
-			         w->m, b->sets.set[set].name);
+			complain("%s %zux%zu, %zu rows: %s %s", w->op->name, w->n, w->k, w->m, b->sets.set[set].name,
+			         b->plan->backend ? "is not within its error bound"
+			                          : "does not give the reference's bits");
 			return EXIT_CHECK_FAILED;
 		}
 	progress_clear();
@@ -369,7 +404,8 @@ json_t *kernels_measure(const struct options *o, struct machine *m)
 int command_kernels(int argc, char **argv)
 {
 	struct options o = {0};
-	int parsed = options_parse(&o, argc, argv, "kernels", "op isa shape rows threads pool repeats json", help);
+	int parsed = options_parse(&o, argc, argv, "kernels",
+	                           "op isa backend peers shape rows threads pool repeats json", help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
 	if (o.op && !strcmp(o.op, "emulate"))
@@ -381,7 +417,7 @@ int command_kernels(int argc, char **argv)
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();
 	json_t *array = json_array(), *document = json_document();
-	int status = measure(&plan, &machine, array);
+	int status = o.peers ? peers_measure(&plan, &machine, array) : measure(&plan, &machine, array);
 	json_object_set_new(document, "machine", machine_json(&machine));
 	json_object_set_new(document, "kernels", array);
 	if (status == EXIT_OK && o.json && !json_write(document, o.json))

@@ -93,12 +93,13 @@ static const struct option_entry entries[] = {
         {"rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list of different ones"},
         {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "1 to 1048576 MiB"},
         {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 to 100000"},
+        {"peers", FLAG, AT(peers), 0, 0, 0, ""},
+        {"backend", STRING, AT(backend), 0, 0, 0, "a backend"},
         /* The command line that the design promises; these parts are not built yet. */
         {"batch", LATER, 0, 0, 0, 0, ""},
         {"weights", LATER, 0, 0, 0, 0, ""},
         {"html", LATER, 0, 0, 0, 0, ""},
         {"trace", LATER, 0, 0, 0, 0, ""},
-        {"backend", LATER, 0, 0, 0, 0, ""},
         {"record", LATER, 0, 0, 0, 0, ""},
 };
 

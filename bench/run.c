@@ -34,13 +34,15 @@ static const char run_help[] =
 	"  --ignore-eos         decode on past the end-of-sequence token\n"
 	"  --arithmetic A       w8a16 (default) or w8a8\n"
 	"  --kv F               what the latent cache keeps: bf16 (default) or fp8\n"
+	"  --backend NAME       onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
 	"  --threads N          default: all processors\n"
 	"  --seconds S          stop after the prompt that ends nearest to S seconds\n"
 	"  --no-profile         leave the phase profiler out\n"
 	"  --json FILE          write the figures as JSON\n";
 
-static const char run_options[] = "model prompts limit tokens context drafter k tree accept temperature top-k top-p min-p seed "
-				  "ignore-eos arithmetic kv threads seconds no-profile json";
+static const char run_options[] =
+        "model prompts limit tokens context drafter k tree accept temperature top-k top-p min-p seed "
+        "ignore-eos arithmetic kv backend threads seconds no-profile json";
 
 static const char default_help[] =
 	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"
@@ -100,6 +102,7 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
 		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16" };
 	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
+	    !engine_backend(o, &settings) ||
 	    !runs_check(o) || !find_prompts(&runs, o, path))
 		return EXIT_BAD_INPUT;
 	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
@@ -111,6 +114,9 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 		complain("%s", error.text);
 	} else {
 		print_model(settings.model_dir, octavo_engine_model(engine), (double)(octavo_now_ns() - start) * 1e-9);
+		if (o->backend)
+			printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n",
+			       o->backend);
 		size_t context = octavo_engine_model(engine)->context;
 		json_object_set_new(document, "settings", runs_settings_json(&runs, o, m, context));
 		if (measure(o, engine, profiler, &runs, document))

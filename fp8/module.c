@@ -34,14 +34,27 @@ static const void *load_path(const char *path, const char *symbol, struct octavo
 	return object;
 }
 
+/* The directory of the file that this code lies in; "" if that cannot be told. */
+static void own_directory(char *out, size_t size)
+{
+	Dl_info info;
+
+	*out = 0;
+	if (dladdr((const void *)load_path, &info) && info.dli_fname && strlen(info.dli_fname) < size)
+		strcpy(out, info.dli_fname);
+	*(strrchr(out, '/') ? strrchr(out, '/') : out) = 0;
+}
+
 const void *octavo_module_load(const char *file, const char *symbol, struct octavo_error *error)
 {
 	const char *search = secure_getenv("OCTAVO_MODULE_PATH");
-	char directories[PATH_MAX + sizeof OCTAVO_MODULEDIR + 1], path[2 * PATH_MAX], *rest = directories;
+	char own[PATH_MAX], directories[2 * PATH_MAX + sizeof OCTAVO_MODULEDIR + 2], path[3 * PATH_MAX];
+	char *rest = directories;
 	struct octavo_error unread;
 
 	error = error ? error : &unread;
-	snprintf(directories, sizeof directories, "%s:%s", search ? search : "", OCTAVO_MODULEDIR);
+	own_directory(own, sizeof own);
+	snprintf(directories, sizeof directories, "%s:%s:%s", search ? search : "", own, OCTAVO_MODULEDIR);
 	for (char *directory; (directory = strsep(&rest, ":"));) {
 		if (!*directory)
 			continue;

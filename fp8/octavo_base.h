@@ -49,9 +49,9 @@ OCTAVO_API const char *octavo_status_string(enum octavo_status status);
 OCTAVO_API const char *octavo_version(void);
 
 /* The optional parts of Octavo that stand on other libraries are modules: files that are loaded by name at run time,
- * from the directories in the environment variable OCTAVO_MODULE_PATH (colons between them), then from where they
- * were installed.  Loads `file`, for good, and returns its object `symbol`; NULL, with the reason in *error, if there
- * is no such file or it is not such a module.  What the object is, its version included, the caller must check. */
+ * from the directories in the environment variable OCTAVO_MODULE_PATH (colons between them), then beside this library
+ * (a build that is not installed), then where they are installed.  Loads `file` for good and returns its `symbol`;
+ * NULL, with the reason in *error, if there is none.  What it is, its version included, the caller must check. */
 OCTAVO_API const void *octavo_module_load(const char *file, const char *symbol, struct octavo_error *error);
 
 #ifdef __cplusplus

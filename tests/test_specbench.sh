@@ -333,7 +333,28 @@ for op in moe mla_up mla_attn; do
 	expect 2 "$op is not available in this version" kernels --op $op
 done
 expect 2 '"frobnicate" (known: gemm, ' kernels --op frobnicate
-expect 2 "--backend is not available in this version" kernels --backend onednn
+expect 2 '"mkl" (known: onednn, xsmm)' kernels --backend mkl
+expect 2 "--backend and --isa exclude each other" kernels --backend onednn --isa ref
+expect 2 "the backends have no norm" kernels --backend onednn --op norm
+expect 2 "--peers and --op exclude each other" kernels --peers --op gemm
+expect 2 "--peers and --backend exclude each other" kernels --peers --backend xsmm
+for backend in onednn xsmm; do
+	if "$specbench" kernels --backend $backend --shape 16,16 --rows 1 --pool 1 --repeats 1 >"$dir/out" 2>"$dir/err"; then
+		expect 0 " $backend " kernels --backend $backend --shape 200,300 --rows 1,5 --pool 1 --repeats 1 --json "$dir/b.json"
+		json "$dir/b.json" 'all(k["backend"] == "'$backend'" and k["isa"] is None for k in d["kernels"])'
+		expect 0 "backend $backend" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 4 --drafter none \
+			--backend $backend --json "$dir/b.json"
+		json "$dir/b.json" 'd["settings"]["backend"] == "'$backend'"'
+		expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 4 --backend $backend
+		expect 0 "backend $backend" eval --model "$model" --text "$src/NEWS.md" --tokens 20 --backend $backend
+	elif grep -q "option --backend: backend $backend: " "$dir/err"; then
+		skipped=$((skipped + 1)); echo "skip backend $backend: $(cat "$dir/err")"
+	else
+		result 1 "specbench kernels --backend $backend"
+	fi
+done
+expect 0 "octavo" kernels --peers --shape 64,96 --rows 1,3 --pool 1 --repeats 2 --json "$dir/b.json"
+json "$dir/b.json" '{k["backend"] for k in d["kernels"]} >= {"native"} and all(k["time_to_native"]["median"] > 0 for k in d["kernels"])'
 expect 2 'option --shape: "5"' kernels --shape 5
 expect 2 'option --shape: "0,5"' kernels --shape 0,5
 expect 2 "--shape: 100,64: gemm_t takes" kernels --op gemm_t --shape 100,64
