@@ -25,7 +25,7 @@ struct contender {
 	struct octavo_error why_not; /* "" if it takes part */
 	bool told;                   /* that it does not */
 	unsigned char *pool;         /* [copies][bytes] */
-	size_t bytes, copies, next;
+	size_t bytes, copies, next, room; /* room: bytes of the pool */
 	size_t calls;    /* at once */
 	double *ns;      /* [repeats] per call */
 	double *to_ours; /* [repeats] its time over ours of the same round */
@@ -128,7 +128,11 @@ static bool fill_pool(struct contest *c, struct contender *p, const uint16_t *va
 	p->bytes = (bytes + 63) / 64 * 64;
 	p->copies = (c->plan->pool_bytes + p->bytes - 1) / p->bytes;
 	p->next = 0;
-	p->pool = aligned_alloc(64, p->copies * p->bytes);
+	if (p->copies * p->bytes > p->room) { /* otherwise the last task's will do, and saves the page faults */
+		free(p->pool);
+		p->pool = aligned_alloc(64, p->copies * p->bytes);
+		p->room = p->pool ? p->copies * p->bytes : 0;
+	}
 	if (!p->pool)
 		return complain("kernels: --peers: %s: no memory for %zu MiB of weights", p->name,
 		                p->copies * p->bytes >> 20) == EXIT_OK;
@@ -170,11 +174,9 @@ static void close_all(struct contest *c)
 		struct contender *p = &c->contender[i];
 		if (p->plan)
 			p->library->close(p->plan);
-		free(p->pool);
 		free(p->ns);
 		free(p->to_ours);
 		p->plan = NULL;
-		p->pool = NULL;
 		p->ns = p->to_ours = NULL;
 	}
 }
@@ -310,6 +312,7 @@ static void report(struct contest *c, json_t *array)
 			p->told = true;
 		}
 	}
+	fflush(stdout);
 }
 
 /* ---- All shapes ----------------------------------------------------------------------------------------------------
@@ -354,6 +357,7 @@ int peers_measure(const struct plan *plan, const struct machine *machine, json_t
 	int status = EXIT_OK;
 	find_peers(&c);
 	print_head(&c);
+	fflush(stdout);
 	for (size_t i = 0; status == EXIT_OK && i < plan->shapes; i++)
 		for (size_t row = 0; status == EXIT_OK && row < plan->rows_count; row++) {
 			c.task = (struct peer_task){.m = plan->rows[row],
@@ -363,5 +367,7 @@ int peers_measure(const struct plan *plan, const struct machine *machine, json_t
 			                            .parallel = &c.parallel};
 			status = measure_task(&c, array);
 		}
+	for (size_t i = 0; i < c.contenders; i++)
+		free(c.contender[i].pool);
 	return status;
 }
