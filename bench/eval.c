@@ -359,7 +359,7 @@ static int evaluate_in(struct eval *e, const struct options *o, const struct var
 	        .arithmetic = v->arithmetic,
 	        .kv = v->kv,
 	        .max_context = o->context};
-	if (!engine_backend(o, &settings))
+	if (o->backend && !backend_overlay(o->backend, &table))
 		return EXIT_BAD_INPUT;
 	if (octavo_engine_open(&e->engine, &settings, &error) != OCTAVO_OK)
 		return complain("%s", error.text);
@@ -381,6 +381,10 @@ static size_t plan(const struct options *o, struct variant variant[6])
 		return 0;
 	if (o->emulate && o->arithmetic && arithmetic != OCTAVO_W8A8) {
 		complain("option --emulate: tensor cores multiply FP8 by FP8: it needs --arithmetic w8a8");
+		return 0;
+	}
+	if (o->emulate && o->backend) {
+		complain("eval: options --emulate and --backend exclude each other");
 		return 0;
 	}
 	if (o->emulate && octavo_kernels_emulate(&table, o->emulate) != OCTAVO_OK) {
