@@ -203,6 +203,8 @@ static void fill_weights(const struct job *j, unsigned place, size_t n, size_t e
 	for (size_t row = n; row < end; row++) {
 		const uint8_t *from = (const uint8_t *)w->data + (row * w->ld + p->k) * size;
 		uint16_t *to = j->worker->w[place][row - n];
+		if (!p->rest)
+			prefetch_next(from, p->count * size);
 		if (j->codes) {
 			uint8_t *code = (uint8_t *)j->worker->w + ((size_t)place * TILE + (row - n)) * TILE;
 			memcpy(code, from, p->count);

@@ -90,6 +90,14 @@ static inline void decode_codes(uint16_t *to, const uint8_t *code, size_t count,
 	}
 }
 
+/* Asks for the next tile's part of a row, behind this one's `bytes`: a tile's rows lie too far apart for the processor
+ * to see it coming. */
+static inline void prefetch_next(const uint8_t *from, size_t bytes)
+{
+	for (size_t at = 0; at <= bytes; at += 64)
+		__builtin_prefetch(from + bytes + at);
+}
+
 /* ---- Results ---------------------------------------------------------------------------------------------- */
 
 /* The scale of the tile at (n, k) for row m. */

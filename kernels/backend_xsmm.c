@@ -65,6 +65,7 @@ static void fill_weights(float to[TILE][TILE], const struct octavo_matrix *w, si
 	for (size_t row = n; row < end; row++, to++) {
 		const uint8_t *from = (const uint8_t *)w->data + (row * w->ld + k) * size;
 		uint16_t value[TILE];
+		prefetch_next(from, count * size);
 		if (size == 1)
 			decode_codes(value, from, count, w->dtype);
 		else
