@@ -118,6 +118,21 @@ OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const 
 /* The token at quantile u in [0, 1) of an unnormalised law, ids ascending; never a token of zero mass. */
 OCTAVO_API int32_t octavo_quantile(const double *law, size_t vocab, double u);
 
+/* ---- Drafting: when to stop -------------------------------------------------------------------------
+ * A drafter that is unsure does better to stop (the fallback of BiLD, Kim et al., arXiv 2302.07863, in its lossless form;
+ * the dynamic trees of EAGLE-2, Li et al., arXiv 2406.16858).  Lossless with every rule because it is decided from q
+ * alone, before anything is drawn from it: a token that was drawn must stay in the draft, however small its q. */
+struct octavo_confidence {
+	double best; /* stop where the best token of q has less than this; 0: never */
+	double path; /* stop where the product of the best masses since the root has; 0: never */
+	double mass; /* no more children than the fewest best tokens that hold this much of q; 0: no limit */
+};
+
+/* How many children a row should get, at most `most`, if theirs is the unnormalised law q[vocab]; 0: stop.  *path is the
+ * product of best masses up to the row, 1 at the root; if the draft goes on it becomes that of the children. */
+OCTAVO_API size_t octavo_confident_width(const struct octavo_confidence *confidence, const double *q, size_t vocab,
+                                         size_t most, double *path);
+
 /* ---- Acceptance: rules -------------------------------------------------------------------------- */
 
 enum octavo_accept {

@@ -155,6 +155,35 @@ static void trees_are_lossless(void **state)
 	}
 }
 
+/* Drafts that stop, or branch less, where q is unsure. */
+static void confident_drafts_are_lossless(void **state)
+{
+	(void)state;
+	static const struct octavo_confidence levels[] = { { 0.45, 0, 0 }, { 0, 0.25, 0 }, { 0, 0, 0.6 }, { 0.4, 0.15, 0.8 } };
+	double whole, cut;
+	for (size_t level = 0; level < sizeof levels / sizeof *levels; level++)
+		for (int adversary = 0; adversary < ADVERSARIES; adversary++)
+			for (int drafting = SAMPLED; drafting <= MIXED; drafting++) {
+				struct trial t = plain_trial(octavo_accept_multiround, &twins, 3);
+				t.confidence = levels[level];
+				t.adversary = (enum adversary)adversary;
+				t.drafting = (enum drafting)drafting;
+				t.siblings = OCTAVO_WITHOUT_REPLACEMENT;
+				all_targets(t, 1, "multiround, confident tree");
+				t.shape = chain3;
+				t.length = 4;
+				t.rule = octavo_accept_rejection;
+				all_targets(t, 1, "rejection, confident chain");
+				t.rule = octavo_accept_block;
+				all_targets(t, 1, "block, confident chain");
+			}
+	struct trial t = plain_trial(octavo_accept_rejection, &chain3, 4); /* and it does cut */
+	trial_distance(&t, &whole);
+	t.confidence = levels[0];
+	trial_distance(&t, &cut);
+	assert_true(cut < whole);
+}
+
 /* Over several rounds, in which all numbers must be new ones. */
 static void rounds_are_lossless(void **state)
 {
@@ -330,7 +359,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chains_are_lossless),     cmocka_unit_test(wider_chains_are_lossless),
-		cmocka_unit_test(trees_are_lossless),      cmocka_unit_test(rounds_are_lossless),
+		cmocka_unit_test(trees_are_lossless), cmocka_unit_test(confident_drafts_are_lossless),
+		    cmocka_unit_test(rounds_are_lossless),
 		cmocka_unit_test(rules_keep_what_they_should), cmocka_unit_test(the_lossy_rule_is_lossy),
 		cmocka_unit_test(wrong_rules_are_caught),  cmocka_unit_test(mistakes_are_caught),
 	};

@@ -511,6 +511,32 @@ static void typical_follows_its_formula(void **state)
 	assert_int_equal(out.accepted, 0);
 }
 
+static void confidence_follows_its_formula(void **state)
+{
+	(void)state;
+	const double q[5] = { 1, 5, 0, 3, 1 }; /* .5, .3, .1, .1 */
+	double path = 1.0;
+	struct octavo_confidence c = { 0 };
+	assert_int_equal(octavo_confident_width(&c, q, 5, 8, &path), 4); /* never a token of zero mass */
+	assert_true(path == 0.5);
+	assert_int_equal(octavo_confident_width(&c, q, 5, 2, &path), 2);
+	assert_true(path == 0.25);
+	c.path = 0.2;
+	assert_int_equal(octavo_confident_width(&c, q, 5, 2, &path), 0);
+	assert_true(path == 0.25); /* it stopped */
+	path = 1.0;
+	c = (struct octavo_confidence){ .best = 0.51 };
+	assert_int_equal(octavo_confident_width(&c, q, 5, 8, &path), 0);
+	c = (struct octavo_confidence){ .best = 0.5, .mass = 0.79 };
+	assert_int_equal(octavo_confident_width(&c, q, 5, 8, &path), 2);
+	c.mass = 0.81;
+	assert_int_equal(octavo_confident_width(&c, q, 5, 8, &path), 3);
+	c.mass = 0.5;
+	assert_int_equal(octavo_confident_width(&c, q, 5, 8, &path), 1);
+	assert_int_equal(octavo_confident_width(&c, (const double[2]){ 0, 0 }, 2, 8, &path), 0);
+	assert_int_equal(octavo_confident_width(&c, (const double[2]){ NAN, 1 }, 2, 8, &path), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -524,6 +550,7 @@ int main(void)
 		cmocka_unit_test(bad_drafts_are_refused), cmocka_unit_test(match_draws_from_the_law),
 		cmocka_unit_test(rules_have_names),       cmocka_unit_test(rules_refuse),
 		cmocka_unit_test(nothing_left_is_no_trap), cmocka_unit_test(typical_follows_its_formula),
+		cmocka_unit_test(confidence_follows_its_formula),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

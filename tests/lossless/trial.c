@@ -122,6 +122,7 @@ struct round {
 	struct octavo_draft draft;
 	int32_t token[MOST_ROWS], parent[MOST_ROWS];
 	int sampled[MOST_ROWS];
+	double path[MOST_ROWS]; /* confidence along the path to the row */
 	double q[MOST_ROWS][MOST_VOCAB];
 	double told[MOST_ROWS][MOST_VOCAB]; /* what the judge is told of q: the same, but for mistakes */
 	float logits[MOST_ROWS][MOST_VOCAB];
@@ -227,10 +228,19 @@ static void tell(struct round *r, size_t row)
 		drafters_law(r, &s, (size_t)r->parent[row], r->told[row]);
 }
 
+static size_t children_of(const struct round *r, size_t parent)
+{
+	size_t children = 0;
+	for (size_t row = parent + 1; row < r->draft.rows; row++)
+		children += (size_t)r->parent[row] == parent;
+	return children;
+}
+
 static void make_draft(struct round *r)
 {
 	const struct trial *t = r->t;
 	int32_t row_of[MOST_ROWS] = { 0 }; /* of the shape's rows; -1: left out */
+	r->path[0] = 1.0;
 	r->token[0] = r->history[r->count - 1];
 	r->parent[0] = -1;
 	r->draft = (struct octavo_draft){ 1, r->token, r->parent };
@@ -243,6 +253,10 @@ static void make_draft(struct round *r)
 		int first = i == 1 || t->shape.parent[i - 1] != t->shape.parent[i];
 		int sampled = t->drafting == SAMPLED || (t->drafting == MIXED && !first);
 		drafters_law(r, &t->draft_sampling, (size_t)parent, r->q[row]);
+		r->path[row] = r->path[parent];
+		if (octavo_confident_width(&t->confidence, r->q[row], t->vocab, MOST_ROWS, &r->path[row]) <=
+		    children_of(r, (size_t)parent))
+			continue;
 		int32_t token = propose(r, (size_t)parent, i, sampled, r->q[row]);
 		if (token < 0 || is_dropped(r, (size_t)parent, token, r->q[row]))
 			continue;

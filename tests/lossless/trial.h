@@ -73,6 +73,7 @@ struct trial {
 	enum drafting drafting;
 	enum octavo_siblings siblings;
 	struct shape shape;
+	struct octavo_confidence confidence; /* all zero: drafts are never cut short */
 	enum octavo_status (*rule)(const struct octavo_draft *, const struct octavo_judge *, struct octavo_outcome *);
 	enum mistake mistake;
 	octavo_pick_fn *pick;
