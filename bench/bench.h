@@ -32,7 +32,7 @@ struct options {
 	double temperature[MAX_LIST];
 	size_t temperature_count;
 	unsigned top_k;
-	double top_p, min_p;
+	double top_p, min_p, confidence;
 	uint64_t seed; /* below 2^63 */
 	size_t tokens, limit, context, threads;
 	double seconds;

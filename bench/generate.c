@@ -21,6 +21,7 @@ static const char help[] =
 	"  --tree WIDTHS        draft a tree, such as 4,2,1\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
+	"  --confidence P       mtp stops drafting where its best token has less than this probability (default 0: never)\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
 	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A,\n"
 	"  --kv F, --backend NAME, --threads N  as for specbench run\n";
@@ -77,6 +78,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		.drafter = o->drafter ? o->drafter : octavo_engine_model(engine)->mtp_layers ? "mtp" : "none",
 		.k = o->k_count ? (unsigned)o->k[0] : 0,
 		.accept = accept,
+		.confidence = { .best = o->confidence },
 		.sampling = sampling_of(o, o->temperature_count ? o->temperature[0] : USUAL_TEMPERATURE),
 		.stream = { o->seed, 0 },
 		.max_new = o->tokens ? o->tokens : 128,
@@ -110,8 +112,8 @@ int command_generate(int argc, char **argv)
 	struct options o = { 0 };
 	int parsed = options_parse(
 	        &o, argc, argv, "generate",
-	        "model prompt tokens context drafter k tree accept temperature top-k top-p min-p seed ignore-eos "
-	        "arithmetic kv backend threads",
+	        "model prompt tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
+	        "ignore-eos arithmetic kv backend threads",
 	        help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;

@@ -79,6 +79,7 @@ static const struct option_entry entries[] = {
         {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "0 (off) to 1000000000"},
         {"top-p", DOUBLE, AT(top_p), 0, 0, 1, "0 to 1"},
         {"min-p", DOUBLE, AT(min_p), 0, 0, 0.999999, "0 to below 1"},
+        {"confidence", DOUBLE, AT(confidence), 0, 0, 1, "0 (off) to 1"},
         {"seed", SEED, AT(seed), 0, 0, 0, "0 to 9223372036854775807"},
         {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 to 1000000000"},
         {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 to 1000000000"},

@@ -27,6 +27,7 @@ static const char run_help[] =
 	"  --accept RULE        which drafted tokens are kept. The tokens of plain decoding: match (default), the target's\n"
 	"                       keyed draw decides; greedy, its argmax. Other tokens with exactly their law: rejection\n"
 	"                       and block for chains, multiround for trees too. LOSSY: typical\n"
+	"  --confidence P       mtp stops drafting where its best token has less than this probability (default 0: never)\n"
 	"  --temperature LIST   default 0.8; 0 is greedy\n"
 	"  --top-k N, --top-p P, --min-p P\n"
 	"                       truncate the target's law, in this order\n"
@@ -41,7 +42,7 @@ static const char run_help[] =
 	"  --json FILE          write the figures as JSON\n";
 
 static const char run_options[] =
-        "model prompts limit tokens context drafter k tree accept temperature top-k top-p min-p seed "
+        "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
         "ignore-eos arithmetic kv backend threads seconds no-profile json";
 
 static const char default_help[] =

@@ -175,6 +175,7 @@ static bool decode(struct octavo_engine *engine, struct run *run, const struct o
 	struct octavo_session *session;
 	struct octavo_session_settings settings = {
 		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
+		.confidence = { .best = o->confidence },
 		.stream = { o->seed, stream }, .max_new = tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
 	};
 	memcpy(settings.tree, run->tree, sizeof settings.tree);

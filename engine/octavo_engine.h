@@ -171,6 +171,7 @@ struct octavo_session_settings {
 	                              * most OCTAVO_MAX_DRAFT; { 0 }: a chain of k */
 	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the
 	                            * rules of SAME_LAW mtp draws its tokens instead of taking the best */
+	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */
 	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */
 	struct octavo_stream stream;
 	size_t max_new;  /* stop after so many tokens; 0: until the context is full */

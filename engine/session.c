@@ -18,6 +18,10 @@ static enum octavo_status check(const struct octavo_session_settings *s, size_t 
 	if (s->accept == OCTAVO_ACCEPT_GREEDY && s->sampling.temperature != 0.0f)
 		return octavo_fail(error, OCTAVO_EINVAL, "accept: the greedy rule needs temperature 0, not %g",
 		                   (double)s->sampling.temperature);
+	const double level[] = { s->confidence.best, s->confidence.path, s->confidence.mass };
+	for (size_t i = 0; i < 3; i++)
+		if (!(level[i] >= 0.0 && level[i] <= 1.0))
+			return octavo_fail(error, OCTAVO_EINVAL, "confidence: %g is not in [0, 1]", level[i]);
 	for (size_t i = 0; s->sampling.bias && i < s->sampling.biases; i++)
 		if (s->sampling.bias[i].token < 0 || (size_t)s->sampling.bias[i].token >= choosable)
 			return octavo_fail(error, OCTAVO_EINVAL, "bias: token %d is outside the vocabulary",
@@ -86,6 +90,8 @@ static enum octavo_status allocate(struct octavo_session *s, struct octavo_error
 	s->chance.stream = s->settings.stream;
 	s->chance.vocab = s->engine->config.vocab;
 	s->chance.order = s->order;
+	s->chance.softmax = s->law; /* free while drafts are made */
+	s->chance.confidence = s->settings.confidence;
 	return OCTAVO_OK;
 }
 

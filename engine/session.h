@@ -26,7 +26,7 @@ struct octavo_session {
 	double *law;        /* [vocab] */
 	uint32_t *order;    /* [vocab] */
 	double *residual;   /* [2][vocab] for the rules; NULL with rules that need none */
-	struct octavo_chance chance; /* law NULL: the rule wants no draws */
+	struct octavo_chance chance; /* how the drafter takes its tokens */
 	/* One round */
 	struct octavo_tree tree; /* rows 0: the session takes no part in it */
 	size_t first_row;        /* where its root lies in the round's batch */

@@ -89,10 +89,14 @@ static const struct setup {
 	enum octavo_accept rule;
 	const char *drafter;
 	unsigned k, tree[OCTAVO_MAX_K];
+	double confidence;
 } setups[] = {
-	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 } },    { OCTAVO_ACCEPT_BLOCK, "mtp", 3, { 0 } },
-	{ OCTAVO_ACCEPT_MULTIROUND, "mtp", 0, { 2, 2 } }, { OCTAVO_ACCEPT_REJECTION, "ngram", 3, { 0 } },
-	{ OCTAVO_ACCEPT_BLOCK, "ngram+mtp", 2, { 0 } },
+	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_BLOCK, "mtp", 3, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "mtp", 0, { 2, 2 }, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "ngram", 3, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_BLOCK, "ngram+mtp", 2, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0.4 },
 };
 
 static void rules_keep_the_law(void **state)
@@ -109,7 +113,8 @@ static void rules_keep_the_law(void **state)
 		for (uint64_t stream = 0; stream < STREAMS; stream++) {
 			struct octavo_session_settings s = { .drafter = setups[i].drafter, .k = setups[i].k,
 				                             .accept = setups[i].rule, .sampling = sampling,
-				                             .stream = { i, stream }, .ignore_eos = 1 };
+				                             .stream = { i, stream }, .ignore_eos = 1,
+				                             .confidence.best = setups[i].confidence };
 			struct octavo_session_stats stats;
 			int32_t token[LENGTH];
 			size_t cell = 0;
@@ -140,6 +145,38 @@ static void rules_keep_the_law(void **state)
 			fail_msg("%s, %s: chi-square %g over %zu cells", octavo_accept_name(setups[i].rule), setups[i].drafter, chi,
 			         used);
 	}
+	octavo_engine_close(&e);
+}
+
+/* Sure drafters draft more; what is emitted stays the same. */
+static void the_unsure_stop(void **state)
+{
+	(void)state;
+	struct octavo_engine_settings one = { .threads = 1 };
+	struct octavo_engine *e = open_model("tiny-ragged", &one);
+	struct octavo_session_settings s = { .drafter = "mtp", .k = 4, .ignore_eos = 1, .sampling = { .temperature = 0.8f } };
+	struct octavo_session_stats stats;
+	int32_t expected[MOST_TOKENS], token[MOST_TOKENS];
+	static const double level[] = { 0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0 };
+	enum { LEVELS = sizeof level / sizeof *level };
+	size_t drafted[LEVELS] = { 0 };
+	int between = 0;
+	for (size_t i = 0; i < LEVELS; i++) {
+		s.confidence.best = level[i];
+		decode(e, &s, i ? token : expected, MOST_TOKENS, &stats);
+		for (size_t depth = 0; depth < OCTAVO_MAX_K; depth++)
+			drafted[i] += stats.drafted[depth];
+		if (i)
+			assert_memory_equal(token, expected, sizeof expected);
+		between |= drafted[i] > 0 && drafted[i] < drafted[0];
+	}
+	assert_int_equal(drafted[LEVELS - 1], 0);
+	assert_true(between);
+	struct octavo_session *session;
+	struct octavo_error error;
+	s.confidence.path = 1.5;
+	assert_int_equal(octavo_session_open(&session, e, &s, &error), OCTAVO_EINVAL);
+	assert_non_null(strstr(error.text, "confidence"));
 	octavo_engine_close(&e);
 }
 
@@ -196,7 +233,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rules_keep_the_law),
-		cmocka_unit_test(rules_are_one_at_temperature_0),
+		cmocka_unit_test(rules_are_one_at_temperature_0), cmocka_unit_test(the_unsure_stop),
 		cmocka_unit_test(what_does_not_fit_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,7 @@ void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, cons
 	tree->chance = chance;
 	tree->token[0] = root;
 	tree->parent[0] = -1;
+	tree->path[0] = 1.0;
 }
 
 size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width)
@@ -48,7 +49,21 @@ size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token,
 	tree->token[tree->rows] = token;
 	tree->parent[tree->rows] = (int32_t)parent;
 	tree->drawn[tree->rows] = 0;
+	tree->path[tree->rows] = tree->path[parent];
 	return tree->rows++;
+}
+
+/* Whether it matters how sure the drafter is. */
+static int asks_confidence(const struct octavo_tree *tree)
+{
+	const struct octavo_confidence *c = tree->chance ? &tree->chance->confidence : NULL;
+	return c && (c->best > 0.0 || c->path > 0.0 || c->mass > 0.0);
+}
+
+/* How many children the law q of a row's next token warrants; path becomes that of the children. */
+static unsigned confident(const struct octavo_tree *tree, const double *q, size_t vocab, unsigned width, double *path)
+{
+	return (unsigned)octavo_confident_width(&tree->chance->confidence, q, vocab, width, path);
 }
 
 static void draw(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
@@ -57,34 +72,51 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 	const struct octavo_draft draft = { tree->rows, tree->token, tree->parent };
 	struct octavo_prefix prefix = c->prefix;
 	struct octavo_stream stream = c->stream;
-	double *law = c->law + parent * c->vocab, mass[OCTAVO_MAX_DRAFT];
+	double *law = c->law + parent * c->vocab, mass[OCTAVO_MAX_DRAFT], path = tree->path[parent];
 	size_t first = tree->rows;
 	prefix.draft = &draft;
 	prefix.row = parent;
 	if (octavo_law(c->sampling, &prefix, logits, vocab, law, c->order) != OCTAVO_OK)
 		return;
+	if (asks_confidence(tree))
+		width = confident(tree, law, vocab, width, &path);
 	while (tree->rows - first < width && tree->rows < tree->room) {
 		int32_t token = octavo_pick(&stream, (uint32_t)prefix.count, OCTAVO_DRAW_DRAFT, (uint32_t)tree->rows, law, vocab);
 		if (token < 0) /* the law has no more tokens */
 			break;
 		mass[tree->rows - first] = law[token];
 		law[token] = 0.0;
-		tree->drawn[octavo_tree_child(tree, parent, token, width)] = 1;
+		size_t row = octavo_tree_child(tree, parent, token, width);
+		tree->drawn[row] = 1;
+		tree->path[row] = path;
 	}
 	for (size_t row = first; row < tree->rows; row++)
 		law[tree->token[row]] = mass[row - first];
 }
 
-void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+static void choose(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
 {
+	static const struct octavo_sampling plain = { .temperature = 1.0f };
 	int32_t best[OCTAVO_MAX_DRAFT];
-	if (tree->chance) {
-		draw(tree, parent, logits, vocab, width);
-		return;
+	double path = tree->path[parent];
+	if (asks_confidence(tree)) {
+		if (octavo_law(&plain, NULL, logits, vocab, tree->chance->softmax, NULL) != OCTAVO_OK)
+			return;
+		width = confident(tree, tree->chance->softmax, vocab, width, &path);
 	}
 	size_t count = octavo_best_tokens(logits, vocab, width, best);
-	for (size_t i = 0; i < count; i++)
-		octavo_tree_child(tree, parent, best[i], width);
+	for (size_t i = 0; i < count; i++) {
+		size_t row = octavo_tree_child(tree, parent, best[i], width);
+		tree->path[row] = row ? path : 1.0;
+	}
+}
+
+void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+{
+	if (tree->chance && tree->chance->law)
+		draw(tree, parent, logits, vocab, width);
+	else
+		choose(tree, parent, logits, vocab, width);
 }
 
 const double *octavo_tree_law(void *tree, size_t row)

@@ -13,14 +13,16 @@ struct octavo_shape {
 	unsigned width[OCTAVO_MAX_K];
 };
 
-/* What a drafter draws with, where the acceptance rule compares with the law of the draft: then tokens are drawn from
- * the laws of the drafter's own logits under the target's sampling parameters, siblings without replacement. */
+/* How a drafter takes tokens from its logits.  Where the acceptance rule compares with the law of the draft, they are drawn
+ * from the law that the target's sampling parameters make of them, siblings without replacement; else they are the best. */
 struct octavo_chance {
 	const struct octavo_sampling *sampling;
 	struct octavo_stream stream;
 	struct octavo_prefix prefix; /* the committed tokens and the root */
+	struct octavo_confidence confidence; /* in the law drawn from, or in the softmax of the logits */
 	size_t vocab;
-	double *law;     /* [rows][vocab] of the children of each row */
+	double *law;     /* [rows][vocab] of the children of each row; NULL: the best are taken */
+	double *softmax; /* scratch [vocab] */
 	uint32_t *order; /* scratch [vocab] */
 };
 
@@ -29,7 +31,8 @@ struct octavo_tree {
 	size_t rows, room; /* room: the most rows, root included; at most OCTAVO_MAX_DRAFT */
 	unsigned source;   /* who drafted: 0, or 1 for the second of a pair */
 	int32_t token[OCTAVO_MAX_DRAFT], parent[OCTAVO_MAX_DRAFT];
-	const struct octavo_chance *chance; /* NULL: tokens are chosen */
+	double path[OCTAVO_MAX_DRAFT];      /* confidence along the path to the row */
+	const struct octavo_chance *chance; /* NULL: the best tokens are taken, however sure the drafter is */
 	uint8_t drawn[OCTAVO_MAX_DRAFT];    /* whether the row's token was drawn from the law of its parent's children */
 };
 
@@ -42,8 +45,8 @@ void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, cons
 /* The child of `parent` that carries `token`; where there is none it is added, if fewer than `width` are there and the
  * tree has room.  0: neither. */
 size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width);
-/* Up to `width` children of `parent`, from the logits of its next token: the best, or, with chance, drawn ones.  None if
- * there is a NaN: what the target makes of it is the target's business. */
+/* Up to `width` children of `parent`, from the logits of its next token: the best, or drawn ones.  Fewer or none where
+ * confidence asks for that; none if there is a NaN: what the target makes of it is the target's business. */
 void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width);
 /* The law that a row's token was drawn from, as an octavo_law_fn; NULL for one that was chosen.  Of siblings, the law
  * before any of them was drawn. */
