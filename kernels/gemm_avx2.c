@@ -6,6 +6,8 @@
 
 #include "kernels/sets.h"
 #include "kernels/simd_decode.h"
+#include "kernels/simd_transposed.h"
+
 #include "kernels/simd_gemm.h"
 
 const struct octavo_kernels octavo_set_gemm_avx2 = {

@@ -20,6 +20,8 @@ ALWAYS_INLINE void decode(const enum kind kind, const struct codes *codes, vi d,
 	w[3] = split[1];
 }
 
+#include "kernels/simd_transposed.h"
+
 #include "kernels/simd_gemm.h"
 
 const struct octavo_kernels octavo_set_gemm_avx512vbmi = {

@@ -40,5 +40,11 @@ extern const struct octavo_kernels octavo_set_gemm_avx512vbmi;
 extern const struct octavo_kernels octavo_set_gemm_amx;
 extern const struct octavo_kernels octavo_set_gemm_t_amx;
 extern const struct octavo_kernels octavo_set_attention_amx;
+/* HAVE_NEON */
+extern const struct octavo_kernels octavo_set_gemm_neon;
+extern const struct octavo_kernels octavo_set_gemm_t_neon;
+extern const struct octavo_kernels octavo_set_attention_neon;
+extern const struct octavo_kernels octavo_set_rows_neon;
+extern const struct octavo_kernels octavo_set_codec_neon;
 
 #endif

@@ -5,7 +5,7 @@
  *
  *	vf, vi, vm             16 floats, 16 dwords, 16 truths
  *	BLOCK                  rows of x that go over a panel together: as many chains as fit the registers
- *	FEW                    rows of x up to which simd_gemm.h does without the panel: 8 or 0
+ *	FEW                    rows of x up to which decoded weights stay in registers: 8 or 0 for simd_transposed.h
  *	vf_load, vf_store      aligned; _first: any address, the first `count` lanes, others zero or untouched
  *	vf_load_bf16, _f16     `count` elements widened; vi_load_bytes: bytes zero-extended
  *	vf_store_high          the high halves of `count` lanes: BF16 if the low halves are zero

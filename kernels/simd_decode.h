@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * FP8 by arithmetic alone, for any vectors: see simd_gemm.h.
+ * FP8 by arithmetic alone, for any vectors: see simd_transposed.h.
  */
 #ifndef OCTAVO_SIMD_DECODE_H
 #define OCTAVO_SIMD_DECODE_H

@@ -46,6 +46,13 @@ static const struct {
         {AMX_GROUPS, &octavo_set_gemm_t_amx},
         {AMX_GROUPS, &octavo_set_attention_amx},
 #endif
+#ifdef HAVE_NEON
+        {OCTAVO_CPU_NEON, &octavo_set_gemm_neon},
+        {OCTAVO_CPU_NEON, &octavo_set_gemm_t_neon},
+        {OCTAVO_CPU_NEON, &octavo_set_attention_neon},
+        {OCTAVO_CPU_NEON, &octavo_set_rows_neon},
+        {OCTAVO_CPU_NEON, &octavo_set_codec_neon},
+#endif
 };
 
 void octavo_kernels_overlay(struct octavo_kernels *table, const struct octavo_kernels *set)

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A block of weights, the unit of every GEMM on vectors: see simd_gemm.h.
+ */
+#ifndef OCTAVO_SIMD_BLOCK_H
+#define OCTAVO_SIMD_BLOCK_H
+
+#include "kernels/simd_panel.h"
+
+#define AHEAD 1024 /* bytes along a row between a load and its prefetch */
+
+/* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
+struct block {
+	const struct octavo_matrix *w;
+	struct codes codes;
+	size_t n, count; /* rows that exist */
+	const uint8_t *row[LANES];
+	size_t row_bytes;
+	ptrdiff_t next; /* from a row to the one that the next block reads in its place */
+};
+
+ALWAYS_INLINE size_t element_size(const enum kind kind)
+{
+	return kind == E4M3 || kind == E5M2 ? 1 : kind == F32 ? 4 : 2;
+}
+
+/* The scales of the block's rows at column k: at most two rows of scale blocks meet in 16 rows. */
+static inline vf block_scales(const struct block *b, size_t k)
+{
+	const struct octavo_matrix *w = b->w;
+	size_t left = OCTAVO_BLOCK - (w->row0 + b->n) % OCTAVO_BLOCK;
+	vf scale = vf_set1(octavo_matrix_scale(w, b->n, k));
+
+	if (left >= b->count)
+		return scale;
+	return vf_choose(vm_first(left), scale, vf_set1(octavo_matrix_scale(w, b->n + left, k)));
+}
+
+/* The next cache lines of `count` rows come from memory while these are decoded; at the end of the rows those of
+ * the rows that take their place do.  Into the second level only: in the first, rows a multiple of 4096 bytes apart
+ * would push each other out before they are used. */
+ALWAYS_INLINE void prefetch(const struct block *b, const int first, const int count, size_t offset)
+{
+	size_t ahead = offset + AHEAD;
+	ptrdiff_t next = b->next / LANES * count;
+	ptrdiff_t from = ahead < b->row_bytes ? (ptrdiff_t)ahead : next + (ptrdiff_t)(ahead - b->row_bytes);
+
+#pragma GCC unroll 16
+	for (int i = first; i < first + count; i++)
+		__builtin_prefetch(b->row[i] + from, 0, 2);
+}
+
+#endif
