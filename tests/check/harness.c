@@ -72,7 +72,7 @@ uint32_t check_features(void)
 	return octavo_cpu_detect() | (emulated ? OCTAVO_CPU_AMX : 0);
 }
 
-bool check_open(uint64_t seed)
+bool check_open(uint64_t seed, bool guards)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
@@ -85,7 +85,7 @@ bool check_open(uint64_t seed)
 	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
 		if (sigaction(fatal[i], &action, NULL) != 0)
 			return false;
-	return memory_open();
+	return memory_open(guards);
 }
 
 /* FNV-1a of the check's name: each has inputs of its own, whatever else is run. */

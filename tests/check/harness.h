@@ -68,7 +68,8 @@ struct check_entry {
 };
 
 extern const struct check_entry check_gemm_entries[], check_attention_entries[], check_rows_entries[],
-        check_route_entries[], check_quantise_entries[], check_codec_entries[], check_driver_entries[];
+        check_route_entries[], check_quantise_entries[], check_codec_entries[], check_driver_entries[],
+        check_forward_entries[];
 /* All of the above, ended by NULL. */
 extern const struct check_entry *const check_families[];
 
@@ -113,8 +114,9 @@ uint16_t check_bf16(struct check *check, int low, int high);
 
 /* ---- For main.c and mutants.c ---- */
 
-/* Reserves the guarded memory and takes over the fatal signals; false if the system refuses. */
-bool check_open(uint64_t seed);
+/* Reserves the guarded memory and takes over the fatal signals; false if the system refuses.  Without `guards` no
+ * buffer ends or begins at an inaccessible page. */
+bool check_open(uint64_t seed, bool guards);
 /* What can be run here: octavo_cpu_detect(), and OCTAVO_CPU_AMX where its tiles are emulated. */
 uint32_t check_features(void);
 /* Whether they are: the AMX kernels' tile instructions are executed by amx_emulator.c, all others by the processor. */

@@ -18,12 +18,13 @@ const struct check_entry *const check_families[] = {
         check_quantise_entries,
         check_codec_entries,
         check_driver_entries,
+        check_forward_entries,
         NULL,
 };
 
 /* What can be executed or not: the reference, and each group of CPU features (OCTAVO_CPU_*, by bit). */
 static const char *const groups[] = {"hwy", "avx2", "avx512", "vbmi", "gfni", "amx", "neon"};
-enum { GROUPS = sizeof groups / sizeof *groups, VARIANTS = 64 };
+enum { GROUPS = sizeof groups / sizeof *groups, VARIANTS = 64, FILTERS = 16 };
 
 /* What can lie in a slot on this machine (or, for SLOT_TABLE, what tables there are). */
 struct variant {
@@ -35,9 +36,10 @@ struct variant {
 
 static struct {
 	uint64_t seed;
-	const char *filter;
+	const char *filter[FILTERS];
+	size_t filters; /* 0: all checks */
 	uint32_t require; /* mask */
-	bool list;
+	bool list, unguarded;
 } options = {.seed = 1};
 
 static struct octavo_kernels reference;
@@ -129,7 +131,10 @@ static size_t variants_of(enum check_slot slot, struct variant *out)
 
 static bool wanted(const char *label)
 {
-	return !options.filter || strstr(label, options.filter);
+	for (size_t i = 0; i < options.filters; i++)
+		if (strstr(label, options.filter[i]))
+			return true;
+	return options.filters == 0;
 }
 
 static double seconds(void)
@@ -191,7 +196,7 @@ static void account(enum check_slot slot)
 		else if (visited)
 			executed |= variants[i].mask;
 		reference_executed = reference_executed || (visited && variants[i].mask == 0);
-		if (options.filter)
+		if (options.filters > 0)
 			continue;
 		if (!visited)
 			printf("FAIL coverage: no check has called %s/%s\n", kernel.name, variants[i].label);
@@ -222,7 +227,7 @@ static const char *why_not(uint32_t group)
 		return "not by a processor: the tile instructions of its kernels were emulated";
 	if (!(octavo_cpu_detect() & group))
 		return "this machine (or OCTAVO_CPU) excludes it";
-	return options.filter ? "no check that matched the filter calls it" : "no kernel of this build needs it";
+	return options.filters > 0 ? "no check that matched the filter calls it" : "no kernel of this build needs it";
 }
 
 static void report_skipped(void)
@@ -256,12 +261,13 @@ static int summarise(void)
 static void usage(FILE *out)
 {
 	fprintf(out,
-	        "usage: check [--list] [--filter=TEXT] [--seed=N] [--require=ISA]... [--help]\n"
+	        "usage: check [--list] [--filter=TEXT]... [--seed=N] [--require=ISA]... [--unguarded] [--help]\n"
 	        "Compares every kernel that this CPU can run with the reference, bit for bit.\n"
 	        "  --list          print the names of the checks, run none\n"
-	        "  --filter=TEXT   only checks whose name (slot.what/isa) contains TEXT; without the self-tests\n"
+	        "  --filter=TEXT   only checks whose name (slot.what/isa) contains one TEXT; without the self-tests\n"
 	        "  --seed=N        inputs drawn from seed N (default 1)\n"
-	        "  --require=ISA   fail if no kernel for ISA is executed: hwy, avx2, avx512, vbmi, gfni, amx, neon\n");
+	        "  --require=ISA   fail if no kernel for ISA is executed: hwy, avx2, avx512, vbmi, gfni, amx, neon\n"
+	        "  --unguarded     no buffers beside inaccessible pages: for emulators that fault on what masks leave out\n");
 }
 
 static bool require(const char *name)
@@ -279,7 +285,8 @@ static bool parse(int argc, char **argv)
 	static const struct option names[] = {
 	        {"list", no_argument, NULL, 'l'},       {"filter", required_argument, NULL, 'f'},
 	        {"seed", required_argument, NULL, 's'}, {"require", required_argument, NULL, 'r'},
-	        {"help", no_argument, NULL, 'h'},       {0},
+	        {"help", no_argument, NULL, 'h'},       {"unguarded", no_argument, NULL, 'u'},
+	        {0},
 	};
 	char *end;
 
@@ -289,7 +296,12 @@ static bool parse(int argc, char **argv)
 			options.list = true;
 			break;
 		case 'f':
-			options.filter = optarg;
+			if (options.filters == FILTERS)
+				return false;
+			options.filter[options.filters++] = optarg;
+			break;
+		case 'u':
+			options.unguarded = true;
 			break;
 		case 's':
 			options.seed = strtoull(optarg, &end, 0);
@@ -317,7 +329,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	octavo_kernels_init(&reference, 0);
-	if (!check_open(options.seed)) {
+	if (!check_open(options.seed, !options.unguarded)) {
 		perror("check: memory or signals");
 		return 2;
 	}
@@ -330,7 +342,7 @@ int main(int argc, char **argv)
 	printf("seed %llu, features %s\n", (unsigned long long)options.seed, features);
 	sweep();
 	account_all();
-	if (!options.filter)
+	if (options.filters == 0)
 		check_self();
 	report_skipped();
 	return summarise();

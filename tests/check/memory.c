@@ -21,9 +21,11 @@ struct buffer {
 static uint8_t *mapping; /* [REGIONS] of guard and region, and a last guard */
 static struct buffer live[REGIONS];
 static size_t live_count;
+static bool guarded;
 
-bool memory_open(void)
+bool memory_open(bool guards)
 {
+	guarded = guards;
 	/* 64 KiB is a multiple of every page size in use. */
 	const size_t stride = GUARD_BYTES + REGION_BYTES;
 	void *base = mmap(NULL, REGIONS * stride + GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -47,6 +49,8 @@ static uint8_t *place(uint8_t *region, size_t bytes, size_t align, uint32_t plac
 	uint8_t *last = region + REGION_BYTES - (bytes + align - 1) / align * align;
 	size_t off = (placement >> 2 & 63) / align * align;
 
+	if (!guarded)
+		return region + MARGIN + off;
 	switch (placement & 3) {
 	case 0:
 		return region;
@@ -59,7 +63,7 @@ static uint8_t *place(uint8_t *region, size_t bytes, size_t align, uint32_t plac
 
 void *memory_take(size_t bytes, size_t align, uint32_t placement)
 {
-	if (live_count == REGIONS || bytes > REGION_BYTES - 2 * MARGIN)
+	if (live_count == REGIONS || bytes > REGION_BYTES - 3 * MARGIN)
 		return NULL;
 	uint8_t *region = mapping + live_count * (GUARD_BYTES + REGION_BYTES) + GUARD_BYTES;
 	uint8_t *start = place(region, bytes, align, placement);

@@ -11,8 +11,8 @@
 
 #define MEMORY_CANARY 0xAA
 
-/* Reserves the regions; false if the system refuses. */
-bool memory_open(void);
+/* Reserves the regions; false if the system refuses.  Without `guards` no buffer touches an inaccessible page. */
+bool memory_open(bool guards);
 /* Gives all buffers back. */
 void memory_reset(void);
 /* A buffer filled with the canary byte, placed by the bits of `placement` (see check_alloc); NULL if too large. */
