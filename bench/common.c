@@ -279,7 +279,7 @@ size_t kernel_sets(struct kernel_set set[MAX_SETS])
 	        {OCTAVO_CPU_GFNI, "avx512gfni"},
 	        {OCTAVO_CPU_AMX, "amx"},
 	};
-	uint32_t has = octavo_cpu_detect(), cpu = 0;
+	uint32_t has = octavo_cpu_detect_all(), cpu = 0;
 	size_t count = 0;
 	for (size_t i = 0; i < MAX_SETS; i++) {
 		if ((has & groups[i].cpu) != groups[i].cpu)

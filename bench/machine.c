@@ -86,7 +86,7 @@ static void describe_isa(struct machine *m)
 		{ OCTAVO_CPU_GFNI, "gfni" }, { OCTAVO_CPU_AMX, "amx" },       { OCTAVO_CPU_NEON, "neon" },
 		{ OCTAVO_CPU_HWY, "hwy" },
 	};
-	uint32_t cpu = octavo_cpu_detect();
+	uint32_t cpu = octavo_cpu_detect_all();
 	size_t at = 0;
 	m->isa[0] = 0;
 	for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)

@@ -10,22 +10,26 @@
 #include <string.h>
 #include <unistd.h>
 
-/* In a build tree the counter module lies beside the program, not where it will be installed. */
-static void find_module(void)
+/* In a build tree the modules lie beside the program, not where they will be installed. */
+static void find_modules(void)
 {
+	static const char *const modules[] = { "/octavo-papi.so", "/octavo-hwy.so", "/octavo-onednn.so", "/octavo-xsmm.so" };
 	char path[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof "/octavo-papi.so");
+	ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof "/octavo-onednn.so");
 	if (length <= 0 || getenv("OCTAVO_MODULE_PATH"))
 		return;
 	path[length] = 0;
 	char *slash = strrchr(path, '/');
 	if (!slash)
 		return;
-	strcpy(slash, "/octavo-papi.so");
-	if (access(path, R_OK))
-		return;
+	bool found = false;
+	for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
+		strcpy(slash, modules[i]);
+		found = found || !access(path, R_OK);
+	}
 	*slash = 0;
-	setenv("OCTAVO_MODULE_PATH", path, 1);
+	if (found)
+		setenv("OCTAVO_MODULE_PATH", path, 1);
 }
 
 static const char usage[] =
@@ -79,7 +83,7 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	find_module();
+	find_modules();
 	int status = dispatch(argc, argv);
 	errno = 0;
 	if (fflush(stdout) || ferror(stdout))

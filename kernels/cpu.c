@@ -9,11 +9,13 @@
 #endif
 
 #include "kernels/cpu.h"
+#include "kernels/hwy_module.h"
 #include "octavo_kernels.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,9 +45,10 @@ static const struct {
 };
 #define LEVELS (sizeof levels / sizeof levels[0])
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static uint32_t detected;
-static char reason[512];
+static pthread_once_t once = PTHREAD_ONCE_INIT, once_all = PTHREAD_ONCE_INIT;
+static uint32_t detected, detected_all;
+static char reason[512], reason_all[1024];
+static _Atomic(const char *) told = reason; /* reason_all, once there is more to say */
 
 __attribute__((format(printf, 1, 2))) static void explain(const char *format, ...)
 {
@@ -195,11 +198,26 @@ static uint32_t detect(uint32_t allowed)
 static uint32_t detect(uint32_t allowed)
 {
 	(void)allowed;
-	explain("this architecture has the reference kernels only");
+	explain("this architecture has no kernels of its own");
 	return 0;
 }
 
 #endif
+
+/* Loads the Highway module; NULL, or why it is of no use.  No target that this set takes does without what the AVX2
+ * group stands for, so an older CPU is spared the attempt. */
+static const char *why_no_hwy(uint32_t have)
+{
+	const struct octavo_module_set *set;
+	const char *why;
+
+#if defined(__x86_64__)
+	if (!(have & OCTAVO_CPU_AVX2))
+		return "needs AVX2 and FMA";
+#endif
+	(void)have;
+	return octavo_hwy_sets(&set, &why) > 0 ? NULL : why;
+}
 
 static void detect_once(void)
 {
@@ -210,6 +228,13 @@ static void detect_once(void)
 	uint32_t have = detect(allowed);
 
 	detected = have & allowed;
+	if (!detected && allowed & OCTAVO_CPU_HWY) {
+		const char *why = why_no_hwy(have);
+		if (why)
+			explain("hwy: %s", why);
+		else
+			detected = OCTAVO_CPU_HWY;
+	}
 	if (!name)
 		return;
 	if (level_of(name) == LEVELS)
@@ -224,10 +249,30 @@ uint32_t octavo_cpu_detect(void)
 	return detected;
 }
 
+static void detect_all_once(void)
+{
+	detected_all = octavo_cpu_detect();
+	if (!detected_all || detected_all & OCTAVO_CPU_HWY) /* then hwy was looked for, or is not allowed */
+		return;
+	const char *why = why_no_hwy(detected_all);
+	if (!why) {
+		detected_all |= OCTAVO_CPU_HWY;
+		return;
+	}
+	snprintf(reason_all, sizeof reason_all, "%s%shwy: %s", reason, *reason ? "; " : "", why);
+	told = reason_all;
+}
+
+uint32_t octavo_cpu_detect_all(void)
+{
+	pthread_once(&once_all, detect_all_once);
+	return detected_all;
+}
+
 const char *octavo_cpu_reason(void)
 {
 	pthread_once(&once, detect_once);
-	return reason;
+	return told;
 }
 
 const char *octavo_cpu_name(uint32_t cpu)

@@ -198,7 +198,7 @@ struct octavo_kernels {
 
 /* Groups of CPU features, operating-system state included; a set needs its whole group. */
 enum {
-	OCTAVO_CPU_HWY = 1u << 0,    /* the Highway set is built and loadable */
+	OCTAVO_CPU_HWY = 1u << 0,    /* the module of the Highway set can be loaded and has a target for this CPU */
 	OCTAVO_CPU_AVX2 = 1u << 1,   /* AVX2, FMA, F16C, BMI2; YMM state enabled */
 	OCTAVO_CPU_AVX512 = 1u << 2, /* F, BW, DQ, VL, CD; ZMM and mask state enabled */
 	OCTAVO_CPU_VBMI = 1u << 3,   /* AVX512_VBMI beside the above */
@@ -210,17 +210,25 @@ enum {
 /* What this machine has, lowered by the environment variable OCTAVO_CPU = ref|hwy|avx2|avx512|amx|neon (the
  * named set and those below it).  Empty counts as unset; an unknown name lowers to the reference, and
  * octavo_cpu_reason says so.
+ * The Highway set is a module that brings the C++ runtime: it is looked for, and so can be in the answer, only where
+ * no other group is there or allowed.
  * Where the CPU has AMX, the first call asks Linux for tile registers, for the whole process and for good.  Linux
  * refuses while a thread has an alternate signal stack smaller than a frame with them, and afterwards refuses such
  * stacks (sigaltstack: ENOMEM): make them of getauxval(AT_MINSIGSTKSZ) bytes and what the handler needs, not of
  * SIGSTKSZ. */
 OCTAVO_API uint32_t octavo_cpu_detect(void);
-/* Why a feature group is absent, or how OCTAVO_CPU lowered the choice; "" if there is nothing to say. */
+/* The same, with OCTAVO_CPU_HWY beside better groups too: for tools that list or test every set.  Loads the module
+ * unless OCTAVO_CPU=ref. */
+OCTAVO_API uint32_t octavo_cpu_detect_all(void);
+/* Why a feature group is absent (hwy: once it was looked for), or how OCTAVO_CPU lowered the choice; "" if there is
+ * nothing to say. */
 OCTAVO_API const char *octavo_cpu_reason(void);
 /* "avx512": the highest set in `cpu`; "ref" for 0. */
 OCTAVO_API const char *octavo_cpu_name(uint32_t cpu);
 
-/* Fills *table for a mask: the reference first, each set overlaid in ascending order.  Pure. */
+/* Fills *table for a mask: the reference first, each set overlaid in ascending order.  The same mask gives the same
+ * table throughout a process; the first one with OCTAVO_CPU_HWY loads that set's module, without which the bit
+ * counts for nothing. */
 OCTAVO_API void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu);
 /* The table for octavo_cpu_detect(), made once. */
 OCTAVO_API const struct octavo_kernels *octavo_kernels_get(void);

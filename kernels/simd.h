@@ -25,6 +25,7 @@
 
 #include "octavo_kernels.h"
 
+#include <stdalign.h>
 #include <string.h>
 
 #define LANES 16

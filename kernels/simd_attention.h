@@ -12,7 +12,7 @@
 /* q . k_t of all heads for up to 16 tokens from t on, into p[head][t - t0]. */
 static void scores(const struct octavo_attention *a, size_t t)
 {
-	_Alignas(64) float panel[PANEL * LANES];
+	alignas(64) float panel[PANEL * LANES];
 	size_t count = smaller(LANES, a->t1 - t);
 	const uint8_t *row[LANES];
 	struct octavo_rows q = {.x = a->q, .rows = a->heads, .ld = a->ldq};
@@ -40,8 +40,8 @@ static void scores(const struct octavo_attention *a, size_t t)
 /* o[head][j..j + count) over all tokens. */
 static void weigh(const struct octavo_attention *a, const uint16_t *const *v, size_t j, size_t count)
 {
-	_Alignas(64) float panel[PANEL * LANES];
-	struct octavo_rows p = {.x = (const void *)a->p, .rows = a->heads, .ld = 2 * OCTAVO_SEGMENT};
+	alignas(64) float panel[PANEL * LANES];
+	struct octavo_rows p = {.x = (const uint16_t *)(const void *)a->p, .rows = a->heads, .ld = 2 * OCTAVO_SEGMENT};
 	struct fold f = {.y = a->o + j, .ldy = a->v_dim, .count = count};
 	size_t tokens = a->t1 - a->t0;
 

@@ -24,7 +24,7 @@
 ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
                              size_t ldy)
 {
-	_Alignas(64) float panel[PANEL * LANES];
+	alignas(64) float panel[PANEL * LANES];
 	struct fold f = {.y = y + b->n, .ldy = ldy, .count = b->count, .scaled = b->w->scale_dtype != OCTAVO_NONE};
 
 	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
@@ -42,7 +42,7 @@ ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *b, const 
 ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, size_t n0, size_t n1,
                         const struct octavo_rows *x, float *y, size_t ldy)
 {
-	const uint8_t *data = w->data;
+	const uint8_t *data = (const uint8_t *)w->data;
 	const size_t size = element_size(kind), pitch = w->ld * size;
 	struct block b = {.w = w, .row_bytes = w->cols * size, .next = (ptrdiff_t)(LANES * pitch)};
 

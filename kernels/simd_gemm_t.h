@@ -51,7 +51,7 @@ static vf column_scales(const struct octavo_matrix *w, size_t n, size_t k, size_
 static void gemm_t(const struct octavo_matrix *w, size_t k0, size_t k1, const struct octavo_rows *x, float *y,
                    size_t ldy)
 {
-	_Alignas(64) float panel[PANEL * LANES];
+	alignas(64) float panel[PANEL * LANES];
 	const size_t size = octavo_dtype_size(w->dtype);
 
 	for (size_t k = k0; k < k1; k += LANES) {

@@ -128,7 +128,7 @@ static void multiply_block(size_t rows, const float *w, const float *x, size_t c
 /* A panel against every row of x: columns [k0, k0 + count) of x meet the panel's elements. */
 static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const float *w, struct fold f)
 {
-	_Alignas(64) float xf[BLOCK * PANEL];
+	alignas(64) float xf[BLOCK * PANEL];
 	size_t chunks = (count + CHUNK - 1) / CHUNK;
 
 	for (size_t m = 0; m < x->rows; m += BLOCK) {

@@ -67,7 +67,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struc
 {
 	const size_t size = element_size(kind), step = 64 / size;
 	const int scaled = b->w->scale_dtype != OCTAVO_NONE;
-	_Alignas(64) float xf[FEW * PANEL];
+	alignas(64) float xf[FEW * PANEL];
 	vf acc[FEW], sum[FEW];
 
 #pragma GCC unroll 8

@@ -6,6 +6,7 @@
 #include "config.h"
 #endif
 
+#include "kernels/hwy_module.h"
 #include "kernels/sets.h"
 
 #include <pthread.h>
@@ -16,7 +17,7 @@
 /* Ascending: a later set's slots replace an earlier one's. */
 static const struct {
 	uint32_t needs;
-	const struct octavo_kernels *set;
+	const struct octavo_kernels *set; /* NULL: Highway's, from its module */
 } sets[] = {
         {0, &octavo_set_gemm_ref},
         {0, &octavo_set_gemm_t_ref},
@@ -24,6 +25,7 @@ static const struct {
         {0, &octavo_set_rows_ref},
         {0, &octavo_set_codec_ref},
         {0, &octavo_set_route_ref},
+        {OCTAVO_CPU_HWY, NULL},
 #ifdef HAVE_AVX2
         {OCTAVO_CPU_AVX2, &octavo_set_gemm_avx2},
         {OCTAVO_CPU_AVX2, &octavo_set_gemm_t_avx2},
@@ -64,12 +66,27 @@ void octavo_kernels_overlay(struct octavo_kernels *table, const struct octavo_ke
 #undef OVERLAY_SLOT
 }
 
+/* Highway's best for this CPU, or nothing. */
+static void overlay_hwy(struct octavo_kernels *table)
+{
+	const struct octavo_module_set *set;
+	const char *reason;
+
+	if (octavo_hwy_sets(&set, &reason) > 0)
+		octavo_kernels_overlay(table, set->set);
+}
+
 void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu)
 {
 	memset(table, 0, sizeof *table);
-	for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
-		if ((cpu & sets[i].needs) == sets[i].needs)
+	for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+		if ((cpu & sets[i].needs) != sets[i].needs)
+			continue;
+		if (sets[i].set)
 			octavo_kernels_overlay(table, sets[i].set);
+		else
+			overlay_hwy(table);
+	}
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;

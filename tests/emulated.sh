@@ -59,7 +59,11 @@ old_processors()
 		return
 	fi
 	# This emulator touches what a masked load leaves out.
-	run 'AVX2 without AVX-512' 'ref avx2' qemu-x86_64 -cpu Haswell "$check" --unguarded --filter=forward.hash \
+	sets='ref avx2'
+	if qemu-x86_64 -cpu Haswell "$check" --list 2>/dev/null | grep -q /hwy; then
+		sets='ref hwy avx2'
+	fi
+	run 'AVX2 without AVX-512' "$sets" qemu-x86_64 -cpu Haswell "$check" --unguarded --filter=forward.hash \
 		--filter=codes/avx2 --filter=rows/avx2 --filter=row_scales/avx2 --filter=gather/avx2 --filter=norm
 }
 
@@ -76,6 +80,8 @@ else
 fi
 
 # ---- 64-bit Arm ----
+
+unset OCTAVO_MODULE_PATH # this machine's modules
 
 objects=$build/tests/aarch64
 

@@ -65,7 +65,7 @@ static uint64_t run(const struct golden_hash *golden, const struct octavo_kernel
 /* Every distinct table over the subsets of this machine's features. */
 static size_t tables(struct octavo_kernels table[MOST_TABLES], uint32_t mask[MOST_TABLES])
 {
-	uint32_t have = octavo_cpu_detect(), subset = 0;
+	uint32_t have = octavo_cpu_detect_all(), subset = 0;
 	size_t count = 0;
 
 	do {

@@ -69,7 +69,7 @@ bool check_emulates(void)
 
 uint32_t check_features(void)
 {
-	return octavo_cpu_detect() | (emulated ? OCTAVO_CPU_AMX : 0);
+	return octavo_cpu_detect_all() | (emulated ? OCTAVO_CPU_AMX : 0);
 }
 
 bool check_open(uint64_t seed, bool guards)

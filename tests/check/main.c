@@ -4,6 +4,9 @@
  */
 #include "harness.h"
 
+#include "kernels/hwy_module.h"
+#include "kernels/sets.h"
+
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +97,27 @@ static void describe_mask(uint32_t mask, char *text, size_t size)
 			                         emulated(1u << i) ? "-emulated" : "");
 }
 
+/* Highway's sets beside the one that the table takes: "hwy:AVX2" where that is AVX3. */
+static size_t lesser_targets(enum check_slot slot, struct variant *out, size_t room)
+{
+	const struct octavo_module_set *sets;
+	const char *reason;
+	size_t count = 0;
+
+	if (slot == SLOT_TABLE || !(octavo_cpu_detect_all() & OCTAVO_CPU_HWY))
+		return 0;
+	size_t targets = octavo_hwy_sets(&sets, &reason);
+	for (size_t i = 1; i < targets && count < room; i++) {
+		struct variant v = {.table = reference, .mask = OCTAVO_CPU_HWY};
+		octavo_kernels_overlay(&v.table, sets[i].set);
+		v.isa = identify(&v.table, slot).isa;
+		snprintf(v.label, sizeof v.label, "hwy:%s", sets[i].target);
+		if (!same(&v.table, &reference, slot))
+			out[count++] = v;
+	}
+	return count;
+}
+
 /* All distinct variants of a slot, over every subset of the features that this machine has: a set must be right
  * wherever the table can choose it, not only where nothing better is present. */
 static size_t variants_of(enum check_slot slot, struct variant *out)
@@ -115,6 +139,7 @@ static size_t variants_of(enum check_slot slot, struct variant *out)
 		}
 		mask = (mask - have) & have; /* the next subset */
 	} while (mask);
+	count += lesser_targets(slot, out + count, VARIANTS - count);
 
 	for (size_t i = 0; slot != SLOT_TABLE && i < count; i++) {
 		size_t namesakes = 0;
@@ -225,7 +250,7 @@ static const char *why_not(uint32_t group)
 {
 	if (group == OCTAVO_CPU_AMX && amx_emulated)
 		return "not by a processor: the tile instructions of its kernels were emulated";
-	if (!(octavo_cpu_detect() & group))
+	if (!(octavo_cpu_detect_all() & group))
 		return "this machine (or OCTAVO_CPU) excludes it";
 	return options.filters > 0 ? "no check that matched the filter calls it" : "no kernel of this build needs it";
 }
