@@ -70,12 +70,12 @@ def cut(tok, text, rng):
 
 
 def prompts(tok, docs):
-    """At most two prompts of a document (four of a changelog: there are few), none overlapping another."""
+    """At most six prompts of a document, none overlapping another."""
     rng, found, used = random.Random(7), {}, {}
     for _ in range(40_000):
         d = rng.choice(docs)
         taken = used.setdefault(d["path"], [])
-        if len(taken) >= (4 if _CHANGELOG.search(d["path"]) else 2):
+        if len(taken) >= 6:
             continue
         c = cut(tok, d["text"], rng)
         kind = c and category("/" + d["path"], c[0])
