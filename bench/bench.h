@@ -92,7 +92,7 @@ struct octavo_parallel bench_parallel(size_t threads);
 /* The sets of kernels of this machine: the reference first, then each whose table differs from the last one's. */
 enum { MAX_SETS = 8 };
 struct kernel_set {
-	const char *name; /* "avx512vbmi": the group of instructions that brought it */
+	const char *name; /* "avx512": the group of instructions that brought it */
 	struct octavo_kernels table;
 };
 size_t kernel_sets(struct kernel_set set[MAX_SETS]);

@@ -275,9 +275,7 @@ size_t kernel_sets(struct kernel_set set[MAX_SETS])
 	        {OCTAVO_CPU_NEON, "neon"},
 	        {OCTAVO_CPU_AVX2, "avx2"},
 	        {OCTAVO_CPU_AVX512, "avx512"},
-	        {OCTAVO_CPU_VBMI, "avx512vbmi"},
-	        {OCTAVO_CPU_GFNI, "avx512gfni"},
-	        {OCTAVO_CPU_AMX, "amx"},
+	        {OCTAVO_CPU_VBMI | OCTAVO_CPU_AMX, "amx"},
 	};
 	uint32_t has = octavo_cpu_detect_all(), cpu = 0;
 	size_t count = 0;

@@ -5,7 +5,6 @@
 #include "kernels/simd_avx512.h"
 
 #include "kernels/sets.h"
-#include "kernels/simd_decode.h"
 #include "kernels/simd_transposed.h"
 
 #include "kernels/simd_gemm.h"

@@ -13,16 +13,6 @@
 #include "kernels/sets.h"
 #include "kernels/simd.h"
 
-struct codes {
-	char none; /* no tables */
-};
-
-static struct codes codes_for(enum octavo_dtype dtype)
-{
-	(void)dtype;
-	return (struct codes){0};
-}
-
 #include "kernels/simd_block.h"
 
 #define GROUP 4 /* rows whose elements share a register */
@@ -279,14 +269,14 @@ static int is_moderate(const struct octavo_rows *x, size_t cols)
 	return 1;
 }
 
-ALWAYS_INLINE int is_few(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
 {
 	if (x->rows > FEW)
 		return 0;
 	return kind == BF16 || (kind == E4M3 && is_moderate(x, w->cols));
 }
 
-ALWAYS_INLINE void few_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
+ALWAYS_INLINE void own_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
                              size_t ldy)
 {
 	switch (x->rows) {

@@ -33,7 +33,6 @@ namespace {
 #undef OCTAVO_SIMD_PANEL_H
 #undef OCTAVO_SIMD_BLOCK_H
 #undef OCTAVO_SIMD_CODEC_H
-#undef OCTAVO_SIMD_DECODE_H
 #undef OCTAVO_SIMD_GEMM_H
 #undef OCTAVO_SIMD_GEMM_T_H
 #undef OCTAVO_SIMD_ATTENTION_H
@@ -44,7 +43,6 @@ namespace {
 
 #include "kernels/simd_attention.h"
 #include "kernels/simd_codec.h"
-#include "kernels/simd_decode.h"
 #include "kernels/simd_transposed.h"
 
 #include "kernels/simd_gemm.h"

@@ -34,9 +34,7 @@ extern const struct octavo_kernels octavo_set_gemm_t_avx512;
 extern const struct octavo_kernels octavo_set_attention_avx512;
 extern const struct octavo_kernels octavo_set_rows_avx512;
 extern const struct octavo_kernels octavo_set_codec_avx512;
-/* HAVE_AVX512VBMI */
-extern const struct octavo_kernels octavo_set_gemm_avx512vbmi;
-/* HAVE_AMX, which implies the two above: F16 and F32 weights go on to their sets */
+/* HAVE_AMX, which implies HAVE_AVX512: F16 and F32 weights go on to that set */
 extern const struct octavo_kernels octavo_set_gemm_amx;
 extern const struct octavo_kernels octavo_set_gemm_t_amx;
 extern const struct octavo_kernels octavo_set_attention_amx;

@@ -5,14 +5,15 @@
  *
  *	vf, vi, vm             16 floats, 16 dwords, 16 truths
  *	BLOCK                  rows of x that go over a panel together: as many chains as fit the registers
- *	FEW                    rows of x up to which decoded weights stay in registers: 8 or 0 for simd_transposed.h
+ *	FEW, FEW_MAX           rows of x that simd_transposed.h takes at once without the panel, and in several passes
  *	vf_load, vf_store      aligned; _first: any address, the first `count` lanes, others zero or untouched
  *	vf_load_bf16, _f16     `count` elements widened; vi_load_bytes: bytes zero-extended
  *	vf_store_high          the high halves of `count` lanes: BF16 if the low halves are zero
  *	vi_store_bytes         the low bytes of `count` lanes (simd_codec.h only)
  *	vf_fma                 a * b + c, one rounding; vf_fma_alternate: - c in even lanes, + c in odd ones
  *	vf_min, vf_max         a < b ? a : b and a > b ? a : b, so that a NaN in either place gives b
- *	vi_int                 to integers, to nearest; vi_max: unsigned
+ *	vi_int                 to integers, to nearest; vi_max, vi_max_bytes: unsigned
+ *	vi_right_signed_words  each 16-bit half of a lane shifted for itself
  *	vf_nan_where           NaN in the lanes that are true
  *	vf_even, vf_odd        each pair's first or second in both places; vf_swap: exchanged
  *	vf_fold                the contract's fold of 16 lanes, 8-4-2-1
@@ -41,6 +42,12 @@ static inline size_t smaller(size_t a, size_t b)
 static inline vf vf_zero(void)
 {
 	return vf_set1(0.0f);
+}
+
+/* 2^n, for an n of a normal number. */
+ALWAYS_INLINE vf vf_power(const int n)
+{
+	return vf_of(vi_set1((uint32_t)(n + 127) << 23));
 }
 
 static inline vf vf_abs(vf x)

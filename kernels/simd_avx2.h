@@ -17,7 +17,8 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define BLOCK 3 /* 3 even chains and 3 odd ones of two registers, two halves of a weight, one broadcast */
-#define FEW 0   /* decoded weights always go through the panel: there are no registers to hold them */
+#define FEW 2   /* decoding wants registers too */
+#define FEW_MAX 2 /* above, the panel beats decoding twice */
 
 typedef struct {
 	__m256 half[2];
@@ -238,6 +239,13 @@ static inline vi vi_max(vi a, vi b)
 	return (vi){{_mm256_max_epu32(a.half[0], b.half[0]), _mm256_max_epu32(a.half[1], b.half[1])}};
 }
 
+static inline vi vi_max_bytes(vi a, vi b)
+{
+	return (vi){{_mm256_max_epu8(a.half[0], b.half[0]), _mm256_max_epu8(a.half[1], b.half[1])}};
+}
+
+#define vi_right_signed_words(a, bits)                                                                                 \
+	((vi){{_mm256_srai_epi16((a).half[0], bits), _mm256_srai_epi16((a).half[1], bits)}})
 #define vi_left(a, bits) ((vi){{_mm256_slli_epi32((a).half[0], bits), _mm256_slli_epi32((a).half[1], bits)}})
 #define vi_right(a, bits) ((vi){{_mm256_srli_epi32((a).half[0], bits), _mm256_srli_epi32((a).half[1], bits)}})
 #define vi_right_signed(a, bits) ((vi){{_mm256_srai_epi32((a).half[0], bits), _mm256_srai_epi32((a).half[1], bits)}})

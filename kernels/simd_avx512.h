@@ -16,7 +16,8 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define BLOCK 8 /* 8 even chains, 8 odd ones and 8 sums leave room for the weights */
-#define FEW 8   /* the same chains leave room for four decoded weights, the tables and the masks */
+#define FEW 8   /* the same */
+#define FEW_MAX 16 /* above, the panel is as fast */
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -176,6 +177,12 @@ static inline vi vi_max(vi a, vi b)
 	return _mm512_max_epu32(a, b);
 }
 
+static inline vi vi_max_bytes(vi a, vi b)
+{
+	return _mm512_max_epu8(a, b);
+}
+
+#define vi_right_signed_words(a, bits) _mm512_srai_epi16(a, bits)
 #define vi_left(a, bits) _mm512_slli_epi32(a, bits)
 #define vi_right(a, bits) _mm512_srli_epi32(a, bits)
 #define vi_right_signed(a, bits) _mm512_srai_epi32(a, bits)

@@ -12,7 +12,6 @@
 /* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
 struct block {
 	const struct octavo_matrix *w;
-	struct codes codes;
 	size_t n, count; /* rows that exist */
 	const uint8_t *row[LANES];
 	size_t row_bytes;

@@ -2,19 +2,16 @@
  *
  * The GEMM for any vectors: see simd.h.  The including file says how a block of weights is decoded:
  *
- *	struct codes;
- *	static struct codes codes_for(enum octavo_dtype);
- *		what decoding FP8 needs, made once per call
- *	ALWAYS_INLINE int is_few(const enum kind, const struct octavo_matrix *, const struct octavo_rows *x);
- *		whether few_block is to be called
- *	ALWAYS_INLINE void few_block(const enum kind, const struct block *, const struct octavo_rows *x, float *y,
+ *	ALWAYS_INLINE int is_own(const enum kind, const struct octavo_matrix *, const struct octavo_rows *x);
+ *		whether own_block is to be called
+ *	ALWAYS_INLINE void own_block(const enum kind, const struct block *, const struct octavo_rows *x, float *y,
  *	                             size_t ldy);
- *		the block's products with few rows of x; decoded weights never leave the registers
+ *		the block's products with x, its own way
  *	ALWAYS_INLINE void fill_panel(const enum kind, const struct block *, size_t k0, size_t k1, float *panel);
  *		columns [k0, k1) to F32, for many rows: the panel lies in the first-level cache, and a block of
  *		weights is decoded once for all rows
  *
- * simd_transposed.h has the last three for x86's registers.
+ * simd_transposed.h has these for x86's registers.
  */
 #ifndef OCTAVO_SIMD_GEMM_H
 #define OCTAVO_SIMD_GEMM_H
@@ -46,15 +43,13 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 	const size_t size = element_size(kind), pitch = w->ld * size;
 	struct block b = {.w = w, .row_bytes = w->cols * size, .next = (ptrdiff_t)(LANES * pitch)};
 
-	if (kind == E4M3 || kind == E5M2)
-		b.codes = codes_for(w->dtype);
-	const int few = is_few(kind, w, x);
+	const int own = is_own(kind, w, x);
 	for (b.n = n0; b.n < n1; b.n += LANES) {
 		b.count = smaller(LANES, n1 - b.n);
 		for (size_t i = 0; i < LANES; i++)
 			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
-		if (few)
-			few_block(kind, &b, x, y, ldy);
+		if (own)
+			own_block(kind, &b, x, y, ldy);
 		else
 			many_rows(kind, &b, x, y, ldy);
 	}

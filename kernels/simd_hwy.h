@@ -11,11 +11,13 @@
 #undef ALWAYS_INLINE
 #undef BLOCK
 #undef FEW
+#undef FEW_MAX
 #undef PARTS
 #undef EACH
 #undef vi_left
 #undef vi_right
 #undef vi_right_signed
+#undef vi_right_signed_words
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -24,9 +26,11 @@
 #if PARTS == 1 /* 32 registers of 16 lanes */
 #define BLOCK 8
 #define FEW 8
+#define FEW_MAX 16
 #else /* the chains of more rows, in two or four registers each, would spill */
 #define BLOCK 3
-#define FEW 0
+#define FEW 2
+#define FEW_MAX 2
 #endif
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -192,9 +196,26 @@ template <int bits> ALWAYS_INLINE vi vi_right_signed_by(vi a)
 	return a;
 }
 
+ALWAYS_INLINE vi vi_max_bytes(vi a, vi b)
+{
+	using Bytes = hn::Repartition<uint8_t, DU>;
+
+	EACH(i) a.part[i] = hn::BitCast(DU(), hn::Max(hn::BitCast(Bytes(), a.part[i]), hn::BitCast(Bytes(), b.part[i])));
+	return a;
+}
+
+template <int bits> ALWAYS_INLINE vi vi_right_signed_words_by(vi a)
+{
+	using Words = hn::Repartition<int16_t, DU>;
+
+	EACH(i) a.part[i] = hn::BitCast(DU(), hn::ShiftRight<bits>(hn::BitCast(Words(), a.part[i])));
+	return a;
+}
+
 #define vi_left(a, bits) vi_left_by<bits>(a)
 #define vi_right(a, bits) vi_right_by<bits>(a)
 #define vi_right_signed(a, bits) vi_right_signed_by<bits>(a)
+#define vi_right_signed_words(a, bits) vi_right_signed_words_by<bits>(a)
 
 /* ---- arithmetic ---- */
 

@@ -22,13 +22,15 @@ static inline size_t panel_end(const struct octavo_matrix *w, unsigned offset, s
 	return i + smaller(most, size - i);
 }
 
-/* `count` <= 128 BF16 values of one row to F32, zeros behind them up to a multiple of 64. */
-static inline void widen_row(const uint16_t *x, size_t count, float *out /* [PANEL] */)
+/* `count` <= 128 BF16 values of one row, times 2^up, to F32, zeros behind them up to a multiple of 64. */
+static inline void widen_row(const uint16_t *x, size_t count, const int up, float *out /* [PANEL] */)
 {
 	size_t i = 0;
 
-	for (; i < count; i += LANES)
-		vf_store(out + i, vf_load_bf16(x + i, count - i));
+	for (; i < count; i += LANES) {
+		vf v = vf_load_bf16(x + i, count - i);
+		vf_store(out + i, up ? vf_mul(v, vf_power(up)) : v);
+	}
 	for (; i % 64; i += LANES)
 		vf_store(out + i, vf_zero());
 }
@@ -67,6 +69,7 @@ struct fold {
 	int first;            /* y is not written yet: it counts as +0 */
 	int scaled;           /* y = fma(scale, acc, y); otherwise the sums go on from y */
 	vf scale;             /* per lane */
+	int up;               /* x is multiplied by 2^up before it meets the panel */
 	const float *x_scale; /* [rows][x_scale_ld], or NULL: factors 1 */
 	size_t x_scale_ld;
 };
@@ -134,7 +137,7 @@ static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t 
 	for (size_t m = 0; m < x->rows; m += BLOCK) {
 		size_t rows = smaller(BLOCK, x->rows - m);
 		for (size_t i = 0; i < rows; i++)
-			widen_row(x->x + (m + i) * x->ld + k0, count, xf + i * PANEL);
+			widen_row(x->x + (m + i) * x->ld + k0, count, f.up, xf + i * PANEL);
 		struct fold part = f;
 		part.y = f.y + m * f.ldy;
 		part.x_scale = x->scale ? x->scale + m * x->scale_ld + k0 / OCTAVO_BLOCK : NULL;

@@ -40,9 +40,6 @@ static const struct {
         {OCTAVO_CPU_AVX512, &octavo_set_rows_avx512},
         {OCTAVO_CPU_AVX512, &octavo_set_codec_avx512},
 #endif
-#ifdef HAVE_AVX512VBMI
-        {OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI, &octavo_set_gemm_avx512vbmi},
-#endif
 #ifdef HAVE_AMX
         {AMX_GROUPS, &octavo_set_gemm_amx},
         {AMX_GROUPS, &octavo_set_gemm_t_amx},

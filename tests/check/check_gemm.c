@@ -176,10 +176,12 @@ static void row_scales(struct check *check, const struct subject *s)
 		size_t m = i % 3 == 0 ? check_pick(check, 18, 40) : check_pick(check, 1, 17);
 		struct gemm_shape shape =
 		        draw_shape(check, s, m, check_pick(check, 1, 40), lengths[i % COUNT(lengths)]);
+
 		shape.scale_dtype = scales[i % COUNT(scales)];
 		shape.col0 = 0; /* else a piece of w would straddle two groups of x */
 		shape.row_scales = true;
-		shape.fill = i % 5 == 0 ? FILL_TINY : i % 5 == 1 ? FILL_NAN : FILL_PLAIN;
+		static const enum gemm_fill fills[] = {FILL_TINY, FILL_NAN, FILL_LARGE, FILL_PLAIN, FILL_PLAIN};
+		shape.fill = fills[i % 5];
 		compare(check, s, &shape);
 	}
 }
