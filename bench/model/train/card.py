@@ -1,8 +1,8 @@
 """Write MODEL_CARD.md from what was measured.
 
-    card.py --model DIR --data DIR --debs DIR
+    card.py --model DIR --data DIR [--wide DIR --wide-tokens MILLIONS] --debs DIR
 
-DIR of --debs holds the downloaded packages, whose file names carry their versions. A figure that is not in eval/results.json is
+--wide is the data that the tokenizer and the first tokens of the training came from. DIR of --debs holds the downloaded packages, whose file names carry their versions. A figure that is not in eval/results.json is
 reported as not measured.
 """
 
@@ -46,7 +46,7 @@ with token 0 and ended with token 1.
 
 {tokens:,} tokens in {hours:.1f} hours on two shared CPU cores ({step} steps): see `train/README.md`. The text: {train_docs:,} documents,
 {train_mb:.0f} MB, {train_tokens:,} tokens after deduplication of documents and paragraphs. {held_docs} documents ({held_tokens:,} tokens) were held
-out by document; no training document shares more than 15 % of its eight-word sequences with them.
+out by document; no training document shares more than 15 % of its eight-word sequences with them.{wide}
 
 ## Figures
 
@@ -79,8 +79,8 @@ Expert load, max/mean per layer: {load}.
 Debian 12 packages, documentation only. The trained weights are part of this project and under its licence (Apache-2.0); the
 excerpts in `prompts.jsonl` and `eval/heldout.txt` remain under the licences of their sources, named there.
 
-| package | version | licence of the documentation | MB of text |
-|---|---|---|---|
+| package | version | licence of the documentation | MB of text | MB, wide mixture |
+|---|---|---|---|---|
 {sources}
 """
 
@@ -130,6 +130,8 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--model", required=True)
     ap.add_argument("--data", required=True)
+    ap.add_argument("--wide")
+    ap.add_argument("--wide-tokens", type=float, help="how many million tokens of it were trained on")
     ap.add_argument("--debs", required=True)
     ap.add_argument("--status", default="", help="a sentence on the state of training")
     a = ap.parse_args()
@@ -141,10 +143,17 @@ def main():
         if f.endswith(".deb"):
             package, version, _ = f.split("_")
             versions[package] = urllib.parse.unquote(version)
-    by = d["train_bytes_by_package"]
-    sources = "\n".join(row(s.package, versions.get(s.package, "?"), s.licence, "%.1f" % (by[s.package] / 1e6))
-                        for s in SOURCES if s.package in by)
-    text = TEXT.format(
+    by, wide = d["train_bytes_by_package"], {}
+    text = ""
+    if a.wide:
+        wide = json.load(open(os.path.join(a.wide, "data.json")))["train_bytes_by_package"]
+        text = (" The tokenizer and the first %.1f million tokens of\ntraining came from a wider mixture, split in the same way by the "
+                "same rule." % a.wide_tokens)
+    mb = lambda sizes, package: "%.1f" % (sizes[package] / 1e6) if package in sizes else ""
+    sources = "\n".join(row(s.package, versions.get(s.package, "?"), s.licence, mb(by, s.package), mb(wide, s.package))
+                        for s in SOURCES if s.package in by or s.package in wide)
+    card = TEXT.format(
+        wide=text,
         millions=r["parameters"] / 1e6, status=a.status, layers=c["num_hidden_layers"], dense=c["first_k_dense_replace"],
         hidden=c["hidden_size"], heads=c["num_attention_heads"], q_lora=c["q_lora_rank"], kv_lora=c["kv_lora_rank"],
         kv_rows=c["kv_lora_rank"] + c["qk_rope_head_dim"], dense_width=c["intermediate_size"], experts=c["n_routed_experts"],
@@ -155,7 +164,7 @@ def main():
         train_mb=d["train"]["bytes"] / 1e6, train_tokens=d["train"]["tokens"], held_docs=d["held"]["documents"],
         held_tokens=d["held"]["tokens"], windows=r["held_out_windows"], window=r["context"], sources=sources, **figures(r))
     with open(os.path.join(a.model, "MODEL_CARD.md"), "w", encoding="utf-8") as f:
-        f.write(text)
+        f.write(card)
 
 
 if __name__ == "__main__":
