@@ -7,7 +7,7 @@
 
 #include "octavo_engine.h"
 #include "engine/arena.h"
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/load/load.h"
 #include "engine/text/tokenizer.h"
 #include "engine/threads.h"

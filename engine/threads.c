@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/threads.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "kernels/fpenv.h"
 #include "octavo_engine.h"
 

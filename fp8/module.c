@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "octavo_base.h"
+#include "fp8/error.h"
 
 #ifndef OCTAVO_MODULEDIR
 #error "the build says where modules are installed"
@@ -26,9 +26,9 @@ static const void *load_path(const char *path, const char *symbol, struct octavo
 	const void *object = library ? dlsym(library, symbol) : NULL;
 
 	if (!library)
-		snprintf(error->text, sizeof error->text, "%s", dlerror());
+		octavo_fail(error, OCTAVO_ENOTSUP, "%s", dlerror());
 	else if (!object)
-		snprintf(error->text, sizeof error->text, "%s: not a module of Octavo's: no %s", path, symbol);
+		octavo_fail(error, OCTAVO_ENOTSUP, "%s: not a module of Octavo's: no %s", path, symbol);
 	if (library && !object)
 		dlclose(library);
 	return object;
@@ -50,9 +50,7 @@ const void *octavo_module_load(const char *file, const char *symbol, struct octa
 	const char *search = secure_getenv("OCTAVO_MODULE_PATH");
 	char own[PATH_MAX], directories[2 * PATH_MAX + sizeof OCTAVO_MODULEDIR + 2], path[3 * PATH_MAX];
 	char *rest = directories;
-	struct octavo_error unread;
 
-	error = error ? error : &unread;
 	own_directory(own, sizeof own);
 	snprintf(directories, sizeof directories, "%s:%s:%s", search ? search : "", own, OCTAVO_MODULEDIR);
 	for (char *directory; (directory = strsep(&rest, ":"));) {
@@ -62,6 +60,6 @@ const void *octavo_module_load(const char *file, const char *symbol, struct octa
 		if (access(path, R_OK) == 0)
 			return load_path(path, symbol, error);
 	}
-	snprintf(error->text, sizeof error->text, "%s is not installed", file);
+	octavo_fail(error, OCTAVO_ENOTSUP, "%s is not installed", file);
 	return NULL;
 }

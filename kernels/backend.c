@@ -4,7 +4,7 @@
  */
 #include "kernels/backend.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "kernels/sets.h"
 
 #include <stdio.h>

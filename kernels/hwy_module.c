@@ -4,8 +4,9 @@
  */
 #include "kernels/hwy_module.h"
 
+#include "fp8/error.h"
+
 #include <pthread.h>
-#include <stdio.h>
 
 static const char file[] = "octavo-hwy.so";
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -21,13 +22,12 @@ static void load(void)
 	if (!module)
 		return;
 	if (module->version != OCTAVO_KERNEL_MODULE_VERSION || module->table_size != sizeof(struct octavo_kernels)) {
-		snprintf(why_none.text, sizeof why_none.text, "%s: not a module of kernels of this version", file);
+		octavo_fail(&why_none, OCTAVO_ENOTSUP, "%s: not a module of kernels of this version", file);
 		return;
 	}
 	set_count = module->sets(sets, OCTAVO_MODULE_SETS);
 	if (set_count == 0)
-		snprintf(why_none.text, sizeof why_none.text,
-		         "%s has no target with fused multiply-add for this CPU", file);
+		octavo_fail(&why_none, OCTAVO_ENOTSUP, "%s has no target with fused multiply-add for this CPU", file);
 }
 
 size_t octavo_hwy_sets(const struct octavo_module_set **set, const char **reason)

@@ -3,7 +3,7 @@
  * Fuzzes the parser of safetensors headers.  With a fuzzing engine:
  *
  *     clang -fsanitize=fuzzer,address,undefined -DOCTAVO_FUZZING -I. -Ifp8 -Ikernels tests/fuzz_safetensors.c \
- *             engine/load/safetensors.c engine/load/file.c engine/error.c -ljansson
+ *             engine/load/safetensors.c engine/load/file.c fp8/error.c -ljansson
  *
  * As a plain program it replays the files named on its command line, or else mutates a small file many times.
  */

@@ -8,7 +8,7 @@
 
 #include "engine/load/load.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/load/fields.h"
 #include "engine/load/safetensors.h"
 

@@ -9,7 +9,7 @@
 
 #include "engine/load/load.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/load/file.h"
 #include "engine/load/fields.h"
 

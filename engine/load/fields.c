@@ -5,7 +5,7 @@
 
 #include "engine/load/fields.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/load/file.h"
 
 #include <stdarg.h>

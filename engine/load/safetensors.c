@@ -5,7 +5,7 @@
 
 #include "engine/load/safetensors.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 
 #include <errno.h>
 #include <jansson.h>

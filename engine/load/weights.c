@@ -9,7 +9,7 @@
 #include "engine/load/load.h"
 
 #include "engine/arena.h"
-#include "engine/error.h"
+#include "fp8/error.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
  */
 #include "engine/text/text.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 
 #include <ctype.h>
 #include <stdarg.h>

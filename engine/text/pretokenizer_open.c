@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/text/text.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/load/fields.h"
 
 #include <stdio.h>

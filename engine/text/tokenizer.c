@@ -2,7 +2,7 @@
 #include "engine/text/tokenizer.h"
 
 #include "octavo_engine.h"
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/load/file.h"
 #include "engine/load/fields.h"
 #include "engine/text/text.h"

@@ -4,7 +4,7 @@
  */
 #include "octavo_verify.h"
 
-#include "engine/error.h"
+#include "fp8/error.h"
 #include "engine/verify/law.h"
 #include "kernels/fpenv.h"
 #include "octavo_kernels.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/error.h"
+#include "fp8/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>
