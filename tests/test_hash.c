@@ -7,6 +7,7 @@
  * a model, with the contract, or with a C library whose sine, cosine or power differ (RoPE's tables); the failure
  * message prints the new hash, which must be the same for all sets before it may replace the constant.
  */
+#include "tests/support/hash.h"
 #include "tests/support/model.h"
 
 #include <stdarg.h>
@@ -30,20 +31,6 @@ static const struct golden_hash {
 	{ "tiny-v2", OCTAVO_W8A8, 0, UINT64_C(0x4ee40011a04e1e88) },
 };
 
-/* FNV-1a over the bits of the floats, lowest byte first. */
-static uint64_t hash_of(const float *x, size_t count)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-	for (size_t i = 0; i < count; i++) {
-		uint32_t bits;
-		memcpy(&bits, &x[i], sizeof bits);
-		for (unsigned shift = 0; shift < 32; shift += 8)
-			hash = (hash ^ (bits >> shift & 0xFF)) * UINT64_C(0x100000001b3);
-	}
-	return hash;
-}
-
 static uint64_t run(const struct golden_hash *golden, const struct octavo_kernels *table, size_t rows)
 {
 	struct octavo_engine_settings settings = {
@@ -56,7 +43,7 @@ static uint64_t run(const struct golden_hash *golden, const struct octavo_kernel
 	for (size_t i = 0; i < TOKENS; i++)
 		token[i] = (int32_t)((i * i * 7 + i * 31 + 5) % e->choosable);
 	run_tokens(e, token, TOKENS, rows, golden->flags, logits, NULL);
-	uint64_t hash = hash_of(logits, TOKENS * e->config.vocab);
+	uint64_t hash = hash_floats(HASH_START, logits, TOKENS * e->config.vocab);
 	test_free(logits);
 	octavo_engine_close(&e);
 	return hash;

@@ -9,6 +9,7 @@
  * on Arm alike.
  */
 #include "harness.h"
+#include "tests/support/hash.h"
 
 #include <math.h>
 #include <string.h>
@@ -300,18 +301,6 @@ static void forward(struct mini *f, size_t first, size_t rows)
 
 /* ---- The hash ---- */
 
-/* FNV-1a over the bits, lowest byte first. */
-static uint64_t add(uint64_t hash, const float *x, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		uint32_t bits;
-		memcpy(&bits, &x[i], sizeof bits);
-		for (unsigned shift = 0; shift < 32; shift += 8)
-			hash = (hash ^ (bits >> shift & 0xFF)) * UINT64_C(0x100000001b3);
-	}
-	return hash;
-}
-
 static void hash(struct check *check)
 {
 	for (size_t batch = 1; batch <= ROWS; batch += ROWS - 1) {
@@ -321,9 +310,9 @@ static void hash(struct check *check)
 			forward(&f, first, batch);
 		for (size_t i = 0; i < ROWS * VOCAB; i++) /* else the hash would be of nothing */
 			check_that(check, isfinite(f.logits[i]), "logit %zu is %g", i, (double)f.logits[i]);
-		uint64_t got = add(UINT64_C(0xcbf29ce484222325), f.x, ROWS * HIDDEN);
-		got = add(got, f.logits, ROWS * VOCAB);
-		got = add(got, f.chance, ROWS * VOCAB);
+		uint64_t got = hash_floats(HASH_START, f.x, ROWS * HIDDEN);
+		got = hash_floats(got, f.logits, ROWS * VOCAB);
+		got = hash_floats(got, f.chance, ROWS * VOCAB);
 		check_that(check, got == golden, "the hash is 0x%016llx, must be 0x%016llx", (unsigned long long)got,
 		           (unsigned long long)golden);
 	}
