@@ -260,20 +260,11 @@ ALWAYS_INLINE void few_parts(const enum kind kind, const size_t rows, const stru
 
 /* E4M3 weights are too small by 2^8 inside a chunk, which shows if a chain overflows: x of 2^112 and more, infinite
  * or NaN goes the other way. */
-static int is_moderate(const struct octavo_rows *x, size_t cols)
-{
-	for (size_t m = 0; m < x->rows; m++)
-		for (size_t k = 0; k < cols; k++)
-			if ((x->x[m * x->ld + k] & 0x7fff) >= 0x7780)
-				return 0;
-	return 1;
-}
-
 ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
 {
 	if (x->rows > FEW)
 		return 0;
-	return kind == BF16 || (kind == E4M3 && is_moderate(x, w->cols));
+	return kind == BF16 || (kind == E4M3 && all_below(x, w->cols, 0x1p112f));
 }
 
 ALWAYS_INLINE void own_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,

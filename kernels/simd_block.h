@@ -35,6 +35,22 @@ static inline vf block_scales(const struct block *b, size_t k)
 	return vf_choose(vm_first(left), scale, vf_set1(octavo_matrix_scale(w, b->n + left, k)));
 }
 
+/* Whether all of x is smaller than `limit` in magnitude; NaN is not. */
+static inline int all_below(const struct octavo_rows *x, size_t cols, float limit)
+{
+	float lane[LANES];
+	vi largest = vi_set1(0);
+	int below = 1;
+
+	for (size_t m = 0; m < x->rows; m++)
+		for (size_t k = 0; k < cols; k += LANES)
+			largest = vi_max(largest, vi_of(vf_abs(vf_load_bf16(x->x + m * x->ld + k, cols - k))));
+	vf_store_first(lane, LANES, vf_of(largest));
+	for (size_t i = 0; i < LANES; i++)
+		below &= lane[i] < limit;
+	return below;
+}
+
 /* The next cache lines of `count` rows come from memory while these are decoded; at the end of the rows those of
  * the rows that take their place do.  Into the second level only: in the first, rows a multiple of 4096 bytes apart
  * would push each other out before they are used. */

@@ -9,7 +9,7 @@
  * E4M3 takes a short cut.  Two shifts and a mask bring a code's fields to F32's places, which gives its value
  * times 2^-DOWN; the multiplication that would mend it is left to x and to the scale, which are multiplied by 2^UP
  * and 2^(DOWN - UP) instead.  Powers of two change no rounding as long as nothing overflows or underflows: see
- * beyond().  A NaN code would pass for 480, so its lane is noted and its outputs are made NaN at the end: a NaN weight
+ * is_moderate().  A NaN code would pass for 480, so its lane is noted and its outputs are made NaN at the end: a NaN weight
  * makes every sum NaN that it enters, whatever x is.
  */
 #ifndef OCTAVO_SIMD_TRANSPOSED_H
@@ -45,21 +45,14 @@ ALWAYS_INLINE vf mend(const enum kind kind, vf v)
 	return kind == E4M3 ? vf_mul(v, vf_power(DOWN - UP)) : v;
 }
 
-/* Whether some row of x would overflow times 2^UP: a finite value, or a scale beside a weight's of up to 2^40. */
-static inline int beyond(const struct octavo_rows *x, size_t cols)
+/* Whether nothing overflows times 2^UP: no value, and no scale beside a weight's of up to 2^40. */
+static inline int is_moderate(const struct octavo_rows *x, size_t cols)
 {
-	const uint16_t from = (127 + 127 - UP) << 8, to = 255 << 8; /* of exponents, the sign shifted out */
-	int any = 0;
-
-	for (size_t m = 0; m < x->rows; m++) {
-		for (size_t k = 0; k < cols; k++) {
-			uint16_t magnitude = (uint16_t)(x->x[m * x->ld + k] << 1);
-			any |= (uint16_t)(magnitude - from) < (uint16_t)(to - from);
-		}
-		for (size_t i = 0; x->scale && i * OCTAVO_BLOCK < cols; i++)
-			any |= !(x->scale[m * x->scale_ld + i] < 0x1p27f);
-	}
-	return any;
+	for (size_t m = 0; x->scale && m < x->rows; m++)
+		for (size_t i = 0; i * OCTAVO_BLOCK < cols; i++)
+			if (!(x->scale[m * x->scale_ld + i] < 0x1p27f))
+				return 0;
+	return all_below(x, cols, 0x1p67f);
 }
 
 /* Weight j of a transposed dword of E4M3 codes, times 2^-DOWN. */
@@ -274,7 +267,7 @@ ALWAYS_INLINE void many_e4m3(const struct block *b, const struct octavo_rows *x,
 
 ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
 {
-	return kind == E4M3 ? !beyond(x, w->cols) : kind == BF16 && x->rows <= FEW_MAX;
+	return kind == E4M3 ? is_moderate(x, w->cols) : kind == BF16 && x->rows <= FEW_MAX;
 }
 
 ALWAYS_INLINE void own_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
