@@ -34,6 +34,11 @@ static inline float octavo_bits_float(uint32_t bits)
 	return x;
 }
 
+static inline float octavo_bf16_float(uint16_t bits)
+{
+	return octavo_bits_float((uint32_t)bits << 16);
+}
+
 /* A magnitude in a narrower format, not rounded yet: its code is base + significand / 2^shift. */
 struct octavo_unrounded {
 	uint32_t base;        /* code of the binade's start, less the implicit bit that `significand` carries */

@@ -12,6 +12,8 @@
 #include "kernels/backend_onednn.h"
 #include "kernels/backend_tiles.h"
 
+#include "fp8/bits.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -181,14 +183,11 @@ struct job {
 static uint16_t half_part(uint16_t bits, int rest)
 {
 	float value = octavo_f16_decode(bits);
-	uint32_t wide, top;
+	uint32_t top = octavo_float_bits(value) & 0xffff0000;
+	float upper = octavo_bits_float(top);
 
-	memcpy(&wide, &value, sizeof wide);
-	top = wide & 0xffff0000;
 	if (!rest)
 		return (uint16_t)(top >> 16) | (value != value);
-	float upper;
-	memcpy(&upper, &top, sizeof upper);
 	if (!(value - upper == value - upper)) /* infinity, NaN: all in the upper part */
 		return 0;
 	return octavo_bf16_encode(value - upper);

@@ -10,6 +10,8 @@
 #include "kernels/backend.h"
 #include "kernels/backend_tiles.h"
 
+#include "fp8/bits.h"
+
 #include <libxsmm.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -47,15 +49,6 @@ static struct worker *worker_get(void)
 	return NULL;
 }
 
-static float widen(uint16_t bf16)
-{
-	uint32_t bits = (uint32_t)bf16 << 16;
-	float value;
-
-	memcpy(&value, &bits, sizeof value);
-	return value;
-}
-
 /* Rows [n, end) and columns [k, k + count) of w to [TILE][TILE] values, zeros behind them. */
 static void fill_weights(float to[TILE][TILE], const struct octavo_matrix *w, size_t n, size_t end, size_t k,
                          size_t count)
@@ -75,7 +68,7 @@ static void fill_weights(float to[TILE][TILE], const struct octavo_matrix *w, si
 		if (w->dtype != OCTAVO_F16) {
 #pragma omp simd
 			for (size_t i = 0; i < count; i++)
-				(*to)[i] = widen(value[i]);
+				(*to)[i] = octavo_bf16_float(value[i]);
 		}
 		memset(*to + count, 0, (TILE - count) * sizeof **to);
 	}
@@ -88,7 +81,7 @@ static void fill_rows(float *to, size_t size, const struct octavo_rows *x, size_
 	for (size_t m = 0; m < rows; m++) {
 		const uint16_t *from = x->x + (m0 + m) * x->ld + k;
 		for (size_t i = 0; i < count; i++)
-			to[i * size + m] = widen(from[i]);
+			to[i * size + m] = octavo_bf16_float(from[i]);
 		for (size_t i = count; i < TILE; i++)
 			to[i * size + m] = 0;
 	}

@@ -8,18 +8,12 @@
 
 #include "octavo_fp8.h"
 
+#include "fp8/bits.h"
+
 #include <math.h>
 #include <string.h>
 
 #define OCTAVO_CHUNK 32
-
-static inline float octavo_bf16_float(uint16_t bits)
-{
-	uint32_t wide = (uint32_t)bits << 16;
-	float value;
-	memcpy(&value, &wide, sizeof value);
-	return value;
-}
 
 /* A matrix with the values of its 256 codes, if it has codes. */
 struct octavo_decoder {
