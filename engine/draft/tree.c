@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/draft/tree.h"
 
+#include "engine/verify/law.h"
+
 struct octavo_shape octavo_shape_chain(unsigned k)
 {
 	struct octavo_shape shape = { .depth = k };
@@ -127,10 +129,8 @@ const double *octavo_tree_law(void *tree, size_t row)
 
 unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row)
 {
-	unsigned depth = 0;
-	for (; row; row = (size_t)tree->parent[row])
-		depth++;
-	return depth;
+	const struct octavo_draft draft = { tree->rows, tree->token, tree->parent };
+	return octavo_depth(&draft, row);
 }
 
 unsigned octavo_tree_deepest(const struct octavo_tree *tree)
