@@ -62,15 +62,6 @@ void cost_print(const struct octavo_cost *cost)
 	putchar('\n');
 }
 
-double cost_ratio(const struct octavo_cost *cost, size_t rows)
-{
-	size_t i = 1;
-	while (i + 1 < cost->count && cost->rows[i] < rows)
-		i++;
-	double slope = (cost->ns[i] - cost->ns[i - 1]) / (double)(cost->rows[i] - cost->rows[i - 1]);
-	return (cost->ns[i - 1] + slope * ((double)rows - (double)cost->rows[i - 1])) / cost->ns[0];
-}
-
 json_t *cost_json(const struct octavo_cost *cost)
 {
 	json_t *r = json_object();

@@ -39,7 +39,7 @@ static double from_curve(const struct octavo_cost *cost, const struct half *h)
 	double sum = 0.0;
 	for (size_t rows = 1; rows <= OCTAVO_MAX_DRAFT; rows++)
 		if (h->rows[rows])
-			sum += (double)h->rows[rows] * cost_ratio(cost, rows);
+			sum += (double)h->rows[rows] * (octavo_cost_at(cost, rows) / cost->ns[0]);
 	return sum / (double)h->steps;
 }
 

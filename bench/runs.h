@@ -68,8 +68,6 @@ bool cost_measure(struct octavo_cost *cost, struct octavo_engine *engine, const 
 void cost_print(const struct octavo_cost *cost);
 /* {"1": 1.0, "2": r(2), …} */
 json_t *cost_json(const struct octavo_cost *cost);
-/* r of a number of rows, between and behind the measured ones along straight lines. */
-double cost_ratio(const struct octavo_cost *cost, size_t rows);
 
 /* predict.c: the speed-up of a run over plain decoding, from the terms of the even prompts and the cost curve, beside
  * what the odd prompts measured. */

@@ -141,6 +141,9 @@ struct octavo_cost {
 	size_t rows[OCTAVO_MAX_KNOTS]; /* 1, 2, 3, 4, 5, 6, 8, 16, as far as they fit */
 	double ns[OCTAVO_MAX_KNOTS];
 };
+/* ns of a forward of `rows` rows: between the curve's points along straight lines, behind the last along the last line.
+ * The curve holds at least one point. */
+OCTAVO_API double octavo_cost_at(const struct octavo_cost *cost, size_t rows);
 /* Times forwards of token[count], over and over, behind what sequence `seq` holds; commits nothing.  Up to nine times
  * each, but for no longer than a second once each was timed.  Experts are those that the tokens choose: take real text.
  * The engine keeps the curve for sessions that choose k themselves; without this call the first of them measures it. */

@@ -19,10 +19,6 @@
 
 #include "octavo_engine.h"
 
-/* ns of a forward of `rows` rows: between the curve's points along straight lines, behind the last along the last line.
- * The curve holds at least one point. */
-double octavo_cost_at(const struct octavo_cost *cost, size_t rows);
-
 /* What one step did.  Times in ns; 0: unknown. */
 struct octavo_step {
 	unsigned drafted, accepted; /* tokens in a row */
