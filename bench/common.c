@@ -43,8 +43,11 @@ bool accept_parse(const struct options *o, enum octavo_accept *out)
 {
 	*out = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH;
 	if (*out == OCTAVO_ACCEPT_COUNT) {
-		complain("option --accept: unknown rule \"%s\" (known: match, greedy, rejection, block, multiround, typical)",
-		         o->accept);
+		char known[128] = "";
+		for (int rule = 0; rule < OCTAVO_ACCEPT_COUNT; rule++)
+			snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", rule ? ", " : "",
+			         octavo_accept_name((enum octavo_accept)rule));
+		complain("option --accept: unknown rule \"%s\" (known: %s)", o->accept, known);
 		return false;
 	}
 	if (*out != OCTAVO_ACCEPT_GREEDY)

@@ -169,32 +169,19 @@ static enum octavo_status run_attention(struct work *w, const struct octavo_kern
 	return OCTAVO_OK;
 }
 
+#define ATTENTION_OP                                                                                                   \
+	.fill = FILL_BF16, .streams = true, .slot = slot_attention, .weights = cache_rows, .in = in_queries,           \
+	.out = out_values, .spare = spare_attention, .flops = flops_attention, .shrink = shrink_attention,             \
+	.run = run_attention
+
 const struct op op_attention = {.name = "attention",
                                 .shape_means = "tokens of the latent cache and heads",
                                 .shape = {{4096, 128}},
-                                .fill = FILL_BF16,
-                                .streams = true,
                                 .takes = takes_mla,
-                                .slot = slot_attention,
-                                .weights = cache_rows,
-                                .in = in_queries,
-                                .out = out_values,
-                                .spare = spare_attention,
-                                .flops = flops_attention,
-                                .shrink = shrink_attention,
-                                .run = run_attention};
+                                ATTENTION_OP};
 
 const struct op op_gqa = {.name = "gqa",
                           .shape_means = "tokens of the cache and heads of queries, eight to each of keys and values",
                           .shape = {{4096, 64}},
-                          .fill = FILL_BF16,
-                          .streams = true,
                           .takes = takes_gqa,
-                          .slot = slot_attention,
-                          .weights = cache_rows,
-                          .in = in_queries,
-                          .out = out_values,
-                          .spare = spare_attention,
-                          .flops = flops_attention,
-                          .shrink = shrink_attention,
-                          .run = run_attention};
+                          ATTENTION_OP};
