@@ -21,7 +21,7 @@ enum { MAX_LIST = 32 };
  * Strings are borrowed from argv. */
 struct options {
 	const char *model, *prompts, *prompt, *text, *json;
-	const char *drafter;  /* comma list: "none,mtp,ngram+mtp" */
+	const char *drafter;  /* comma list: "none,mtp,medusa:dir,ngram+mtp" */
 	const char *tree;     /* "4,2,1" */
 	const char *accept;
 	const char *arithmetic; /* w8a16 | w8a8 */
@@ -68,8 +68,11 @@ bool accept_parse(const struct options *o, enum octavo_accept *out);
 #define USUAL_TEMPERATURE 0.8
 struct octavo_sampling sampling_of(const struct options *o, double temperature);
 
-/* Whether text[length] names a drafter, or a pair of them; false after complaining. */
+/* Whether a session can be asked for drafter text[length]; false after complaining. */
 bool drafter_check(const char *text, size_t length);
+/* What a table calls a drafter: of directories the last name alone, cut where it gets long. */
+enum { DRAFTER_LABEL = 25 };
+void drafter_label(const char *drafter, char label[DRAFTER_LABEL]);
 
 /* The widths that --tree asks for, up to the first 0: all 0 without the option; false after complaining. */
 bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K]);

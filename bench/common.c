@@ -68,18 +68,33 @@ struct octavo_sampling sampling_of(const struct options *o, double temperature)
 
 bool drafter_check(const char *text, size_t length)
 {
-	const char *const *names = octavo_drafter_names();
-	char known[128] = "", name[64];
-	if (length < sizeof name) {
-		snprintf(name, sizeof name, "%.*s", (int)length, text);
-		if (octavo_drafter_known(name))
-			return true;
+	struct octavo_error error;
+	char *spec = strndup(text, length);
+	if (!spec) {
+		complain("out of memory");
+		return false;
 	}
-	for (size_t i = 0; names[i]; i++)
-		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", names[i]);
-	complain("option --drafter: unknown drafter \"%.*s\" (known: %s, and pairs such as ngram+mtp)", (int)length, text,
-	         known);
-	return false;
+	bool known = octavo_drafter_known(spec, &error);
+	if (!known)
+		complain("option --%s", error.text); /* "drafter: …", "drafter mtp: …" */
+	free(spec);
+	return known;
+}
+
+void drafter_label(const char *drafter, char label[DRAFTER_LABEL])
+{
+	size_t used = 0, directory = 0; /* where the last one's name begins in the label */
+	for (const char *at = drafter; *at; at++) {
+		if (*at == '/' && directory && at[1] && at[1] != '+')
+			used = directory;
+		else if (used++ < DRAFTER_LABEL - 1)
+			label[used - 1] = *at;
+		if (*at == ':')
+			directory = used;
+	}
+	if (used > DRAFTER_LABEL - 1)
+		label[(used = DRAFTER_LABEL - 1) - 1] = '~';
+	label[used] = 0;
 }
 
 bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K])

@@ -16,7 +16,7 @@ static const char help[] =
 	"  --model DIR          default: the bundled model\n"
 	"  --tokens N           new tokens, at most (default 128)\n"
 	"  --context N          tokens in all, prompt included (default: the model's, at most 4096)\n"
-	"  --drafter NAME       mtp (default where the model has a module), ngram, ngram+mtp or none\n"
+	"  --drafter NAME       mtp (default where the model has a module), ngram, none, NAME:DIR or a pair: ngram+mtp\n"
 	"  -k N                 drafted tokens per step, 1 to 8, or auto (default)\n"
 	"  --tree WIDTHS        draft a tree, such as 4,2,1\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
@@ -75,7 +75,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 	struct octavo_error error;
 	struct octavo_session *session = NULL;
 	struct octavo_session_settings settings = {
-		.drafter = o->drafter ? o->drafter : octavo_engine_model(engine)->mtp_layers ? "mtp" : "none",
+		.drafter = o->drafter ? o->drafter : octavo_engine_feeds(engine, "mtp") ? "mtp" : "none",
 		.k = o->k_count ? (unsigned)o->k[0] : 0,
 		.accept = accept,
 		.confidence = { .best = o->confidence },

@@ -67,7 +67,7 @@ static const struct option_entry entries[] = {
         {"prompt", STRING, AT(prompt), 0, 0, 0, "text"},
         {"text", STRING, AT(text), 0, 0, 0, "a text file"},
         {"json", STRING, AT(json), 0, 0, 0, "a file to write"},
-        {"drafter", STRING, AT(drafter), 0, 0, 0, "none, mtp, ngram, a pair as ngram+mtp, or a comma list of these"},
+        {"drafter", STRING, AT(drafter), 0, 0, 0, "a drafter such as mtp or medusa:DIR, a pair as ngram+mtp, or a comma list of these"},
         {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
         {"kv", STRING, AT(kv), 0, 0, 0, "bf16 or fp8"},

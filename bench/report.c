@@ -69,9 +69,18 @@ static void print_acceptance(const struct run *run)
 	printf("  %-19s", *text ? text : "-");
 }
 
-static void print_speed_row(const struct run *run)
+/* Of the column of drafters: that of the longest name. */
+static int label_width(const struct runs *r, size_t first, size_t end)
 {
-	printf("  %-9s %-5s", run->drafter, is_plain(run) ? "-" : run->shape);
+	size_t width = 9;
+	for (size_t i = first; i < end; i++)
+		width = strlen(r->run[i].label) > width ? strlen(r->run[i].label) : width;
+	return (int)width;
+}
+
+static void print_speed_row(const struct run *run, int width)
+{
+	printf("  %-*s %-5s", width, run->label, is_plain(run) ? "-" : run->shape);
 	printf("  %8.1f  %5.2f", run->tokens_per_s, run->speedup);
 	if (is_plain(run))
 		printf("  %-12s", "");
@@ -90,7 +99,15 @@ static void print_divergence(const struct run *run)
 	if (d->found)
 		printf("  %s %s left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
 		       "%.6g\n",
-		       run->drafter, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
+		       run->label, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
+}
+
+/* What the labels leave out. */
+static void print_directories(const struct runs *r, size_t first, size_t end)
+{
+	for (size_t i = first; i < end; i++)
+		if (strcmp(r->run[i].label, r->run[i].drafter) && strcmp(r->run[i].drafter, r->run[i - 1].drafter))
+			printf("  %s: %s\n", r->run[i].label, r->run[i].drafter);
 }
 
 static void print_speed(const struct runs *r, size_t first, size_t end)
@@ -99,11 +116,14 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
 	       r->run[first].temperature, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
 	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
-	printf("  drafter   k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n");
+	int width = label_width(r, first, end);
+	printf("  %-*s k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n", width,
+	       "drafter");
 	for (size_t i = first; i < end; i++)
-		print_speed_row(&r->run[i]);
+		print_speed_row(&r->run[i], width);
 	for (size_t i = first; i < end; i++)
 		print_divergence(&r->run[i]);
+	print_directories(r, first, end);
 	if (!first) /* once is enough */
 		printf("\n"
 		       "  speed: plain decoding's time per token over this run's, prefill apart; its 95 %% range is a\n"
@@ -115,6 +135,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 
 static void print_predictions(const struct runs *r, size_t first, size_t end)
 {
+	int width = label_width(r, first, end);
 	bool any = false;
 	for (size_t i = first + 1; i < end; i++) {
 		struct prediction p = predict(&r->cost, &r->run[i], &r->run[first]);
@@ -123,9 +144,9 @@ static void print_predictions(const struct runs *r, size_t first, size_t end)
 		if (!any)
 			printf("\nPredicted: tokens per step / (draft + r(rows) + accept), in forwards of one row, from the even\n"
 			       "prompts and r(M) above; measured: the odd prompts\n\n"
-			       "  drafter   k      tok/step   draft  r(rows)  accept  predicted  measured   error\n");
+			       "  %-*s k      tok/step   draft  r(rows)  accept  predicted  measured   error\n", width, "drafter");
 		any = true;
-		printf("  %-9s %-5s  %8.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", r->run[i].drafter,
+		printf("  %-*s %-5s  %8.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", width, r->run[i].label,
 		       r->run[i].shape, p.tau, p.draft, p.verify, p.accept, p.speedup, p.measured,
 		       100.0 * (p.speedup / p.measured - 1.0), p.off ? ", because of " : "", p.off ? p.off : "");
 	}
@@ -141,7 +162,7 @@ static const enum octavo_phase listed[] = {
 /* Wide enough for its head. */
 static int column_width(const struct run *run)
 {
-	size_t head = strlen(run->drafter) + 1 + strlen(run->shape);
+	size_t head = strlen(run->label) + 1 + strlen(run->shape);
 	return is_plain(run) || head < 8 ? 8 : (int)head;
 }
 
@@ -153,7 +174,7 @@ static void print_column_heads(const struct runs *r, size_t first, size_t end)
 		if (is_plain(&r->run[i]))
 			snprintf(name, sizeof name, "plain");
 		else
-			snprintf(name, sizeof name, "%s %s", r->run[i].drafter, r->run[i].shape);
+			snprintf(name, sizeof name, "%s %s", r->run[i].label, r->run[i].shape);
 		printf("  %*s", column_width(&r->run[i]), name);
 	}
 	putchar('\n');

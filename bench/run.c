@@ -19,7 +19,8 @@ static const char run_help[] =
 	"  --limit N            the first N prompts only\n"
 	"  --tokens N           new tokens per prompt (default 64)\n"
 	"  --context N          tokens per sequence, prompt included (default: the model's, at most 4096)\n"
-	"  --drafter LIST       mtp, ngram, none, or a pair: ngram+mtp drafts with the second where the first has nothing\n"
+	"  --drafter LIST       mtp, ngram, none; NAME:DIR for one with files of its own (default DIR: MODEL/drafters/NAME);\n"
+	"                       or a pair: ngram+mtp drafts with the second where the first has nothing\n"
 	"                       (default: all that the model can feed)\n"
 	"  -k LIST              drafted tokens per step: 1 to 8, or auto, chosen for each step from measured costs and\n"
 	"                       acceptance (default: mtp 1,2,4,auto; ngram 4,auto; pairs auto)\n"
@@ -67,7 +68,7 @@ static bool measure(const struct options *o, struct octavo_engine *engine, struc
                     struct runs *r, json_t *document)
 {
 	struct prompts prompts = { 0 };
-	bool good = runs_plan(r, o, octavo_engine_model(engine)) &&
+	bool good = runs_plan(r, o, engine) &&
 	            prompts_load(&prompts, r->prompts_file, engine, o->limit) &&
 	            cost_measure(&r->cost, engine, &prompts) && runs_measure(r, o, engine, profiler, &prompts);
 	if (good) {

@@ -46,6 +46,7 @@ static bool add_run(struct runs *r, const struct options *o, enum octavo_accept 
 	};
 	if (tree)
 		memcpy(run->tree, tree, sizeof run->tree);
+	drafter_label(name, run->label);
 	name_shape(run);
 	return true;
 }
@@ -76,8 +77,9 @@ static bool add_drafter(struct runs *r, const struct options *o, enum octavo_acc
 		return false;
 	if (tree[0] && !o->k_count)
 		return true;
+	size_t bare = strcspn(name, ":,"); /* without a directory */
 	for (size_t i = 0; !o->k_count && i < sizeof usual_k / sizeof *usual_k; i++)
-		if (strlen(usual_k[i].drafter) == length && !strncmp(usual_k[i].drafter, name, length)) {
+		if (strlen(usual_k[i].drafter) == bare && !strncmp(usual_k[i].drafter, name, bare)) {
 			k = usual_k[i].k;
 			count = usual_k[i].count;
 		}
@@ -132,9 +134,23 @@ bool runs_check(const struct options *o)
 	return true;
 }
 
-bool runs_plan(struct runs *r, const struct options *o, const struct octavo_model_info *model)
+/* All that the model can feed, and the usual pair, as a comma list. */
+static void feasible(char list[256], const struct octavo_engine *engine)
 {
-	const char *drafters = o->drafter ? o->drafter : model->mtp_layers ? "mtp,ngram,ngram+mtp" : "ngram";
+	const char *const *name = octavo_drafter_names();
+	size_t used = 0;
+	for (*list = 0; *name && used < 256; name++)
+		if (strcmp(*name, "none") && octavo_engine_feeds(engine, *name))
+			used += (size_t)snprintf(list + used, 256 - used, used ? ",%s" : "%s", *name);
+	if (used < 256 && octavo_engine_feeds(engine, "ngram+mtp"))
+		snprintf(list + used, 256 - used, ",ngram+mtp");
+}
+
+bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engine *engine)
+{
+	char all[256];
+	feasible(all, engine);
+	const char *drafters = o->drafter ? o->drafter : all;
 	enum octavo_accept accept;
 	if (!accept_parse(o, &accept))
 		return false;

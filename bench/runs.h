@@ -40,7 +40,8 @@ struct half {
 
 /* One configuration and what it did, summed over prompts. */
 struct run {
-	char *drafter;
+	char *drafter;               /* as it was asked for */
+	char label[DRAFTER_LABEL];   /* what a table calls it */
 	unsigned k;                  /* 0: auto, unless there is a tree */
 	unsigned tree[OCTAVO_MAX_K]; /* widths, up to the first 0 */
 	char shape[32];              /* "2", "auto", "4,2,1": what a table says of it */
@@ -94,7 +95,7 @@ struct runs {
 bool runs_check(const struct options *o);
 /* Adds configurations from options: drafters x k x temperatures, plain decoding first for each temperature.
  * Without --drafter: all that the model can feed. */
-bool runs_plan(struct runs *r, const struct options *o, const struct octavo_model_info *model);
+bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engine *engine);
 /* Warms up, measures and compares; stops after o->seconds (0: all prompts).  Complains and returns false on error. */
 bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine *engine,
                   struct octavo_profiler *profiler, const struct prompts *prompts);

@@ -2,9 +2,10 @@
  *
  * Opening and closing an engine, and what it tells about itself.
  */
-#include "engine/internal.h"
+#include "engine/draft/files.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { DEFAULT_CONTEXT = 4096, DEFAULT_ROWS = 64, MOST_ROWS = 4096, MOST_SEQUENCES = 4096 };
 
@@ -122,7 +123,8 @@ static enum octavo_status open_parts(struct octavo_engine *e, struct octavo_erro
 	e->tau = octavo_softmax_scale(&e->config);
 	describe(e);
 	e->settings.model_dir = NULL; /* borrowed for the call only */
-	return OCTAVO_OK;
+	e->model_dir = strdup(dir);
+	return e->model_dir ? OCTAVO_OK : octavo_fail(error, OCTAVO_ENOMEM, "engine: out of memory");
 }
 
 enum octavo_status octavo_engine_open(struct octavo_engine **out, const struct octavo_engine_settings *settings,
@@ -147,10 +149,12 @@ void octavo_engine_close(struct octavo_engine **engine)
 	if (!engine || !*engine)
 		return;
 	struct octavo_engine *e = *engine;
+	octavo_draft_files_close(e);
 	octavo_weights_release(&e->weights);
 	octavo_checkpoint_close(&e->checkpoint);
 	octavo_tokenizer_close(&e->tokenizer);
 	octavo_threads_close(&e->threads);
+	free(e->model_dir);
 	free(e->arena);
 	free(e);
 	*engine = NULL;

@@ -92,6 +92,8 @@ struct octavo_staging {
 
 struct octavo_engine {
 	struct octavo_engine_settings settings; /* defaults filled in; model_dir not kept */
+	char *model_dir; /* a copy: drafters may have files below it */
+	struct octavo_draft_files *draft_files; /* engine/draft/files.h: what drafters have opened */
 	const struct octavo_kernels *k;
 	struct octavo_threads threads;
 	struct octavo_profiler *profiler;

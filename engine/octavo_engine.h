@@ -35,7 +35,8 @@ enum octavo_kv_format { OCTAVO_KV_BF16, OCTAVO_KV_FP8 };
 /* Which hidden state an MTP module is fed with: after its final norm (what served V3 models use) or before. */
 enum octavo_tap { OCTAVO_TAP_POST_NORM, OCTAVO_TAP_PRE_NORM };
 
-/* Zero-initialised fields take the defaults.  Borrowed for the call: model_dir.  Borrowed until the engine is closed:
+/* Zero-initialised fields take the defaults.  Borrowed for the call: model_dir; drafters with files of their own are
+ * looked for below it when sessions are opened.  Borrowed until the engine is closed:
  * kernels, profiler, and the context behind parallel.  At most 4096 threads, rows and sequences. */
 struct octavo_engine_settings {
 	const char *model_dir;
@@ -164,8 +165,9 @@ struct octavo_depth {
 /* ---- Sessions: the decode loop ----------------------------------------------------------------- */
 
 struct octavo_session_settings {
-	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them), or a pair of two:
-	                      * "ngram+mtp" drafts with the second where the first has nothing to propose */
+	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them); "NAME:DIR" for one with
+	                      * files of its own in DIR, which without :DIR are in <model_dir>/drafters/NAME; or a pair of
+	                      * two: "ngram+mtp" drafts with the second where the first has nothing to propose */
 	unsigned k;          /* drafted tokens per step, at most 8; 0: chosen for each step from what forwards and drafts
 	                      * cost and how many are kept, none included.  With match and greedy no k changes the tokens */
 	struct octavo_depth *depth; /* borrowed: with k 0, estimates to begin with and to keep up to date, so that sessions of
@@ -183,11 +185,17 @@ struct octavo_session_settings {
 
 /* NULL-terminated; pairs are not listed. */
 OCTAVO_API const char *const *octavo_drafter_names(void);
-/* Whether a session can be asked for a drafter of this name, pairs included. */
-OCTAVO_API int octavo_drafter_known(const char *name);
+/* Whether a session can be asked for this drafter, pairs and directories included; *error (or NULL) says why not.  That
+ * the directories exist is not asked. */
+OCTAVO_API int octavo_drafter_known(const char *drafter, struct octavo_error *error);
+/* Whether this engine's model has what the drafter needs: an MTP module, or a directory of files.  They are not looked
+ * into. */
+OCTAVO_API int octavo_engine_feeds(const struct octavo_engine *engine, const char *drafter);
 
 /* Takes a free KV cache of the engine: ELIMIT if there is none.  ENOTSUP for a drafter that the model cannot
- * feed (mtp without an MTP module), EINVAL for an unknown name. */
+ * feed (mtp without an MTP module), EINVAL for an unknown name or an argument that does not fit it, EIO for a directory
+ * that is not there; EFORMAT and others name the file and tensor of a drafter's that does not fit the model.  What a
+ * drafter has read of a directory is shared by all sessions, and kept until the engine is closed. */
 OCTAVO_API enum octavo_status octavo_session_open(struct octavo_session **out, struct octavo_engine *engine,
                                                   const struct octavo_session_settings *settings,
                                                   struct octavo_error *error);

@@ -31,9 +31,11 @@ static void choose_depth(struct octavo_session *s)
 	const struct octavo_cost *cost = &s->engine->cost;
 	double rate[OCTAVO_MAX_SOURCES] = { 0.0 };
 	for (unsigned i = 0; i < s->drafter->sources; i++) {
-		unsigned most = (unsigned)least(budget(s), least(OCTAVO_MAX_K, s->tree.room - 1));
+		size_t most = least(budget(s), least(OCTAVO_MAX_K, s->tree.room - 1));
+		if (s->drafter->most[i])
+			most = least(most, s->drafter->most[i]);
 		s->shape[i] = octavo_shape_chain(
-			octavo_depth_choose(&s->depth->source[i], cost, s->company, most, &rate[i]));
+			octavo_depth_choose(&s->depth->source[i], cost, s->company, (unsigned)most, &rate[i]));
 	}
 	if (rate[1] > rate[0])
 		s->shape[0].depth = 0;

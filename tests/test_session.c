@@ -345,6 +345,9 @@ static void bad_sessions_are_refused(void **state)
 	} bad[] = {
 		{ { .drafter = "mtp" }, OCTAVO_ENOTSUP, "num_nextn_predict_layers" },
 		{ { .drafter = "oracle" }, OCTAVO_EINVAL, "oracle" },
+		{ { .drafter = "ngram:" }, OCTAVO_EINVAL, "argument" },
+		{ { .drafter = "ngram+none" }, OCTAVO_EINVAL, "ngram+none" },
+		{ { .drafter = "ngram+mtp+none" }, OCTAVO_EINVAL, "two parts" },
 		{ { .drafter = "ngram", .k = 9 }, OCTAVO_EINVAL, "at most 8" },
 		{ { .accept = OCTAVO_ACCEPT_GREEDY, .sampling = { .temperature = 0.5f } }, OCTAVO_EINVAL, "temperature" },
 		{ { .sampling = { .temperature = -1.0f } }, OCTAVO_EINVAL, "temperature" },

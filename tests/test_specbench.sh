@@ -125,7 +125,7 @@ expect 2 "--prompt: the text is empty" generate --model "$model" --prompt ""
 expect 2 "UTF-8" generate --model "$model" --prompt "$(printf 'a\377b')"
 expect 2 context generate --model "$model" --prompt "$(head -c 5000 /dev/zero | tr '\0' x)"
 expect 2 '"wizard"' generate --model "$model" --prompt x --drafter wizard
-expect 2 '"mtp+wizard"' generate --model "$dir/none" --prompt x --drafter mtp+wizard
+expect 2 '"wizard"' generate --model "$dir/none" --prompt x --drafter mtp+wizard
 expect 2 '"none+mtp"' generate --model "$dir/none" --prompt x --drafter none+mtp
 expect 2 '"mtp+mtp"' generate --model "$dir/none" --prompt x --drafter mtp+mtp
 expect 2 "tree: k must be 0" generate --model "$model" --prompt x --drafter mtp -k 2 --tree 2,1

@@ -197,7 +197,8 @@ static void nothing(struct octavo_drafter *drafter)
 /* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
 static void scattered_rows_are_compacted(void **state)
 {
-	static const struct octavo_drafter_ops ops = { "oracle", NULL, nothing, nothing, commit_oracle, draft_oracle };
+	static const struct octavo_drafter_ops ops = { "oracle", NULL, nothing, nothing, commit_oracle,
+		                                         draft_oracle, OCTAVO_NO_ARGUMENT, NULL };
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
@@ -214,7 +215,7 @@ static void scattered_rows_are_compacted(void **state)
 	for (uint32_t seed = 1; seed <= 4; seed++) {
 		s.k = 8;
 		struct octavo_session *b = open_session(e, &s);
-		struct oracle oracle = { { &ops, 1 }, truth, 212, 0, seed };
+		struct oracle oracle = { { .ops = &ops, .sources = 1 }, truth, 212, 0, seed };
 		octavo_drafter_close(&b->drafter);
 		b->drafter = &oracle.base;
 		assert_int_equal(octavo_session_prompt(b, prompt, 12, &error), OCTAVO_OK);

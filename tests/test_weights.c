@@ -343,7 +343,7 @@ static const struct reshape_case reshapes[] = {
         {"lm_head.weight", "BF16", 2, {299, 160}, "shape [299, 160], but config.json makes it [300, 160]"},
         {"lm_head.weight", "F8_E4M3", 2, {300, 160}, "dtype F8_E4M3, not BF16, F16 or F32"},
         {"model.norm.weight", "BF16", 2, {160, 1}, "shape [160, 1], but config.json makes it [160]"},
-        {"model.norm.weight", "F16", 1, {160}, "dtype F16, not BF16 or F32"},
+        {"model.norm.weight", "F8_E4M3", 1, {160}, "dtype F8_E4M3, not BF16, F16 or F32"},
         {L0 "self_attn.q_a_proj.weight",
          "F8_E4M3",
          2,

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The list of drafters, and the one that never drafts: plain decoding.
+ * What a drafter is asked for by, and the one that never drafts: plain decoding.
  */
 #include "engine/draft/drafter.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
-
-#define DRAFTERS(X) X(none) X(mtp) X(ngram)
+#include <sys/stat.h>
 
 static const struct octavo_drafter_ops *const drafters[] = {
 #define DRAFTER_OPS(name) &octavo_drafter_##name,
-	DRAFTERS(DRAFTER_OPS)
+	OCTAVO_DRAFTERS(DRAFTER_OPS)
 #undef DRAFTER_OPS
 };
 
@@ -18,12 +19,21 @@ const char *const *octavo_drafter_names(void)
 {
 	static const char *const names[] = {
 #define DRAFTER_NAME(name) #name,
-		DRAFTERS(DRAFTER_NAME)
+		OCTAVO_DRAFTERS(DRAFTER_NAME)
 #undef DRAFTER_NAME
 		NULL
 	};
 	return names;
 }
+
+/* ---- Specs ------------------------------------------------------------------------------------------------- */
+
+/* One drafter of a spec. */
+struct part {
+	const struct octavo_drafter_ops *ops;
+	const char *dir; /* [length], not terminated; NULL: none is given */
+	size_t length;
+};
 
 static const struct octavo_drafter_ops *find(const char *name, size_t length)
 {
@@ -33,44 +43,137 @@ static const struct octavo_drafter_ops *find(const char *name, size_t length)
 	return NULL;
 }
 
-/* A name's drafters, one or two; 0 for a name that stands for none.  A pair holds two different ones that draft. */
-static size_t parse(const char *name, const struct octavo_drafter_ops *ops[OCTAVO_MAX_SOURCES])
+/* Where the first part of a spec ends: at the first +, but in a directory only at one that a drafter's name follows. */
+static const char *end_of_part(const char *spec)
 {
-	const char *plus = strchr(name, '+');
-	ops[0] = find(name, plus ? (size_t)(plus - name) : strlen(name));
-	ops[1] = plus ? find(plus + 1, strlen(plus + 1)) : NULL;
-	if (!ops[0] || (plus && !ops[1]))
-		return 0;
-	if (plus && (ops[0] == ops[1] || ops[0] == &octavo_drafter_none || ops[1] == &octavo_drafter_none))
-		return 0;
-	return plus ? 2 : 1;
+	const char *at = spec + strcspn(spec, ":+");
+	while (*at && (*at != '+' || (memchr(spec, ':', (size_t)(at - spec)) && !find(at + 1, strcspn(at + 1, ":+")))))
+		at++;
+	return at;
 }
 
-int octavo_drafter_known(const char *name)
+static enum octavo_status parse_part(struct part *part, const char *text, const char *end, struct octavo_error *error)
 {
-	const struct octavo_drafter_ops *ops[OCTAVO_MAX_SOURCES];
-	return name && parse(name, ops);
+	size_t length = strcspn(text, ":+");
+	*part = (struct part){ .ops = find(text, length) };
+	if (!part->ops) {
+		char known[256] = "";
+		for (size_t i = 0, at = 0; i < sizeof drafters / sizeof *drafters && at < sizeof known; i++)
+			at += (size_t)snprintf(known + at, sizeof known - at, i ? ", %s" : "%s", drafters[i]->name);
+		return octavo_fail(error, OCTAVO_EINVAL,
+		                   "drafter: there is none called \"%.*s\" (known: %s, and pairs such as ngram+mtp)",
+		                   (int)length, text, known);
+	}
+	if (text[length] == ':') {
+		part->dir = text + length + 1;
+		part->length = (size_t)(end - part->dir);
+	}
+	if (part->dir && part->ops->argument == OCTAVO_NO_ARGUMENT)
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: takes no argument, here \"%.*s\"", part->ops->name,
+		                   (int)part->length, part->dir);
+	if (part->dir ? !part->length : part->ops->argument == OCTAVO_GIVEN_DIRECTORY)
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: needs a directory: %s:DIR", part->ops->name,
+		                   part->ops->name);
+	return OCTAVO_OK;
 }
 
-enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *name, struct octavo_engine *engine,
+/* A spec's drafters, one or two.  A pair holds two different ones that draft. */
+static enum octavo_status parse(struct part part[OCTAVO_MAX_SOURCES], size_t *count, const char *spec,
+                                struct octavo_error *error)
+{
+	const char *end = end_of_part(spec);
+	*count = *end ? 2 : 1;
+	enum octavo_status status = parse_part(&part[0], spec, end, error);
+	if (status != OCTAVO_OK || !*end)
+		return status;
+	status = parse_part(&part[1], end + 1, end + strlen(end), error);
+	if (status != OCTAVO_OK)
+		return status;
+	if (end_of_part(end + 1)[0])
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter: \"%s\" has more than two parts", spec);
+	if (part[0].ops == part[1].ops || part[0].ops == &octavo_drafter_none || part[1].ops == &octavo_drafter_none)
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter: \"%s\" is no pair of two different drafters", spec);
+	return OCTAVO_OK;
+}
+
+int octavo_drafter_known(const char *spec, struct octavo_error *error)
+{
+	struct part part[OCTAVO_MAX_SOURCES];
+	size_t count;
+	if (!spec)
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter: no name") == OCTAVO_OK;
+	return parse(part, &count, spec, error) == OCTAVO_OK;
+}
+
+/* ---- Directories ------------------------------------------------------------------------------------------- */
+
+/* The part's directory, which is there. */
+static enum octavo_status find_directory(char path[PATH_MAX], const struct part *part, const struct octavo_engine *e,
+                                         struct octavo_error *error)
+{
+	const char *name = part->ops->name;
+	struct stat status;
+	int length = part->dir ? snprintf(path, PATH_MAX, "%.*s", (int)part->length, part->dir)
+	                       : snprintf(path, PATH_MAX, "%s/drafters/%s", e->model_dir, name);
+	if (length < 0 || length >= PATH_MAX)
+		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: the path of its directory is too long", name);
+	if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+		return OCTAVO_OK;
+	return octavo_fail(error, OCTAVO_EIO, "drafter %s: %s is no directory%s%s%s", name, path,
+	                   part->dir ? "" : " (", part->dir ? "" : name, part->dir ? "" : ":DIR names another)");
+}
+
+int octavo_engine_feeds(const struct octavo_engine *e, const char *spec)
+{
+	struct part part[OCTAVO_MAX_SOURCES];
+	size_t count;
+	char path[PATH_MAX];
+	if (!e || !spec || parse(part, &count, spec, NULL) != OCTAVO_OK)
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct octavo_drafter_ops *ops = part[i].ops;
+		if ((ops->feeds && !ops->feeds(e)) ||
+		    (ops->argument != OCTAVO_NO_ARGUMENT && find_directory(path, &part[i], e, NULL) != OCTAVO_OK))
+			return 0;
+	}
+	return 1;
+}
+
+/* ---- Open and close ---------------------------------------------------------------------------------------- */
+
+static enum octavo_status open_part(struct octavo_drafter **out, const struct part *part, struct octavo_engine *e,
+                                    size_t sequence, struct octavo_error *error)
+{
+	char path[PATH_MAX];
+	struct octavo_error reason = { "" };
+	if (part->ops->argument == OCTAVO_NO_ARGUMENT)
+		return part->ops->open(out, e, sequence, NULL, error);
+	enum octavo_status status = find_directory(path, part, e, error);
+	if (status != OCTAVO_OK)
+		return status;
+	status = part->ops->open(out, e, sequence, path, &reason);
+	if (status != OCTAVO_OK)
+		octavo_fail(error, status, "drafter %s: %.256s: %s", part->ops->name, path, reason.text);
+	return status;
+}
+
+enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *spec, struct octavo_engine *engine,
                                        size_t sequence, struct octavo_error *error)
 {
-	const struct octavo_drafter_ops *ops[OCTAVO_MAX_SOURCES];
-	struct octavo_drafter *part[OCTAVO_MAX_SOURCES] = { NULL };
+	struct part part[OCTAVO_MAX_SOURCES];
+	struct octavo_drafter *drafter[OCTAVO_MAX_SOURCES] = { NULL };
+	size_t count;
 	*out = NULL;
-	size_t count = parse(name ? name : "none", ops);
-	if (!count)
-		return octavo_fail(error, OCTAVO_EINVAL, "drafter: there is none called \"%s\"", name);
-	for (size_t i = 0; i < count; i++) {
-		enum octavo_status status = ops[i]->open(&part[i], engine, sequence, error);
-		if (status != OCTAVO_OK) {
-			octavo_drafter_close(&part[0]);
-			return status;
-		}
+	enum octavo_status status = parse(part, &count, spec ? spec : "none", error);
+	for (size_t i = 0; status == OCTAVO_OK && i < count; i++)
+		status = open_part(&drafter[i], &part[i], engine, sequence, error);
+	if (status != OCTAVO_OK) {
+		octavo_drafter_close(&drafter[0]);
+		return status;
 	}
 	if (count == 2)
-		return octavo_pair_open(out, part[0], part[1], error);
-	*out = part[0];
+		return octavo_pair_open(out, drafter[0], drafter[1], error);
+	*out = drafter[0];
 	return OCTAVO_OK;
 }
 
@@ -81,11 +184,13 @@ void octavo_drafter_close(struct octavo_drafter **drafter)
 	*drafter = NULL;
 }
 
+/* ---- The one that never drafts ----------------------------------------------------------------------------- */
+
 static enum octavo_status open_none(struct octavo_drafter **out, struct octavo_engine *engine, size_t sequence,
-                                    struct octavo_error *error)
+                                    const char *dir, struct octavo_error *error)
 {
-	static struct octavo_drafter none = { &octavo_drafter_none, 0 }; /* it has no state */
-	(void)engine, (void)sequence, (void)error;
+	static struct octavo_drafter none = { .ops = &octavo_drafter_none }; /* it has no state */
+	(void)engine, (void)sequence, (void)dir, (void)error;
 	*out = &none;
 	return OCTAVO_OK;
 }
@@ -110,5 +215,5 @@ static enum octavo_status draft_none(struct octavo_drafter *drafter, const struc
 }
 
 const struct octavo_drafter_ops octavo_drafter_none = {
-	"none", open_none, nothing, nothing, commit_none, draft_none,
+	"none", open_none, nothing, nothing, commit_none, draft_none, OCTAVO_NO_ARGUMENT, NULL,
 };

@@ -18,12 +18,22 @@ enum { OCTAVO_MAX_SOURCES = 2 };
 struct octavo_drafter {
 	const struct octavo_drafter_ops *ops; /* a method's own struct begins with this one */
 	unsigned sources;                     /* 0: never drafts; 2: a pair; otherwise 1 */
+	unsigned most[OCTAVO_MAX_SOURCES];    /* tokens in a row that a source can draft; 0: as many as are asked for */
+};
+
+/* What may follow a drafter's name and a colon. */
+enum octavo_drafter_argument {
+	OCTAVO_NO_ARGUMENT,
+	OCTAVO_OWN_DIRECTORY,   /* where its files are; without it <model_dir>/drafters/NAME */
+	OCTAVO_GIVEN_DIRECTORY, /* the same, but it must be given */
 };
 
 struct octavo_drafter_ops {
 	const char *name;
+	/* `dir` exists, and is borrowed for the call; NULL for a drafter without argument.  What goes wrong with what is
+	 * in it is told by file and reason: the caller puts the drafter's name and `dir` before it. */
 	enum octavo_status (*open)(struct octavo_drafter **out, struct octavo_engine *engine, size_t sequence,
-	                           struct octavo_error *error);
+	                           const char *dir, struct octavo_error *error);
 	void (*close)(struct octavo_drafter *drafter);
 	/* A new prompt starts at position 0. */
 	void (*begin)(struct octavo_drafter *drafter);
@@ -35,14 +45,24 @@ struct octavo_drafter_ops {
 	 * children to each node of depth d, while there is room; or fewer, or none.  shape[i] is for source i. */
 	enum octavo_status (*draft)(struct octavo_drafter *drafter, const struct octavo_shape *shape,
 	                            struct octavo_tree *tree, struct octavo_error *error);
+	enum octavo_drafter_argument argument;
+	/* Whether the model, apart from directories, has what it needs; NULL: always. */
+	int (*feeds)(const struct octavo_engine *engine);
 };
 
-extern const struct octavo_drafter_ops octavo_drafter_none;
-extern const struct octavo_drafter_ops octavo_drafter_mtp;
-extern const struct octavo_drafter_ops octavo_drafter_ngram;
+/* All drafters: one line here, and octavo_drafter_NAME in a file of its own. */
+#define OCTAVO_DRAFTERS(X) \
+	X(none) \
+	X(mtp) \
+	X(ngram)
 
-/* By name, a pair "a+b" included; NULL is "none".  EINVAL names what is unknown. */
-enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *name, struct octavo_engine *engine,
+#define OCTAVO_DRAFTER_OPS(name) extern const struct octavo_drafter_ops octavo_drafter_##name;
+OCTAVO_DRAFTERS(OCTAVO_DRAFTER_OPS)
+#undef OCTAVO_DRAFTER_OPS
+
+/* What `spec` asks for: NAME, NAME:DIR, or a pair of these with a + between them; NULL is "none".  EINVAL says what is
+ * wrong with it, EIO which directory is not there; otherwise what a drafter's open says. */
+enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *spec, struct octavo_engine *engine,
                                        size_t sequence, struct octavo_error *error);
 /* Closes and nulls. */
 void octavo_drafter_close(struct octavo_drafter **drafter);

@@ -32,10 +32,16 @@ static void close_mtp(struct octavo_drafter *drafter)
 	free(d);
 }
 
-static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
-                                   struct octavo_error *error)
+static int feeds_mtp(const struct octavo_engine *e)
 {
-	if (!e->config.mtp_layers)
+	return e->config.mtp_layers > 0;
+}
+
+static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
+                                   const char *dir, struct octavo_error *error)
+{
+	(void)dir;
+	if (!feeds_mtp(e))
 		return octavo_fail(error, OCTAVO_ENOTSUP,
 		                   "drafter mtp: this checkpoint has no multi-token prediction module "
 		                   "(config.json: num_nextn_predict_layers is 0)");
@@ -49,7 +55,7 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 			close_mtp(&d->base);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter mtp: out of memory");
 	}
-	d->base = (struct octavo_drafter){ &octavo_drafter_mtp, 1 };
+	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_mtp, .sources = 1 };
 	d->engine = e;
 	d->sequence = sequence;
 	*out = &d->base;
@@ -144,5 +150,5 @@ static enum octavo_status draft_mtp(struct octavo_drafter *drafter, const struct
 }
 
 const struct octavo_drafter_ops octavo_drafter_mtp = {
-	"mtp", open_mtp, close_mtp, begin_mtp, commit_mtp, draft_mtp,
+	"mtp", open_mtp, close_mtp, begin_mtp, commit_mtp, draft_mtp, OCTAVO_NO_ARGUMENT, feeds_mtp,
 };

@@ -18,9 +18,9 @@ struct ngram {
 };
 
 static enum octavo_status open_ngram(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
-                                     struct octavo_error *error)
+                                     const char *dir, struct octavo_error *error)
 {
-	(void)sequence;
+	(void)sequence, (void)dir;
 	struct ngram *d = calloc(1, sizeof *d);
 	if (d)
 		d->token = calloc(d->cap = e->settings.max_context + 1, sizeof *d->token);
@@ -28,7 +28,7 @@ static enum octavo_status open_ngram(struct octavo_drafter **out, struct octavo_
 		free(d);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter ngram: out of memory");
 	}
-	d->base = (struct octavo_drafter){ &octavo_drafter_ngram, 1 };
+	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_ngram, .sources = 1 };
 	*out = &d->base;
 	return OCTAVO_OK;
 }
@@ -95,5 +95,5 @@ static enum octavo_status draft_ngram(struct octavo_drafter *drafter, const stru
 }
 
 const struct octavo_drafter_ops octavo_drafter_ngram = {
-	"ngram", open_ngram, close_ngram, begin_ngram, commit_ngram, draft_ngram,
+	"ngram", open_ngram, close_ngram, begin_ngram, commit_ngram, draft_ngram, OCTAVO_NO_ARGUMENT, NULL,
 };

@@ -50,7 +50,7 @@ static enum octavo_status draft_pair(struct octavo_drafter *drafter, const struc
 }
 
 static const struct octavo_drafter_ops ops = {
-	"pair", NULL, close_pair, begin_pair, commit_pair, draft_pair,
+	"pair", NULL, close_pair, begin_pair, commit_pair, draft_pair, OCTAVO_NO_ARGUMENT, NULL,
 };
 
 enum octavo_status octavo_pair_open(struct octavo_drafter **out, struct octavo_drafter *first,
@@ -62,7 +62,7 @@ enum octavo_status octavo_pair_open(struct octavo_drafter **out, struct octavo_d
 		octavo_drafter_close(&first);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter: out of memory");
 	}
-	*p = (struct pair){ { &ops, 2 }, { first, second } };
+	*p = (struct pair){ { &ops, 2, { first->most[0], second->most[0] } }, { first, second } };
 	*out = &p->base;
 	return OCTAVO_OK;
 }
