@@ -22,7 +22,7 @@ enum { MAX_LIST = 32 };
 struct options {
 	const char *model, *prompts, *prompt, *text, *json;
 	const char *drafter;  /* comma list: "none,mtp,medusa:dir,ngram+mtp" */
-	const char *tree;     /* "4,2,1" */
+	const char *tree;     /* "4,2,1" or "dynamic:16,4,5" */
 	const char *accept;
 	const char *arithmetic; /* w8a16 | w8a8 */
 	const char *kv;         /* bf16 | fp8 */
@@ -74,8 +74,12 @@ bool drafter_check(const char *text, size_t length);
 enum { DRAFTER_LABEL = 25 };
 void drafter_label(const char *drafter, char label[DRAFTER_LABEL]);
 
-/* The widths that --tree asks for, up to the first 0: all 0 without the option; false after complaining. */
-bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K]);
+/* What --tree asks for: all 0 without the option; false after complaining. */
+struct tree {
+	unsigned width[OCTAVO_MAX_K]; /* of a fixed one, up to the first 0 */
+	struct octavo_dynamic dynamic;
+};
+bool tree_parse(const struct options *o, struct tree *tree);
 
 /* Whether OCTAVO_CPU is unset, empty or a name; complains otherwise. */
 bool cpu_choice_known(void);

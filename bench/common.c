@@ -97,11 +97,34 @@ void drafter_label(const char *drafter, char label[DRAFTER_LABEL])
 	label[used] = 0;
 }
 
-bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K])
+/* "dynamic:ROWS,TOPK,DEPTH"; what they may be is the library's to say. */
+static bool dynamic_parse(const char *text, struct octavo_dynamic *dynamic)
 {
+	unsigned *const field[] = { &dynamic->rows, &dynamic->top_k, &dynamic->depth };
+	for (size_t i = 0; i < 3; i++) {
+		char *end;
+		unsigned long value = *text >= '1' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+		if (!value || value > OCTAVO_MAX_DRAFT || *end != (i < 2 ? ',' : 0))
+			return false;
+		*field[i] = (unsigned)value;
+		text = end + 1;
+	}
+	return true;
+}
+
+bool tree_parse(const struct options *o, struct tree *tree)
+{
+	static const char dynamic[] = "dynamic:";
 	size_t depth = 0, rows = 1, level = 1;
 	const char *at = o->tree;
-	memset(tree, 0, OCTAVO_MAX_K * sizeof *tree);
+	*tree = (struct tree){ { 0 }, { 0, 0, 0 } };
+	if (at && !strncmp(at, dynamic, sizeof dynamic - 1)) {
+		if (dynamic_parse(at + sizeof dynamic - 1, &tree->dynamic))
+			return true;
+		complain("option --tree: \"%s\" is not dynamic:ROWS,TOPK,DEPTH, each from 1 to %d, such as dynamic:16,4,5", at,
+		         OCTAVO_MAX_DRAFT);
+		return false;
+	}
 	while (at && depth < OCTAVO_MAX_K && *at >= '1' && *at <= '9') {
 		char *end;
 		unsigned long width = strtoul(at, &end, 10);
@@ -111,7 +134,7 @@ bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K])
 			complain("option --tree: \"%s\" has more than %d rows, the root included", o->tree, OCTAVO_MAX_DRAFT);
 			return false;
 		}
-		tree[depth++] = (unsigned)width;
+		tree->width[depth++] = (unsigned)width;
 		at = end;
 		if (*at != ',')
 			break;
@@ -119,7 +142,8 @@ bool tree_parse(const struct options *o, unsigned tree[OCTAVO_MAX_K])
 	}
 	if (!at || (!*at && depth && at[-1] != ','))
 		return true;
-	complain("option --tree: \"%s\" is not a comma list of 1 to %d widths, such as 4,2,1", o->tree, OCTAVO_MAX_K);
+	complain("option --tree: \"%s\" is not a comma list of 1 to %d widths, such as 4,2,1, nor dynamic:ROWS,TOPK,DEPTH",
+	         o->tree, OCTAVO_MAX_K);
 	return false;
 }
 

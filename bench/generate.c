@@ -18,7 +18,7 @@ static const char help[] =
 	"  --context N          tokens in all, prompt included (default: the model's, at most 4096)\n"
 	"  --drafter NAME       mtp (default where the model has a module), ngram, none, NAME:DIR or a pair: ngram+mtp\n"
 	"  -k N                 drafted tokens per step, 1 to 8, or auto (default)\n"
-	"  --tree WIDTHS        draft a tree, such as 4,2,1\n"
+	"  --tree SHAPE         draft a tree, such as 4,2,1 or dynamic:16,4,5\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --confidence P       mtp stops drafting where its best token has less than this probability (default 0: never)\n"
@@ -84,7 +84,10 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		.max_new = o->tokens ? o->tokens : 128,
 		.ignore_eos = o->ignore_eos,
 	};
-	tree_parse(o, settings.tree); /* it was good when the command began */
+	struct tree tree;
+	tree_parse(o, &tree); /* it was good when the command began */
+	memcpy(settings.tree, tree.width, sizeof settings.tree);
+	settings.dynamic = tree.dynamic;
 	size_t length = strlen(o->prompt), count;
 	int32_t *token = calloc(length + 1, sizeof *token);
 	if (!token)
@@ -126,8 +129,8 @@ int command_generate(int argc, char **argv)
 	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads,
 		                                   .max_context = o.context };
 	enum octavo_accept accept;
-	unsigned tree[OCTAVO_MAX_K];
-	if (!settings.model_dir || !tree_parse(&o, tree) || !arithmetic_parse(&o, &settings.arithmetic) ||
+	struct tree tree;
+	if (!settings.model_dir || !tree_parse(&o, &tree) || !arithmetic_parse(&o, &settings.arithmetic) ||
 	    !kv_parse(&o, &settings.kv) || !accept_parse(&o, &accept) || !engine_backend(&o, &settings) ||
 	    (o.drafter && !drafter_check(o.drafter, strlen(o.drafter))))
 		return EXIT_BAD_INPUT;

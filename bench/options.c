@@ -73,7 +73,7 @@ static const struct option_entry entries[] = {
         {"kv", STRING, AT(kv), 0, 0, 0, "bf16 or fp8"},
         {"emulate", STRING, AT(emulate), 0, 0, 0, "hopper or hopper:NC"},
         {"k", LONGS, AT(k), AT(k_count), 1, OCTAVO_MAX_K, "auto, 1 to 8, or a comma list of different ones"},
-        {"tree", STRING, AT(tree), 0, 0, 0, "widths per depth, such as 4,2,1"},
+        {"tree", STRING, AT(tree), 0, 0, 0, "widths per depth, such as 4,2,1, or dynamic:ROWS,TOPK,DEPTH"},
         {"temperature", DOUBLES, AT(temperature), AT(temperature_count), 0, 100,
          "0 (greedy) to 100, or a comma list of different ones"},
         {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "0 (off) to 1000000000"},

@@ -12,11 +12,10 @@
 /* ---- The plan ----------------------------------------------------------------------------------------------- */
 
 /* The shape as a table says it. */
-static void name_shape(struct run *run)
+static void name_shape(struct run *run, const char *tree)
 {
-	if (run->tree[0])
-		for (size_t i = 0, at = 0; i < OCTAVO_MAX_K && run->tree[i]; i++)
-			at += (size_t)snprintf(run->shape + at, sizeof run->shape - at, "%s%u", i ? "," : "", run->tree[i]);
+	if (tree)
+		snprintf(run->shape, sizeof run->shape, "%s", tree);
 	else if (run->k)
 		snprintf(run->shape, sizeof run->shape, "%u", run->k);
 	else
@@ -25,7 +24,7 @@ static void name_shape(struct run *run)
 
 /* One more configuration: of k tokens, or of a tree where there is one. */
 static bool add_run(struct runs *r, const struct options *o, enum octavo_accept accept, const char *drafter,
-                    size_t length, unsigned k, const unsigned *tree, double temperature)
+                    size_t length, unsigned k, const struct tree *tree, double temperature)
 {
 	struct run *grown = realloc(r->run, (r->count + 1) * sizeof *grown);
 	if (grown)
@@ -45,9 +44,9 @@ static bool add_run(struct runs *r, const struct options *o, enum octavo_accept 
 		.sampling = sampling_of(o, temperature),
 	};
 	if (tree)
-		memcpy(run->tree, tree, sizeof run->tree);
+		run->tree = *tree;
 	drafter_label(name, run->label);
-	name_shape(run);
+	name_shape(run, tree ? o->tree : NULL);
 	return true;
 }
 
@@ -68,14 +67,14 @@ static bool add_drafter(struct runs *r, const struct options *o, enum octavo_acc
 {
 	const long *k = o->k_count ? o->k : only_auto;
 	size_t count = o->k_count ? o->k_count : 1;
-	unsigned tree[OCTAVO_MAX_K];
+	struct tree tree;
 	if (length == 4 && !strncmp(name, "none", 4)) /* plain decoding is there already */
 		return true;
-	if (!tree_parse(o, tree))
+	if (!tree_parse(o, &tree))
 		return false;
-	if (tree[0] && !add_run(r, o, accept, name, length, 0, tree, temperature))
+	if (o->tree && !add_run(r, o, accept, name, length, 0, &tree, temperature))
 		return false;
-	if (tree[0] && !o->k_count)
+	if (o->tree && !o->k_count)
 		return true;
 	size_t bare = strcspn(name, ":,"); /* without a directory */
 	for (size_t i = 0; !o->k_count && i < sizeof usual_k / sizeof *usual_k; i++)
@@ -106,13 +105,13 @@ static bool add_drafters(struct runs *r, const struct options *o, enum octavo_ac
 bool runs_check(const struct options *o)
 {
 	enum octavo_accept accept;
-	unsigned tree[OCTAVO_MAX_K];
+	struct tree tree;
 	struct {
 		const char *text;
 		size_t length;
 	} seen[MAX_LIST];
 	size_t count = 0;
-	if (!accept_parse(o, &accept) || !tree_parse(o, tree))
+	if (!accept_parse(o, &accept) || !tree_parse(o, &tree))
 		return false;
 	for (const char *at = o->drafter; at; at = *at ? at + 1 : NULL) {
 		size_t length = strcspn(at, ",");
@@ -194,7 +193,8 @@ static bool decode(struct octavo_engine *engine, struct run *run, const struct o
 		.confidence = { .best = o->confidence },
 		.stream = { o->seed, stream }, .max_new = tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
 	};
-	memcpy(settings.tree, run->tree, sizeof settings.tree);
+	memcpy(settings.tree, run->tree.width, sizeof settings.tree);
+	settings.dynamic = run->tree.dynamic;
 	const int32_t *token;
 	size_t count = 0;
 	out->count = 0;

@@ -43,8 +43,8 @@ struct run {
 	char *drafter;               /* as it was asked for */
 	char label[DRAFTER_LABEL];   /* what a table calls it */
 	unsigned k;                  /* 0: auto, unless there is a tree */
-	unsigned tree[OCTAVO_MAX_K]; /* widths, up to the first 0 */
-	char shape[32];              /* "2", "auto", "4,2,1": what a table says of it */
+	struct tree tree;
+	char shape[32];              /* "2", "auto", "4,2,1", "dynamic:16,4,5": what a table says of it */
 	struct octavo_depth depth;   /* for auto: what is learnt from one prompt to the next */
 	enum octavo_accept accept;
 	double temperature; /* as it was typed; sampling holds the nearest float */

@@ -164,6 +164,15 @@ struct octavo_depth {
 
 /* ---- Sessions: the decode loop ----------------------------------------------------------------- */
 
+/* A tree that grows where the drafter is sure: EAGLE-2 (Li et al., arXiv 2406.16858, section 4).  Of each depth the top_k
+ * nodes that it holds likeliest, by the product of their tokens' probabilities from the root on, get its top_k tokens as
+ * children; of all nodes the likeliest are verified. */
+struct octavo_dynamic {
+	unsigned rows;  /* verified, the root included: 2 to OCTAVO_MAX_DRAFT; 0: no dynamic tree */
+	unsigned top_k;
+	unsigned depth; /* at most OCTAVO_MAX_K; 1 + top_k * (depth - 1) rows for the drafter, at most OCTAVO_MAX_DRAFT */
+};
+
 struct octavo_session_settings {
 	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them); "NAME:DIR" for one with
 	                      * files of its own in DIR, which without :DIR are in <model_dir>/drafters/NAME; or a pair of
@@ -174,6 +183,8 @@ struct octavo_session_settings {
 	                             * like texts learn from one another; NULL: the session's own, kept from prompt to prompt */
 	unsigned tree[OCTAVO_MAX_K]; /* children per node and depth, up to the first 0: { 4, 2, 1 } has 1+4+8+8 rows, at
 	                              * most OCTAVO_MAX_DRAFT; { 0 }: a chain of k */
+	struct octavo_dynamic dynamic; /* a tree of this kind instead, with k 0.  Its nodes are chosen, so not with rules of
+	                                * SAME_LAW, which draw them: dropping drawn tokens for what they are changes the law */
 	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the
 	                            * rules of SAME_LAW mtp draws its tokens instead of taking the best */
 	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */

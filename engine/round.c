@@ -52,7 +52,8 @@ static enum octavo_status draft(struct octavo_session *s, struct octavo_error *e
 		shape[i].depth = (unsigned)least(shape[i].depth, budget(s));
 	}
 	s->chance.prefix = prefix_of(s);
-	octavo_tree_begin(&s->tree, s->token[s->committed], s->tree.room, &s->chance);
+	size_t room = s->shape[0].most ? least(s->tree.room, s->shape[0].most) : s->tree.room;
+	octavo_tree_begin(&s->tree, s->token[s->committed], room, &s->chance);
 	enum octavo_status status = s->drafter->ops->draft(s->drafter, shape, &s->tree, error);
 	s->draft_ns = octavo_now_ns() - start;
 	return status;

@@ -37,13 +37,44 @@ static int is_chain(const struct octavo_shape *shape)
 	return 1;
 }
 
+static enum octavo_status check_dynamic(const struct octavo_session *s, struct octavo_error *error)
+{
+	const struct octavo_dynamic *d = &s->settings.dynamic;
+	size_t room = s->engine->settings.max_rows, most = room < OCTAVO_MAX_DRAFT ? room : OCTAVO_MAX_DRAFT;
+	if (s->settings.tree[0])
+		return octavo_fail(error, OCTAVO_EINVAL, "tree: fixed widths and a dynamic tree exclude each other");
+	if (d->rows < 2 || !d->top_k || !d->depth || d->depth > OCTAVO_MAX_K)
+		return octavo_fail(error, OCTAVO_EINVAL,
+		                   "tree: a dynamic one has at least 2 rows, the root included, a top_k from 1 and a depth of 1 "
+		                   "to %d, not %u, %u and %u", OCTAVO_MAX_K, d->rows, d->top_k, d->depth);
+	/* The drafter runs all nodes that get children; top_k is bounded first, so that the product is small. */
+	if (d->rows > most || d->top_k > most || 1 + d->top_k * (d->depth - 1) > most)
+		return octavo_fail(error, OCTAVO_ELIMIT,
+		                   "tree: a dynamic one of %u rows that grows from %u nodes at each of %u depths exceeds the %zu "
+		                   "rows there are", d->rows, d->top_k, d->depth, most);
+	if (octavo_accept_promise(s->settings.accept, &s->settings.sampling) == OCTAVO_SAME_LAW)
+		return octavo_fail(error, OCTAVO_EINVAL,
+		                   "tree: the %s rule draws the drafted tokens, and a dynamic tree drops some for what they are, "
+		                   "which would change the law; match and greedy take dynamic trees",
+		                   octavo_accept_name(s->settings.accept));
+	return OCTAVO_OK;
+}
+
 /* The shape of the drafts: the tree that was asked for, a chain of k, or whatever each round decides. */
 static enum octavo_status shape_drafts(struct octavo_session *s, struct octavo_error *error)
 {
 	const struct octavo_session_settings *settings = &s->settings;
+	const struct octavo_dynamic *dynamic = &settings->dynamic;
 	struct octavo_shape shape = octavo_shape_chain(settings->k);
-	if (settings->tree[0] && settings->k)
+	int is_dynamic = dynamic->rows || dynamic->top_k || dynamic->depth;
+	if ((settings->tree[0] || is_dynamic) && settings->k)
 		return octavo_fail(error, OCTAVO_EINVAL, "tree: k must be 0 where a tree says how much is drafted");
+	if (is_dynamic) {
+		enum octavo_status status = check_dynamic(s, error);
+		if (status != OCTAVO_OK)
+			return status;
+		shape = octavo_shape_dynamic(dynamic);
+	}
 	if (settings->tree[0])
 		for (shape.depth = 0; shape.depth < OCTAVO_MAX_K && settings->tree[shape.depth]; shape.depth++)
 			shape.width[shape.depth] = settings->tree[shape.depth];
@@ -131,7 +162,7 @@ enum octavo_status octavo_session_open(struct octavo_session **out, struct octav
 	if (status == OCTAVO_OK)
 		status = octavo_drafter_open(&s->drafter, settings->drafter, engine, s->sequence, error);
 	s->settings.drafter = NULL; /* borrowed for the call only */
-	s->adaptive = status == OCTAVO_OK && !settings->k && !settings->tree[0] && s->drafter->sources;
+	s->adaptive = status == OCTAVO_OK && !s->shape[0].depth && s->drafter->sources;
 	if (status != OCTAVO_OK)
 		octavo_session_close(&s);
 	*out = s;

@@ -19,11 +19,23 @@
 static const struct {
 	const char *drafter;
 	unsigned k, tree[OCTAVO_MAX_K];
+	struct octavo_dynamic dynamic;
 } configurations[] = {
-	{ "mtp", 1, { 0 } },         { "mtp", 8, { 0 } },       { "ngram", 2, { 0 } },           { "ngram", 8, { 0 } },
-	{ "mtp", 0, { 0 } },         { "ngram+mtp", 0, { 0 } }, { "ngram+mtp", 3, { 0 } },       { "mtp", 0, { 2, 2 } },
-	{ "ngram", 0, { 0 } },           { "mtp", 0, { 1, 1, 1, 1 } },     { "mtp", 0, { 4, 2, 1 } },
-	{ "ngram", 0, { 3, 2, 1 } }, { "ngram+mtp", 0, { 2, 1, 1, 1 } },
+	{ .drafter = "mtp", .k = 1 },
+	{ .drafter = "mtp", .k = 8 },
+	{ .drafter = "ngram", .k = 2 },
+	{ .drafter = "ngram", .k = 8 },
+	{ .drafter = "mtp" },
+	{ .drafter = "ngram+mtp" },
+	{ .drafter = "ngram+mtp", .k = 3 },
+	{ .drafter = "mtp", .tree = { 2, 2 } },
+	{ .drafter = "ngram" },
+	{ .drafter = "mtp", .tree = { 1, 1, 1, 1 } },
+	{ .drafter = "mtp", .tree = { 4, 2, 1 } },
+	{ .drafter = "ngram", .tree = { 3, 2, 1 } },
+	{ .drafter = "ngram+mtp", .tree = { 2, 1, 1, 1 } },
+	{ .drafter = "mtp", .dynamic = { 8, 2, 5 } },
+	{ .drafter = "ngram+mtp", .dynamic = { 12, 3, 4 } },
 };
 
 /* All configurations on one engine against the given plain output. */
@@ -37,6 +49,7 @@ static void check_engine(struct octavo_engine *e, const struct octavo_session_se
 		s.drafter = configurations[i].drafter;
 		s.k = configurations[i].k;
 		memcpy(s.tree, configurations[i].tree, sizeof s.tree);
+		s.dynamic = configurations[i].dynamic;
 		if (s.tree[0] == 4 && e->settings.max_rows < 21)
 			continue; /* this engine is too small for it */
 		snprintf(what, sizeof what, "%s, %s k=%u tree %u,%u,%u, temperature %g", where, s.drafter, s.k, s.tree[0],
@@ -106,6 +119,7 @@ static void caches_are_identical(void **state)
 		drafting.drafter = configurations[i].drafter;
 		drafting.k = configurations[i].k;
 		memcpy(drafting.tree, configurations[i].tree, sizeof drafting.tree);
+		drafting.dynamic = configurations[i].dynamic;
 		struct octavo_session *a = open_session(e, &plain), *b = open_session(e, &drafting);
 		struct octavo_session *c = open_session(e, &plain);
 		int32_t whole[12 + 40];
@@ -352,6 +366,17 @@ static void bad_sessions_are_refused(void **state)
 		{ { .accept = OCTAVO_ACCEPT_GREEDY, .sampling = { .temperature = 0.5f } }, OCTAVO_EINVAL, "temperature" },
 		{ { .sampling = { .temperature = -1.0f } }, OCTAVO_EINVAL, "temperature" },
 		{ { .sampling = { .top_p = 2.0f } }, OCTAVO_EINVAL, "top_p" },
+		{ { .dynamic = { 8, 2, 9 } }, OCTAVO_EINVAL, "depth of 1 to 8" },
+		{ { .dynamic = { 1, 2, 2 } }, OCTAVO_EINVAL, "at least 2 rows" },
+		{ { .dynamic = { 0, 2, 2 } }, OCTAVO_EINVAL, "at least 2 rows" },
+		{ { .dynamic = { 65, 2, 2 } }, OCTAVO_ELIMIT, "64 rows" },
+		{ { .dynamic = { 8, 10, 8 } }, OCTAVO_ELIMIT, "64 rows" },
+		{ { .dynamic = { 8, 4000000000u, 2 } }, OCTAVO_ELIMIT, "64 rows" },
+		{ { .dynamic = { 8, 2, 2 }, .k = 1 }, OCTAVO_EINVAL, "k must be 0" },
+		{ { .dynamic = { 8, 2, 2 }, .tree = { 2, 2 } }, OCTAVO_EINVAL, "exclude" },
+		{ { .dynamic = { 8, 2, 2 }, .accept = OCTAVO_ACCEPT_MULTIROUND, .sampling = { .temperature = 1.0f } },
+		  OCTAVO_EINVAL, "change the law" },
+		{ { .dynamic = { 8, 2, 2 }, .accept = OCTAVO_ACCEPT_BLOCK }, OCTAVO_EINVAL, "for chains" },
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		assert_int_equal(octavo_session_open(&s, e, &bad[i].settings, &error), bad[i].status);

@@ -112,7 +112,7 @@ unset OCTAVO_MODEL
 
 expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3
 cp "$dir/out" "$dir/plain"
-for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "ngram -k 4" "ngram+mtp" "none"; do
+for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "mtp --tree dynamic:16,4,5" "ngram -k 4" "ngram+mtp" "none"; do
 	# shellcheck disable=SC2086
 	expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3 --drafter $drafter
 	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
@@ -136,6 +136,13 @@ for tree in 64 8,8 99999999999999999999; do
 	expect 2 "has more than 64 rows" generate --model "$dir/none" --prompt x --tree "$tree"
 done
 expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --tree 63
+for tree in dynamic: dynamic:8 dynamic:8,2 dynamic:8,2, dynamic:8,2,0 dynamic:8,2,3,4 dynamic:65,2,2 dynamic:8,2,3x; do
+	expect 2 "is not dynamic:ROWS,TOPK,DEPTH" generate --model "$dir/none" --prompt x --tree "$tree"
+done
+expect 2 "exceeds the 64 rows" generate --model "$model" --prompt x --drafter mtp --tree dynamic:8,10,8
+expect 2 "a depth of 1 to 8" generate --model "$model" --prompt x --drafter mtp --tree dynamic:8,2,9
+expect 2 "which would change the law" generate --model "$model" --prompt x --drafter mtp --tree dynamic:8,2,3 \
+	--accept multiround
 expect 2 '"lossy"' generate --model "$model" --prompt x --accept lossy
 expect 2 '"w4a4"' generate --model "$model" --prompt x --arithmetic w4a4
 expect 2 "temperature" generate --model "$model" --prompt x --accept greedy --temperature 0.5

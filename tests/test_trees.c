@@ -2,6 +2,7 @@
  *
  * Draft trees: their shapes, their rows against chains, and what is left of them in the cache.
  */
+#include "engine/draft/growth.h"
 #include "tests/support/session.h"
 
 #include <stdarg.h>
@@ -14,8 +15,10 @@
 static void trees_are_built(void **state)
 {
 	(void)state;
-	struct octavo_shape shape = { 3, { 4, 2, 1 } }, chain = octavo_shape_chain(8), wide = { 1, { 63 } };
-	struct octavo_shape big = { 1, { 64 } }, huge = { 8, { 9, 9, 9, 9, 9, 9, 9, 9 } };
+	struct octavo_shape shape = { .depth = 3, .width = { 4, 2, 1 } }, chain = octavo_shape_chain(8);
+	struct octavo_shape wide = { .depth = 1, .width = { 63 } };
+	struct octavo_shape big = { .depth = 1, .width = { 64 } };
+	struct octavo_shape huge = { .depth = 8, .width = { 9, 9, 9, 9, 9, 9, 9, 9 } };
 	struct octavo_tree tree;
 	assert_int_equal(octavo_shape_rows(&shape), 21);
 	assert_int_equal(octavo_shape_rows(&chain), 9);
@@ -51,7 +54,7 @@ static void mtp_trees_equal_chains(void **state)
 	struct octavo_error error;
 	struct octavo_drafter *d;
 	struct octavo_tree chain, tree;
-	struct octavo_shape shapes[2] = { octavo_shape_chain(4), { 4, { 3, 2, 2, 1 } } };
+	struct octavo_shape shapes[2] = { octavo_shape_chain(4), { .depth = 4, .width = { 3, 2, 2, 1 } } };
 	const uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
 	for (int i = 0; i < 2; i++) {
 		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
@@ -105,6 +108,151 @@ static void quiet_rows_leave_the_same_entries(void **state)
 		test_free(g);
 		octavo_engine_close(&e);
 	}
+}
+
+/* ---- Dynamic trees --------------------------------------------------------------------------------------------- */
+
+enum { WORDS = 11, MOST_NODES = 1 + 5 + 7 * 25 };
+
+/* A drafter's logits after a path, of few different values, so that there are ties; `salt` makes another drafter. */
+static void invent(uint32_t path, uint32_t salt, float *logits)
+{
+	for (uint32_t i = 0; i < WORDS; i++)
+		logits[i] = (float)(((path * 31u + i) * 2654435761u ^ salt * 40503u) >> 30);
+}
+
+static uint32_t extend(uint32_t path, int32_t token)
+{
+	return path * 131u + (uint32_t)token + 1;
+}
+
+/* EAGLE-2 as the paper has it: every level's best nodes get children, and only then the best of all are taken. */
+struct node {
+	int32_t token, parent;
+	unsigned depth;
+	uint32_t path;
+	double value;
+	int kept;
+};
+
+static size_t rank_of(const struct node *node, size_t count, size_t i, int same_depth)
+{
+	size_t rank = 0;
+	for (size_t j = 1; j < count; j++)
+		rank += (!same_depth || node[j].depth == node[i].depth) &&
+		        (node[j].value > node[i].value || (node[j].value == node[i].value && j < i));
+	return rank;
+}
+
+static size_t expand_and_rerank(const struct octavo_dynamic *d, uint32_t salt, struct node *node)
+{
+	static const struct octavo_sampling plain = { .temperature = 1.0f };
+	size_t count = 1;
+	node[0] = (struct node){ .parent = -1, .value = 1.0, .kept = 1 };
+	for (unsigned depth = 0; depth < d->depth; depth++) {
+		size_t level = count;
+		for (size_t i = 0; i < level; i++) {
+			float logits[WORDS];
+			double law[WORDS];
+			int32_t best[WORDS];
+			if (node[i].depth != depth || (depth && rank_of(node, level, i, 1) >= d->top_k))
+				continue;
+			invent(node[i].path, salt, logits);
+			assert_int_equal(octavo_law(&plain, NULL, logits, WORDS, law, NULL), OCTAVO_OK);
+			size_t children = octavo_best_tokens(logits, WORDS, d->top_k, best);
+			for (size_t c = 0; c < children; c++)
+				node[count++] = (struct node){ best[c], (int32_t)i, depth + 1, extend(node[i].path, best[c]),
+					                       node[i].value * law[best[c]], 0 };
+		}
+	}
+	assert_true(count <= MOST_NODES);
+	for (size_t i = 1; i < count; i++)
+		node[i].kept = rank_of(node, count, i, 0) < d->rows - 1;
+	return count;
+}
+
+/* The drafter's nodes as they are run, until there is nothing more to run; returns how many were. */
+static size_t grow_dynamic(const struct octavo_dynamic *d, uint32_t salt, struct octavo_tree *tree,
+                           struct octavo_chance *chance)
+{
+	struct octavo_shape shape = octavo_shape_dynamic(d);
+	struct octavo_growth growth;
+	uint32_t path[OCTAVO_MAX_DRAFT] = { 0 };
+	octavo_tree_begin(tree, 0, octavo_shape_rows(&shape), chance);
+	octavo_growth_begin(&growth, tree);
+	for (;;) {
+		float logits[OCTAVO_MAX_DRAFT][WORDS];
+		for (size_t i = growth.first; i < growth.rows; i++)
+			invent(path[i], salt, logits[i - growth.first]);
+		if (!octavo_growth_next(&growth, &shape, tree, logits[0], WORDS, WORDS))
+			return growth.rows;
+		assert_true(growth.rows - growth.first <= d->top_k);
+		for (size_t i = growth.first; i < growth.rows; i++)
+			path[i] = extend(path[growth.parent[i]], growth.token[i]);
+	}
+}
+
+/* What stays are the best of all nodes that the paper's two phases would find, ties to the first, each with its
+ * ancestors, in the order in which they were found; and no node is run that could not matter. */
+static void dynamic_trees_keep_the_surest(void **state)
+{
+	static const struct octavo_dynamic shapes[] = { { 2, 1, 1 }, { 9, 1, 8 }, { 5, 4, 1 }, { 8, 2, 4 }, { 16, 4, 5 },
+		                                        { 30, 3, 3 }, { 40, 3, 8 }, { 64, 5, 8 }, { 3, 5, 8 } };
+	static double scratch[WORDS];
+	struct octavo_chance chance = { .vocab = WORDS, .softmax = scratch };
+	size_t ties = 0, deep = 0;
+	(void)state;
+	for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+		for (uint32_t salt = 0; salt < 200; salt++) {
+			struct node node[MOST_NODES];
+			struct octavo_tree tree;
+			size_t row[MOST_NODES], next = 0, count = expand_and_rerank(&shapes[s], salt, node);
+			size_t run = grow_dynamic(&shapes[s], salt, &tree, &chance);
+			assert_true(run <= 1 + shapes[s].top_k * (shapes[s].depth - 1));
+			for (size_t i = 0; i < count; i++) {
+				ties += i && node[i].kept && node[i].value == node[i - 1].value;
+				if (!node[i].kept)
+					continue;
+				row[i] = next++;
+				assert_true(row[i] < tree.rows);
+				if (!i)
+					continue;
+				assert_true(node[node[i].parent].kept);
+				assert_int_equal(tree.token[row[i]], node[i].token);
+				assert_int_equal(tree.parent[row[i]], (int32_t)row[node[i].parent]);
+				assert_true(tree.path[row[i]] == node[i].value);
+			}
+			assert_int_equal(next, tree.rows);
+			deep += octavo_tree_deepest(&tree) > 3;
+		}
+	print_message("%zu ties, %zu deep trees\n", ties, deep);
+	assert_true(ties > 1000 && deep > 300);
+}
+
+/* Confidence narrows a dynamic tree as it narrows others, and a NaN grows nothing. */
+static void dynamic_trees_heed_confidence(void **state)
+{
+	static double scratch[WORDS];
+	struct octavo_chance chance = { .vocab = WORDS, .softmax = scratch, .confidence = { .path = 0.05 } };
+	struct octavo_dynamic d = { 40, 3, 6 };
+	struct octavo_tree tree, all;
+	size_t fewer = 0;
+	(void)state;
+	for (uint32_t salt = 0; salt < 50; salt++) {
+		struct octavo_chance plain = { .vocab = WORDS, .softmax = scratch };
+		grow_dynamic(&d, salt, &all, &plain);
+		grow_dynamic(&d, salt, &tree, &chance);
+		fewer += tree.rows < all.rows;
+		/* A node has children only where the best of them is sure enough. */
+		for (size_t row = 1; row < tree.rows; row++)
+			if (tree.parent[row] != tree.parent[row - 1])
+				assert_true(tree.path[row] >= 0.05);
+	}
+	assert_true(fewer > 25);
+	const float nan[WORDS] = { 1.0f, __builtin_nanf("") };
+	octavo_tree_begin(&tree, 0, 8, &chance);
+	octavo_tree_offer(&tree, 0, nan, WORDS, 2);
+	assert_int_equal(tree.rows, 1);
 }
 
 /* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
@@ -247,6 +395,8 @@ int main(void)
 		cmocka_unit_test(trees_are_built),
 		cmocka_unit_test(tree_rows_equal_chains),
 		cmocka_unit_test(mtp_trees_equal_chains),
+		cmocka_unit_test(dynamic_trees_keep_the_surest),
+		cmocka_unit_test(dynamic_trees_heed_confidence),
 		cmocka_unit_test(quiet_rows_leave_the_same_entries),
 		cmocka_unit_test(scattered_rows_are_compacted),
 		{ "tree_rows_equal_chains, FP8 cache", tree_rows_equal_chains, NULL, NULL, "fp8" },

@@ -42,7 +42,8 @@ struct octavo_drafter_ops {
 	enum octavo_status (*commit)(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
 	                             const uint32_t *row, size_t count, struct octavo_error *error);
 	/* Adds nodes below the root of `tree`, which is the next, not yet committed token: at most shape->width[d]
-	 * children to each node of depth d, while there is room; or fewer, or none.  shape[i] is for source i. */
+	 * children to each node of depth d, while there is room; or fewer, or none.  shape[i] is for source i.  Drafters
+	 * with laws leave the growing to growth.h, which also makes dynamic trees. */
 	enum octavo_status (*draft)(struct octavo_drafter *drafter, const struct octavo_shape *shape,
 	                            struct octavo_tree *tree, struct octavo_error *error);
 	enum octavo_drafter_argument argument;

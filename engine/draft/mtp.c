@@ -2,14 +2,14 @@
  *
  * Drafting with the checkpoint's multi-token prediction module, chained by recycling its own hidden state
  * (DeepSeek-V3 report, section 2.2; the recycling is what serving engines do with the one module that V3 ships).
- * A draft grows by levels: the module's tokens below every node of a level, its best or drawn ones, all of them in
- * one forward, are the next level.
+ * A draft grows by levels (growth.h), each of them one forward of the module.
  *
  * Cache discipline: the module's cache holds one row per position i, made from (hidden state of i, token i + 1).
  * Rows made while drafting come from recycled states and lie behind; once the main model has scored those positions,
  * they are made again from its true states before anything new is drafted.
  */
 #include "engine/draft/drafter.h"
+#include "engine/draft/growth.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,28 +105,17 @@ static enum octavo_status commit_mtp(struct octavo_drafter *drafter, size_t pos,
 	return OCTAVO_OK;
 }
 
-/* The level below rows [first, end): row i's law is row i - first of the engine's logits.  Returns its last row + 1. */
-static size_t grow(const struct mtp *d, size_t first, size_t end, unsigned width, struct octavo_tree *tree)
-{
-	const struct octavo_engine *e = d->engine;
-	for (size_t row = first; row < end; row++)
-		octavo_tree_grow(tree, row, e->mtp_logits + (row - first) * e->config.vocab, e->choosable, width);
-	return tree->rows;
-}
-
-/* Runs the module over rows [first, end) of the tree, each with the state of its parent, which is row parent - above of
- * the module's last forward. */
-static enum octavo_status run_level(struct mtp *d, const struct octavo_tree *tree, size_t above, size_t first, size_t end,
-                                    struct octavo_error *error)
+/* Runs the module over the growth's last level, each node with the state of its parent. */
+static enum octavo_status run_level(struct mtp *d, const struct octavo_growth *growth, struct octavo_error *error)
 {
 	struct octavo_engine *e = d->engine;
-	size_t hidden = e->config.hidden;
-	const float *recycled = e->mtp_hidden[e->settings.mtp_recycle_tap];
-	for (size_t row = first; row < end; row++)
-		memcpy(d->g + (row - first) * hidden, recycled + ((size_t)tree->parent[row] - above) * hidden,
+	size_t hidden = e->config.hidden, first = growth->first;
+	const float *recycled = e->mtp_hidden[e->settings.mtp_recycle_tap]; /* of the level above */
+	for (size_t node = first; node < growth->rows; node++)
+		memcpy(d->g + (node - first) * hidden, recycled + ((size_t)growth->parent[node] - growth->above) * hidden,
 		       hidden * sizeof *d->g);
-	struct octavo_mtp_batch b = { .seq = d->sequence, .pos = d->valid, .rows = end - first, .next = tree->token + first,
-		                      .g = d->g, .parent = tree->parent, .first = first };
+	struct octavo_mtp_batch b = { .seq = d->sequence, .pos = d->valid, .rows = growth->rows - first,
+		                      .next = growth->token + first, .g = d->g, .parent = growth->parent, .first = first };
 	return octavo_mtp_forward(e, 0, &b, error);
 }
 
@@ -134,18 +123,14 @@ static enum octavo_status draft_mtp(struct octavo_drafter *drafter, const struct
                                     struct octavo_tree *tree, struct octavo_error *error)
 {
 	struct mtp *d = (struct mtp *)drafter;
+	struct octavo_growth growth;
 	if (!shape->depth || !d->waiting) /* before the first committed position there is no state to draft from */
 		return OCTAVO_OK;
-	size_t above = 0, first = 1;
+	octavo_growth_begin(&growth, tree);
 	enum octavo_status status = catch_up(d, error);
-	for (unsigned depth = 0; status == OCTAVO_OK; depth++) {
-		size_t end = grow(d, above, first, shape->width[depth], tree);
-		if (end == first || depth + 1 == shape->depth)
-			break;
-		status = run_level(d, tree, above, first, end, error);
-		above = first;
-		first = end;
-	}
+	while (status == OCTAVO_OK && octavo_growth_next(&growth, shape, tree, d->engine->mtp_logits,
+	                                                 d->engine->config.vocab, d->engine->choosable))
+		status = run_level(d, &growth, error);
 	return status;
 }
 

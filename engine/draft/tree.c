@@ -3,6 +3,8 @@
 
 #include "engine/verify/law.h"
 
+#include <string.h>
+
 struct octavo_shape octavo_shape_chain(unsigned k)
 {
 	struct octavo_shape shape = { .depth = k };
@@ -11,9 +13,19 @@ struct octavo_shape octavo_shape_chain(unsigned k)
 	return shape;
 }
 
+struct octavo_shape octavo_shape_dynamic(const struct octavo_dynamic *dynamic)
+{
+	struct octavo_shape shape = { .depth = dynamic->depth, .most = dynamic->rows };
+	for (unsigned i = 0; i < dynamic->depth; i++)
+		shape.width[i] = dynamic->top_k;
+	return shape;
+}
+
 size_t octavo_shape_rows(const struct octavo_shape *shape)
 {
 	size_t rows = 1, level = 1;
+	if (shape->most)
+		return shape->most;
 	for (unsigned i = 0; i < shape->depth; i++) {
 		if (shape->width[i] > OCTAVO_MAX_DRAFT)
 			return OCTAVO_MAX_DRAFT + 1;
@@ -34,6 +46,7 @@ void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, cons
 	tree->token[0] = root;
 	tree->parent[0] = -1;
 	tree->path[0] = 1.0;
+	tree->run[0] = -1;
 }
 
 size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width)
@@ -52,6 +65,7 @@ size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token,
 	tree->parent[tree->rows] = (int32_t)parent;
 	tree->drawn[tree->rows] = 0;
 	tree->path[tree->rows] = tree->path[parent];
+	tree->run[tree->rows] = -1;
 	return tree->rows++;
 }
 
@@ -96,15 +110,23 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 		law[tree->token[row]] = mass[row - first];
 }
 
-static void choose(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+/* The softmax of the logits, in the chance's scratch; NULL if there is none. */
+static const double *softmax(const struct octavo_tree *tree, const float *logits, size_t vocab)
 {
 	static const struct octavo_sampling plain = { .temperature = 1.0f };
+	double *law = tree->chance->softmax;
+	return octavo_law(&plain, NULL, logits, vocab, law, NULL) == OCTAVO_OK ? law : NULL;
+}
+
+static void choose(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+{
 	int32_t best[OCTAVO_MAX_DRAFT];
 	double path = tree->path[parent];
 	if (asks_confidence(tree)) {
-		if (octavo_law(&plain, NULL, logits, vocab, tree->chance->softmax, NULL) != OCTAVO_OK)
+		const double *law = softmax(tree, logits, vocab);
+		if (!law)
 			return;
-		width = confident(tree, tree->chance->softmax, vocab, width, &path);
+		width = confident(tree, law, vocab, width, &path);
 	}
 	size_t count = octavo_best_tokens(logits, vocab, width, best);
 	for (size_t i = 0; i < count; i++) {
@@ -120,6 +142,55 @@ void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logi
 	else
 		choose(tree, parent, logits, vocab, width);
 }
+
+/* ---- Dynamic trees ------------------------------------------------------------------------------------------ */
+
+/* The row that gives way first, a leaf: it is no surer than its parent, and behind it; 0 if there is the root alone. */
+static size_t least_sure(const struct octavo_tree *tree)
+{
+	size_t least = 0;
+	for (size_t row = 1; row < tree->rows; row++)
+		if (!least || tree->path[row] <= tree->path[least])
+			least = row;
+	return least;
+}
+
+static void drop_leaf(struct octavo_tree *tree, size_t leaf)
+{
+	size_t behind = --tree->rows - leaf;
+	memmove(tree->token + leaf, tree->token + leaf + 1, behind * sizeof *tree->token);
+	memmove(tree->parent + leaf, tree->parent + leaf + 1, behind * sizeof *tree->parent);
+	memmove(tree->path + leaf, tree->path + leaf + 1, behind * sizeof *tree->path);
+	memmove(tree->run + leaf, tree->run + leaf + 1, behind * sizeof *tree->run);
+	memmove(tree->drawn + leaf, tree->drawn + leaf + 1, behind * sizeof *tree->drawn);
+	for (size_t row = leaf; row < tree->rows; row++)
+		tree->parent[row] -= tree->parent[row] > (int32_t)leaf;
+}
+
+void octavo_tree_offer(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+{
+	int32_t best[OCTAVO_MAX_DRAFT];
+	const double *law = softmax(tree, logits, vocab);
+	double sure = tree->path[parent], path = sure;
+	if (!law)
+		return;
+	if (asks_confidence(tree))
+		width = confident(tree, law, vocab, width, &path);
+	size_t count = octavo_best_tokens(logits, vocab, width, best);
+	for (size_t i = 0; i < count; i++) {
+		double mine = sure * law[best[i]];
+		if (tree->rows == tree->room) {
+			size_t least = least_sure(tree);
+			if (!least || !(mine > tree->path[least])) /* nor are the others, which are no surer */
+				return;
+			drop_leaf(tree, least);
+			parent -= parent > least;
+		}
+		tree->path[octavo_tree_child(tree, parent, best[i], width)] = mine;
+	}
+}
+
+/* ---- What is in a tree ---------------------------------------------------------------------------------------- */
 
 const double *octavo_tree_law(void *tree, size_t row)
 {

@@ -11,6 +11,7 @@
 struct octavo_shape {
 	unsigned depth; /* 0: draft nothing */
 	unsigned width[OCTAVO_MAX_K];
+	unsigned most;  /* 0: a fixed tree; else a dynamic one, of which so many rows stay, the root included: growth.h */
 };
 
 /* How a drafter takes tokens from its logits.  Where the acceptance rule compares with the law of the draft, they are drawn
@@ -31,13 +32,15 @@ struct octavo_tree {
 	size_t rows, room; /* room: the most rows, root included; at most OCTAVO_MAX_DRAFT */
 	unsigned source;   /* who drafted: 0, or 1 for the second of a pair */
 	int32_t token[OCTAVO_MAX_DRAFT], parent[OCTAVO_MAX_DRAFT];
-	double path[OCTAVO_MAX_DRAFT];      /* confidence along the path to the row */
+	double path[OCTAVO_MAX_DRAFT];      /* confidence along the path to the row; a dynamic tree's: the row's own */
+	int16_t run[OCTAVO_MAX_DRAFT];      /* which of the rows that the drafter runs it is (growth.h); -1: none */
 	const struct octavo_chance *chance; /* NULL: the best tokens are taken, however sure the drafter is */
 	uint8_t drawn[OCTAVO_MAX_DRAFT];    /* whether the row's token was drawn from the law of its parent's children */
 };
 
 struct octavo_shape octavo_shape_chain(unsigned k);
-/* Rows of the full tree, the root included; saturates above OCTAVO_MAX_DRAFT. */
+struct octavo_shape octavo_shape_dynamic(const struct octavo_dynamic *dynamic);
+/* The most rows that a draft of this shape has, the root included; saturates above OCTAVO_MAX_DRAFT. */
 size_t octavo_shape_rows(const struct octavo_shape *shape);
 
 /* A tree of its root alone. */
@@ -48,6 +51,10 @@ size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token,
 /* Up to `width` children of `parent`, from the logits of its next token: the best, or drawn ones.  Fewer or none where
  * confidence asks for that; none if there is a NaN: what the target makes of it is the target's business. */
 void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width);
+/* The same of a dynamic tree: the best children, each as sure as the softmax of the logits says times its parent.  In a
+ * full tree they take the places of less sure rows: what remains are the surest, ties to the row that came first.  Rows
+ * behind one that gave way move up.  The tree needs a chance. */
+void octavo_tree_offer(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width);
 /* The law that a row's token was drawn from, as an octavo_law_fn; NULL for one that was chosen.  Of siblings, the law
  * before any of them was drawn. */
 const double *octavo_tree_law(void *tree, size_t row);
