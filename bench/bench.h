@@ -43,6 +43,9 @@ struct options {
 	size_t rows[MAX_LIST], rows_count;
 	size_t pool_mib;
 	size_t repeats;
+	size_t experts;  /* layer */
+	const char *layer; /* run: what specbench layer wrote */
+	const char *law; /* layer: independent | overlap:F */
 	bool peers;
 	const char *backend; /* NULL: none */
 };
@@ -117,6 +120,7 @@ int command_run(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_kernels(int argc, char **argv);
+int command_layer(int argc, char **argv);
 int command_machine(int argc, char **argv);
 int command_selftest(int argc, char **argv);
 
@@ -134,6 +138,8 @@ struct machine {
 };
 /* Reads what the system tells; measures nothing. */
 void machine_describe(struct machine *m, size_t threads);
+/* Bytes of memory that can be had without swapping or throwing others' out; 0: unknown. */
+size_t machine_available(void);
 /* Reads `bytes` once, with plain loop number `loop` of machine_read_loops() and all threads: GB/s, or 0 for a loop that
  * this processor cannot run. */
 size_t machine_read_loops(void);

@@ -114,6 +114,20 @@ void machine_describe(struct machine *m, size_t threads)
 	describe_isa(m);
 }
 
+size_t machine_available(void)
+{
+	char text[64];
+	size_t available = SIZE_MAX;
+	if (proc_value("/proc/meminfo", "MemAvailable", text, sizeof text))
+		available = strtoul(text, NULL, 10) << 10;
+	/* A container's limit; "max" if it has none */
+	if (read_line("/sys/fs/cgroup/memory.max", text, sizeof text) && strtoul(text, NULL, 10)) {
+		size_t limit = strtoul(text, NULL, 10);
+		available = limit < available ? limit : available;
+	}
+	return available < SIZE_MAX ? available : 0;
+}
+
 /* ---- Telling it ------------------------------------------------------------------------------------------------ */
 
 void machine_print(const struct machine *m)

@@ -94,6 +94,9 @@ static const struct option_entry entries[] = {
         {"rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list of different ones"},
         {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "1 to 1048576 MiB"},
         {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 to 100000"},
+        {"layer", STRING, AT(layer), 0, 0, 0, "a JSON file of specbench layer"},
+        {"experts", SIZE, AT(experts), 0, 1, 256, "1 to 256"},
+        {"union", STRING, AT(law), 0, 0, 0, "independent or overlap:F"},
         {"peers", FLAG, AT(peers), 0, 0, 0, ""},
         {"backend", STRING, AT(backend), 0, 0, 0, "a backend"},
         /* The command line that the design promises; these parts are not built yet. */

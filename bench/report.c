@@ -152,6 +152,18 @@ static void print_predictions(const struct runs *r, size_t first, size_t end)
 	}
 }
 
+static void print_outlook(const struct runs *r, size_t first, size_t end)
+{
+	if (!r->full.count || end - first < 2)
+		return;
+	outlook_head(&r->full, r->full_file);
+	for (size_t i = first + 1; i < end; i++) {
+		struct outlook o = outlook_of(&r->full, &r->run[i], &r->run[first]);
+		if (o.known)
+			outlook_print(&o, &r->run[i]);
+	}
+}
+
 /* ---- Text: phases ------------------------------------------------------------------------------------------------ */
 
 static const enum octavo_phase listed[] = {
@@ -287,6 +299,7 @@ void runs_print(const struct runs *r)
 			end++;
 		print_speed(r, first, end);
 		print_predictions(r, first, end);
+		print_outlook(r, first, end);
 		print_phases(r, first, end);
 	}
 	if (r->run[0].profile.source[OCTAVO_COUNTER_WALL_NS].available)
@@ -396,6 +409,8 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "shape", is_plain(run) ? json_null() : json_string(run->shape));
 	json_object_set_new(o, "speedup_predicted", predicted.known ? json_real(predicted.speedup) : json_null());
 	json_object_set_new(o, "prediction", prediction_json(&predicted));
+	struct outlook outlook = is_plain(run) ? (struct outlook){ 0 } : outlook_of(&r->full, run, plain);
+	json_object_set_new(o, "full_size", outlook_json(&outlook));
 	json_object_set_new(o, "lossless", json_string(promises[run_promise(run)]));
 	json_object_set_new(o, "identical",
 	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found) : json_null());
@@ -431,10 +446,10 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 {
 	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
 	accept_parse(o, &accept);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
 	                 r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "seed", (json_int_t)o->seed,
 	                 "tokens", (json_int_t)r->tokens, "context", (json_int_t)context, "top_k", (json_int_t)o->top_k,
-	                 "top_p", o->top_p, "min_p", o->min_p, "confidence", o->confidence, "ignore_eos", o->ignore_eos,
+	                 "top_p", o->top_p, "min_p", o->min_p, "confidence", o->confidence, "layer", o->layer, "ignore_eos", o->ignore_eos,
 	                 "accept", octavo_accept_name(accept), "threads", (json_int_t)m->threads, "kernels", m->chosen,
 	                 "backend", backend_name(o));
 }

@@ -42,11 +42,12 @@ static const char run_help[] =
 	"  --threads N          default: all processors\n"
 	"  --seconds S          stop after the prompt that ends nearest to S seconds\n"
 	"  --no-profile         leave the phase profiler out\n"
+	"  --layer FILE         of specbench layer --json: also the speed-up that would follow from its r(M)\n"
 	"  --json FILE          write the figures as JSON\n";
 
 static const char run_options[] =
         "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
-        "ignore-eos arithmetic kv backend threads seconds no-profile json";
+        "ignore-eos arithmetic kv backend threads seconds no-profile layer json";
 
 static const char default_help[] =
 	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"
@@ -104,10 +105,10 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads,
 		                                   .max_context = o->context };
 	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
-		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16" };
+		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer };
 	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
 	    !engine_backend(o, &settings) ||
-	    !runs_check(o) || !find_prompts(&runs, o, path))
+	    !runs_check(o) || (o->layer && !layer_curve_load(&runs.full, o->layer)) || !find_prompts(&runs, o, path))
 		return EXIT_BAD_INPUT;
 	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
 		return complain("profiler: %s", error.text);

@@ -81,8 +81,24 @@ struct prediction {
 };
 struct prediction predict(const struct octavo_cost *cost, const struct run *run, const struct run *plain);
 
+/* layer_curve.c: the speed-up that would follow from the same acceptance where rows cost what they cost in a layer of full
+ * size.  The curve is that of a document that `specbench layer --json` wrote; false after complaining. */
+bool layer_curve_load(struct octavo_cost *full, const char *path);
+struct outlook {
+	bool known;           /* there is such a curve */
+	double tau;           /* tokens per step, of all prompts */
+	double draft, verify; /* per step, in forwards of one row */
+	double speedup, speedup_free; /* with the drafts as measured, and for nothing */
+};
+struct outlook outlook_of(const struct octavo_cost *full, const struct run *run, const struct run *plain);
+void outlook_head(const struct octavo_cost *full, const char *path);
+void outlook_print(const struct outlook *o, const struct run *run);
+json_t *outlook_json(const struct outlook *o);
+
 struct runs {
 	struct octavo_cost cost;
+	struct octavo_cost full;   /* of --layer; count 0 without */
+	const char *full_file;
 	struct run *run; /* the first of each temperature is plain decoding */
 	size_t count;
 	size_t prompts; /* measured; fewer than loaded if the time was up */

@@ -41,6 +41,7 @@ static const char usage[] =
 	"  generate    text in, text out, streaming\n"
 	"  eval        loss on a text, for each arithmetic\n"
 	"  kernels     time the kernels against the memory bandwidth of this machine\n"
+	"  layer       time a decoder layer of DeepSeek-V3 in full size, for steps of several rows\n"
 	"  machine     processor, instruction sets, caches, counters; measured bandwidth and peak\n"
 	"  selftest    check the arithmetic and the counters of this machine\n"
 	"\n"
@@ -55,7 +56,8 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "run", command_run },         { "generate", command_generate }, { "eval", command_eval },
-	{ "kernels", command_kernels }, { "machine", command_machine },   { "selftest", command_selftest },
+	{ "kernels", command_kernels }, { "layer", command_layer },       { "machine", command_machine },
+	{ "selftest", command_selftest },
 };
 
 static int dispatch(int argc, char **argv)

@@ -122,6 +122,10 @@ OCTAVO_API const float *octavo_logits(const struct octavo_engine *engine, size_t
 /* The main model's hidden state of a row of the last forward, [hidden] F32, before or after the final norm. */
 OCTAVO_API const float *octavo_hidden(const struct octavo_engine *engine, size_t row, enum octavo_tap tap);
 
+/* Of the last forward, summed over its MoE layers: the distinct experts that it read, the shared one apart, and its rows.
+ * Zero for a dense model; either pointer may be NULL. */
+OCTAVO_API void octavo_forward_experts(const struct octavo_engine *engine, size_t *distinct, size_t *rows);
+
 /* Makes rows of the last forward part of sequence `seq`: a path from the last committed token, ascending. */
 OCTAVO_API enum octavo_status octavo_commit(struct octavo_engine *engine, int32_t seq, const uint32_t *row,
                                             size_t count, struct octavo_error *error);

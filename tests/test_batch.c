@@ -136,12 +136,34 @@ static void few_rows_are_shared(void **state)
 	octavo_engine_close(&e);
 }
 
+/* Rows that choose the same experts read them once; tiny-ragged has one MoE layer, 3 of 8 experts each. */
+static void the_union_is_counted(void **state)
+{
+	(void)state;
+	struct octavo_engine *e = open_model("tiny-ragged", &(struct octavo_engine_settings){ .threads = 2 });
+	int32_t token[3] = { 50, 50, 90 };
+	size_t distinct = 0, rows = 0, alone;
+	run_tokens(e, token, 1, 1, 0, NULL, NULL);
+	octavo_forward_experts(e, &alone, &rows);
+	assert_int_equal(alone, 3);
+	assert_int_equal(rows, 1);
+	run_tokens(e, token, 3, 3, 0, NULL, NULL);
+	octavo_forward_experts(e, &distinct, &rows);
+	assert_in_range(distinct, 3, 8);
+	assert_int_equal(rows, 3);
+	assert_int_equal(distinct, e->expert_union);
+	octavo_forward_experts(NULL, &distinct, NULL);
+	assert_int_equal(distinct, 0);
+	octavo_engine_close(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(company_changes_nothing),
 		{ "company_changes_nothing, FP8 cache", company_changes_nothing, NULL, NULL, "fp8" },
 		cmocka_unit_test(few_rows_are_shared),
+		cmocka_unit_test(the_union_is_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,7 +63,7 @@ expect 0 "specbench " --version
 expect 2 '"frobnicate"' frobnicate
 expect 2 "compare is not available in this version" compare a.json b.json
 expect 2 "(see specbench --help)" --frobnicate
-for command in run generate eval kernels machine selftest; do
+for command in run generate eval kernels layer machine selftest; do
 	expect 0 "usage: specbench $command" $command --help
 	expect 2 --frobnicate $command --frobnicate
 	expect 2 stray $command stray
@@ -381,6 +381,44 @@ expect 2 'option --rows: "1,x"' kernels --rows 1,x
 expect 2 'option --rows: "0"' kernels --rows 0
 expect 2 'option --repeats: "0"' kernels --repeats 0
 
+# ---- layer
+
+expect 2 "12 is not a multiple of 8" layer --experts 12
+expect 2 'option --experts: "512" is not 1 to 256' layer --experts 512
+expect 2 "8 rows can choose 64, more than 56" layer --experts 56
+expect 2 "option --rows: 33 is more than 32" layer --rows 33
+expect 2 "more than 8 row counts" layer --rows 2,3,4,5,6,7,8,9
+for law in overlap overlap: overlap:1.5 overlap:-1 overlap:0.5x random; do
+	expect 2 "--union: \"$law\" is neither" layer --union $law
+done
+expect 2 "cannot write" layer --json "$dir/no/such/layer.json"
+few="--experts 16 --rows 2 --context 3 --repeats 2 --threads 2"
+# shellcheck disable=SC2086
+if (TMPDIR=$dir/none; export TMPDIR; "$specbench" layer $few >"$dir/out" 2>"$dir/err") ||
+	! grep -q "available$" "$dir/err"; then
+	grep -q "$dir/none/specbench-layer-.*TMPDIR names another place" "$dir/err"
+	result $? "layer says where it cannot make its directory"
+	(TMPDIR=$dir; export TMPDIR; exec "$specbench" layer $few --union overlap:1 --json "$dir/layer.json" >"$dir/out" \
+		2>"$dir/err")
+	result $? "[0] specbench layer $few"
+	ls -d "$dir"/specbench-layer-* >/dev/null 2>&1
+	[ $? != 0 ]
+	result $? "layer leaves nothing behind"
+	# Of the second row's experts all are exchanged for the first one's.
+	json "$dir/layer.json" '[r["m"] for r in d["layer"]["rows"]] == [1, 2]'
+	json "$dir/layer.json" 'all(r["experts"]["union"] == 8 == r["experts"]["union_formula"] for r in d["layer"]["rows"])'
+	json "$dir/layer.json" 'all(r["experts"]["bytes"] == 9 * 44050944 + 16 * 7168 * 2 for r in d["layer"]["rows"])'
+	json "$dir/layer.json" 'd["layer"]["read_gbs"] > 0 and d["layer"]["experts_in_memory"] == 16'
+	expect 0 "if a forward of M rows cost r(M) of" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 8 \
+		--drafter mtp -k 1 --layer "$dir/layer.json" --json "$dir/outlook.json"
+	json "$dir/outlook.json" 'd["runs"][0]["full_size"] is None and d["settings"]["layer"]'
+	json "$dir/outlook.json" '0 < d["runs"][1]["full_size"]["speedup"] < d["runs"][1]["full_size"]["speedup_drafts_free"]'
+else
+	skipped=$((skipped + 1)); echo "skip layer: $(cat "$dir/err")"
+fi
+expect 2 "$dir/none.json" run --model "$model" --prompts "$dir/prompts.jsonl" --layer "$dir/none.json"
+expect 2 "no times of a layer" run --model "$model" --prompts "$dir/prompts.jsonl" --layer "$dir/kernels.json"
+
 # ---- machine, selftest
 
 expect 0 "GB/s read bandwidth" machine --pool 8 --threads 2 --json "$dir/machine.json"
@@ -394,7 +432,7 @@ OCTAVO_CPU=ref; export OCTAVO_CPU
 expect 0 "OCTAVO_CPU" machine --pool 1
 expect 0 " 0 failed" selftest
 OCTAVO_CPU=sse9
-for command in "run --model $model" "generate --prompt x" eval kernels machine selftest; do
+for command in "run --model $model" "generate --prompt x" eval kernels layer machine selftest; do
 	# shellcheck disable=SC2086
 	expect 2 'OCTAVO_CPU: "sse9" is not one of' $command
 done

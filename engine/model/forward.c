@@ -80,6 +80,14 @@ const float *octavo_logits(const struct octavo_engine *e, size_t row)
 	return e->logits + (size_t)e->logit_row[row] * e->config.vocab;
 }
 
+void octavo_forward_experts(const struct octavo_engine *e, size_t *distinct, size_t *rows)
+{
+	if (distinct)
+		*distinct = e ? e->expert_union : 0;
+	if (rows)
+		*rows = e ? e->expert_rows : 0;
+}
+
 const float *octavo_hidden(const struct octavo_engine *e, size_t row, enum octavo_tap tap)
 {
 	if (!e || row >= e->last_rows)
