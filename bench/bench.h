@@ -37,6 +37,8 @@ struct options {
 	size_t tokens, limit, context, threads;
 	double seconds;
 	bool ignore_eos, no_profile;
+	struct octavo_stop stop[MAX_LIST];
+	size_t stops;
 	/* kernels */
 	const char *op, *isa;
 	size_t n[MAX_LIST], kdim[MAX_LIST], shapes;

@@ -23,35 +23,86 @@ static const char help[] =
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --confidence P       mtp stops drafting where its best token has less than this probability (default 0: never)\n"
 	"  --temperature T      default 0.8; 0 is greedy\n"
+	"  --stop TEXT          end before this text; may be given up to 32 times\n"
 	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A,\n"
 	"  --kv F, --backend NAME, --threads N  as for specbench run\n";
 
-static bool stream(struct octavo_engine *engine, struct octavo_session *session, struct octavo_error *error)
+/* Text that has come but is not yet output for certain. */
+struct waiting {
+	char *text;
+	size_t length, room, printed;
+};
+
+static bool wait_for(struct waiting *w, const char *text, size_t length)
+{
+	if (w->length + length > w->room) {
+		char *grown = realloc(w->text, w->room = 2 * (w->length + length));
+		if (!grown)
+			return false;
+		w->text = grown;
+	}
+	memcpy(w->text + w->length, text, length);
+	w->length += length;
+	return true;
+}
+
+/* Prints up to byte `end` of the output. */
+static void print_settled(struct waiting *w, size_t end)
+{
+	size_t count = end - w->printed;
+	fwrite(w->text, 1, count, stdout);
+	fflush(stdout);
+	memmove(w->text, w->text + count, w->length -= count);
+	w->printed = end;
+}
+
+static bool is_eos(const struct octavo_model_info *model, int32_t token)
+{
+	for (size_t i = 0; i < model->eos_count; i++)
+		if (model->eos[i] == token)
+			return true;
+	return false;
+}
+
+/* One step's tokens; *count gets how many. */
+static enum octavo_status print_step(struct octavo_engine *engine, struct octavo_session *session, struct waiting *w,
+                                     size_t *count, struct octavo_error *error)
 {
 	const int32_t *token;
-	size_t count, length;
-	do {
-		if (octavo_session_step(session, &token, &count, error) != OCTAVO_OK)
-			return false;
-		for (size_t i = 0; i < count; i++) {
-			const char *text = octavo_token_text(engine, token[i], &length);
-			int end = 0;
-			for (size_t j = 0; j < octavo_engine_model(engine)->eos_count; j++)
-				end |= octavo_engine_model(engine)->eos[j] == token[i];
-			if (text && !end)
-				fwrite(text, 1, length, stdout);
+	enum octavo_status status = octavo_session_step(session, &token, count, error);
+	for (size_t i = 0; status == OCTAVO_OK && i < *count; i++) {
+		size_t length;
+		const char *text = octavo_token_text(engine, token[i], &length);
+		if (!is_eos(octavo_engine_model(engine), token[i]) && text && !wait_for(w, text, length)) {
+			snprintf(error->text, sizeof error->text, "out of memory");
+			return OCTAVO_ENOMEM;
 		}
-		fflush(stdout);
-	} while (count);
-	putchar('\n');
-	return true;
+	}
+	if (status == OCTAVO_OK && *count && w->text)
+		print_settled(w, octavo_session_stats(session)->text);
+	return status;
+}
+
+static enum octavo_status stream(struct octavo_engine *engine, struct octavo_session *session,
+                                 struct octavo_error *error)
+{
+	struct waiting waiting = { 0 };
+	enum octavo_status status;
+	size_t count;
+	do
+		status = print_step(engine, session, &waiting, &count, error);
+	while (status == OCTAVO_OK && count);
+	if (status == OCTAVO_OK)
+		putchar('\n');
+	free(waiting.text);
+	return status;
 }
 
 static void print_figures(const struct octavo_session_stats *s, const struct octavo_session_settings *settings,
                           const char *backend)
 {
-	static const char *const why[] = {"no prompt",   "running",      "end of sequence",
-	                                  "token limit", "context full", "error"};
+	static const char *const why[] = { "no prompt",   "running",      "end of sequence", "stop string",
+		                           "token limit", "context full", "error" };
 	size_t drafted = 0, accepted = 0;
 	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
 		drafted += s->drafted[i];
@@ -83,6 +134,8 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		.stream = { o->seed, 0 },
 		.max_new = o->tokens ? o->tokens : 128,
 		.ignore_eos = o->ignore_eos,
+		.stop = o->stop,
+		.stops = o->stops,
 	};
 	struct tree tree;
 	tree_parse(o, &tree); /* it was good when the command began */
@@ -101,8 +154,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 	if (status == OCTAVO_OK) {
 		fputs(o->prompt, stdout);
 		fflush(stdout);
-		if (!stream(engine, session, &error))
-			status = OCTAVO_ENUMERIC;
+		status = stream(engine, session, &error);
 		print_figures(octavo_session_stats(session), &settings, o->backend);
 	}
 	octavo_session_close(&session);
@@ -116,7 +168,7 @@ int command_generate(int argc, char **argv)
 	int parsed = options_parse(
 	        &o, argc, argv, "generate",
 	        "model prompt tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
-	        "ignore-eos arithmetic kv backend threads",
+	        "stop ignore-eos arithmetic kv backend threads",
 	        help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;

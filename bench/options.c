@@ -50,7 +50,7 @@ static bool parse_number(const char *text, const char **end, double least, doubl
 	return true;
 }
 
-enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, FLAG, LATER };
+enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, STOP, FLAG, LATER };
 
 struct option_entry {
 	const char *name;
@@ -86,6 +86,7 @@ static const struct option_entry entries[] = {
         {"context", SIZE, AT(context), 0, 1, 1e9, "1 to 1000000000 tokens"},
         {"threads", SIZE, AT(threads), 0, 1, 4096, "1 to 4096"},
         {"seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 to 1000000"},
+        {"stop", STOP, 0, 0, 0, 0, "UTF-8 text that is not empty, up to 32 times"},
         {"ignore-eos", FLAG, AT(ignore_eos), 0, 0, 0, ""},
         {"no-profile", FLAG, AT(no_profile), 0, 0, 0, ""},
         {"op", STRING, AT(op), 0, 0, 0, "an operation"},
@@ -165,6 +166,16 @@ static bool store_shape(struct options *o, const struct option_entry *e, const c
 	return true;
 }
 
+static bool store_stop(struct options *o, const char *text)
+{
+	json_t *string = json_string(text); /* which takes UTF-8 alone */
+	json_decref(string);
+	if (o->stops == MAX_LIST || !*text || !string)
+		return false;
+	o->stop[o->stops++] = (struct octavo_stop){ text, strlen(text) };
+	return true;
+}
+
 static bool store(struct options *o, const struct option_entry *e, const char *text)
 {
 	void *at = (char *)o + e->offset;
@@ -198,6 +209,8 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 		return true;
 	case SHAPE:
 		return store_shape(o, e, text);
+	case STOP:
+		return store_stop(o, text);
 	default:
 		return store_list(o, e, text);
 	}

@@ -442,14 +442,23 @@ json_t *runs_json(const struct runs *r)
 	return all;
 }
 
+static json_t *stops_json(const struct options *o)
+{
+	json_t *all = json_array();
+	for (size_t i = 0; i < o->stops; i++)
+		json_array_append_new(all, json_string(o->stop[i].text));
+	return all;
+}
+
 json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m, size_t context)
 {
 	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
 	accept_parse(o, &accept);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
 	                 r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "seed", (json_int_t)o->seed,
 	                 "tokens", (json_int_t)r->tokens, "context", (json_int_t)context, "top_k", (json_int_t)o->top_k,
-	                 "top_p", o->top_p, "min_p", o->min_p, "confidence", o->confidence, "layer", o->layer, "ignore_eos", o->ignore_eos,
+	                 "top_p", o->top_p, "min_p", o->min_p, "confidence", o->confidence, "layer", o->layer, "stop", stops_json(o),
+	                 "ignore_eos", o->ignore_eos,
 	                 "accept", octavo_accept_name(accept), "threads", (json_int_t)m->threads, "kernels", m->chosen,
 	                 "backend", backend_name(o));
 }

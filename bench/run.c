@@ -35,6 +35,7 @@ static const char run_help[] =
 	"  --top-k N, --top-p P, --min-p P\n"
 	"                       truncate the target's law, in this order\n"
 	"  --seed S             key of the random numbers (default 0)\n"
+	"  --stop TEXT          end where the output holds this text; up to 32 of them\n"
 	"  --ignore-eos         decode on past the end-of-sequence token\n"
 	"  --arithmetic A       w8a16 (default) or w8a8\n"
 	"  --kv F               what the latent cache keeps: bf16 (default) or fp8\n"
@@ -47,7 +48,7 @@ static const char run_help[] =
 
 static const char run_options[] =
         "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
-        "ignore-eos arithmetic kv backend threads seconds no-profile layer json";
+        "stop ignore-eos arithmetic kv backend threads seconds no-profile layer json";
 
 static const char default_help[] =
 	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"

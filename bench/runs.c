@@ -192,6 +192,7 @@ static bool decode(struct octavo_engine *engine, struct run *run, const struct o
 		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
 		.confidence = { .best = o->confidence },
 		.stream = { o->seed, stream }, .max_new = tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
+		.stop = o->stop, .stops = o->stops,
 	};
 	memcpy(settings.tree, run->tree.width, sizeof settings.tree);
 	settings.dynamic = run->tree.dynamic;

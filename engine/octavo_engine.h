@@ -177,6 +177,12 @@ struct octavo_dynamic {
 	unsigned depth; /* at most OCTAVO_MAX_K; 1 + top_k * (depth - 1) rows for the drafter, at most OCTAVO_MAX_DRAFT */
 };
 
+/* A text that ends a session: bytes, not necessarily whole characters. */
+struct octavo_stop {
+	const char *text; /* [length] */
+	size_t length;    /* at least 1 */
+};
+
 struct octavo_session_settings {
 	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them); "NAME:DIR" for one with
 	                      * files of its own in DIR, which without :DIR are in <model_dir>/drafters/NAME; or a pair of
@@ -196,6 +202,11 @@ struct octavo_session_settings {
 	struct octavo_stream stream;
 	size_t max_new;  /* stop after so many tokens; 0: until the context is full */
 	int ignore_eos;
+	/* [stops] borrowed until the session is closed.  The session ends with the token whose text completes one of these
+	 * in the text of what it emitted; a stop may begin in one token and end in another.  That token is still emitted, so
+	 * the last tokens hold the stop and perhaps more: the text to show is the first stats->text bytes. */
+	const struct octavo_stop *stop;
+	size_t stops;
 };
 
 /* NULL-terminated; pairs are not listed. */
@@ -241,6 +252,7 @@ enum octavo_finish {
 	OCTAVO_FINISH_NONE, /* no prompt yet */
 	OCTAVO_RUNNING,
 	OCTAVO_FINISH_EOS,
+	OCTAVO_FINISH_STOP,    /* a stop string is complete */
 	OCTAVO_FINISH_LENGTH,  /* max_new */
 	OCTAVO_FINISH_CONTEXT, /* the context is full */
 	OCTAVO_FINISH_ERROR,   /* a call failed; a new prompt starts over */
@@ -257,6 +269,10 @@ struct octavo_session_stats {
 	uint64_t prefill_ns, decode_ns; /* wall time of its steps */
 	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of the last two */
 	enum octavo_finish finish;
+	/* How many bytes of the emitted tokens' text (octavo_token_text; end-of-sequence tokens have none) are output for
+	 * certain: those before the stop string, and while the session runs, those before what may become one. */
+	size_t text;
+	size_t stop; /* with OCTAVO_FINISH_STOP: which it was; if several end at one byte, the longest */
 };
 OCTAVO_API const struct octavo_session_stats *octavo_session_stats(const struct octavo_session *session);
 

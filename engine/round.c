@@ -113,11 +113,36 @@ static int is_eos(const struct octavo_session *s, int32_t token)
 	const struct octavo_config *c = &s->engine->config;
 	for (size_t i = 0; i < c->eos_count; i++)
 		if (c->eos[i] == token)
-			return !s->settings.ignore_eos;
+			return 1;
 	return 0;
 }
 
-/* Takes over the accepted run and the target's own token, cut at EOS, at max_new or at the end of the context. */
+/* Adds a token's text to the output's; 1 if that completes a stop string: then it is what stands before that. */
+static int is_stop(struct octavo_session *s, int32_t token)
+{
+	size_t length, used;
+	const char *text = octavo_tokenizer_text(s->engine->tokenizer, token, &length);
+	int complete = octavo_stopper_feed(&s->stopper, text, length, &used, &s->stats.stop);
+	s->text += complete ? used - s->stopper.stop[s->stats.stop].length : length;
+	return complete;
+}
+
+/* Whether the session goes on behind `token`, which is its new token number `number` and stands at `position`. */
+static enum octavo_finish judge_end(struct octavo_session *s, int32_t token, size_t number, size_t position)
+{
+	int eos = is_eos(s, token);
+	if (eos && !s->settings.ignore_eos)
+		return OCTAVO_FINISH_EOS;
+	if (!eos && is_stop(s, token))
+		return OCTAVO_FINISH_STOP;
+	if (number == s->settings.max_new) /* never 0 */
+		return OCTAVO_FINISH_LENGTH;
+	/* no room for it as a root */
+	return position >= s->engine->settings.max_context ? OCTAVO_FINISH_CONTEXT : OCTAVO_RUNNING;
+}
+
+/* Takes over the accepted run and the target's own token, cut at EOS, at a stop string, at max_new or at the end of the
+ * context. */
 static void emit(struct octavo_session *s)
 {
 	const struct octavo_outcome *outcome = &s->outcome;
@@ -128,13 +153,11 @@ static void emit(struct octavo_session *s)
 		size_t position = s->first + s->emitted;
 		s->token[position] = token;
 		s->emitted++;
-		if (is_eos(s, token))
-			s->stats.finish = OCTAVO_FINISH_EOS;
-		else if (s->settings.max_new && s->stats.emitted + s->emitted == s->settings.max_new)
-			s->stats.finish = OCTAVO_FINISH_LENGTH;
-		else if (position >= s->engine->settings.max_context) /* no room for it as a root */
-			s->stats.finish = OCTAVO_FINISH_CONTEXT;
+		s->stats.finish = judge_end(s, token, s->stats.emitted + s->emitted, position);
 	}
+	s->stats.text = s->text;
+	if (s->stats.finish == OCTAVO_RUNNING)
+		s->stats.text -= octavo_stopper_held(&s->stopper);
 }
 
 /* The row that made the round's token i, in the session's tree. */

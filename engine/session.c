@@ -26,7 +26,8 @@ static enum octavo_status check(const struct octavo_session_settings *s, size_t 
 		if (s->sampling.bias[i].token < 0 || (size_t)s->sampling.bias[i].token >= choosable)
 			return octavo_fail(error, OCTAVO_EINVAL, "bias: token %d is outside the vocabulary",
 			                   (int)s->sampling.bias[i].token);
-	return octavo_sampling_check(&s->sampling, error);
+	enum octavo_status status = octavo_stops_check(s->stop, s->stops, error);
+	return status == OCTAVO_OK ? octavo_sampling_check(&s->sampling, error) : status;
 }
 
 static int is_chain(const struct octavo_shape *shape)
@@ -101,6 +102,7 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	s->second = octavo_carve(a, positions, sizeof *s->second);
 	s->law = octavo_carve(a, vocab, sizeof *s->law);
 	s->order = octavo_carve(a, vocab, sizeof *s->order);
+	octavo_stopper_carve(a, &s->stopper);
 	if (octavo_accept_promise(s->settings.accept, &s->settings.sampling) != OCTAVO_SAME_LAW)
 		return;
 	s->residual = octavo_carve(a, 2 * vocab, sizeof *s->residual);
@@ -111,12 +113,14 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 static enum octavo_status allocate(struct octavo_session *s, struct octavo_error *error)
 {
 	struct octavo_arena arena = { 0 };
+	s->stopper = (struct octavo_stopper){ .stop = s->settings.stop, .count = s->settings.stops };
 	carve(&arena, s);
 	s->arena = arena.overflow ? NULL : calloc(1, arena.used + OCTAVO_ALIGNMENT);
 	if (!s->arena)
 		return octavo_fail(error, OCTAVO_ENOMEM, "session: out of memory");
 	arena = (struct octavo_arena){ .base = octavo_aligned(s->arena) };
 	carve(&arena, s);
+	octavo_stopper_open(&s->stopper);
 	s->chance.sampling = &s->settings.sampling;
 	s->chance.stream = s->settings.stream;
 	s->chance.vocab = s->engine->config.vocab;
@@ -250,6 +254,8 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 	memcpy(s->token, token, count * sizeof *token);
 	s->committed = 0;
 	s->stats = (struct octavo_session_stats){ .prompt_tokens = count, .finish = OCTAVO_RUNNING };
+	s->text = 0;
+	octavo_stopper_begin(&s->stopper);
 	s->drafter->ops->begin(s->drafter);
 	uint64_t start = octavo_now_ns();
 	octavo_phase_begin(s->engine->profiler, OCTAVO_PHASE_PREFILL);

@@ -11,6 +11,7 @@
 
 #include "engine/draft/depth.h"
 #include "engine/draft/drafter.h"
+#include "engine/stop.h"
 
 struct octavo_session {
 	struct octavo_engine *engine;
@@ -27,6 +28,8 @@ struct octavo_session {
 	uint32_t *order;    /* [vocab] */
 	double *residual;   /* [2][vocab] for the rules; NULL with rules that need none */
 	struct octavo_chance chance; /* how the drafter takes its tokens */
+	struct octavo_stopper stopper;
+	size_t text;                 /* bytes of the text of what was emitted */
 	/* One round */
 	struct octavo_tree tree; /* rows 0: the session takes no part in it */
 	size_t first_row;        /* where its root lies in the round's batch */

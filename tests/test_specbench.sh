@@ -120,6 +120,32 @@ for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "mtp --tre
 done
 expect 0 "" generate --model "$model" --prompt x --tokens 2 --temperature 0 --accept greedy --arithmetic w8a8 \
 	--kv fp8
+# A stop string ends the text before it, wherever it stands; what only begins one is not lost.
+command -v python3 >/dev/null && for drafter in none "mtp -k 3" "ngram -k 8" "mtp --tree 3,2,1"; do
+	: >"$dir/out"
+	# shellcheck disable=SC2086
+	python3 - "$specbench" "$model" $drafter 2>"$dir/err" <<-'END'
+		import subprocess, sys
+		def text(*stops):
+		    command = [sys.argv[1], "generate", "--model", sys.argv[2], "--prompt", "The kernel", "--tokens", "40",
+		               "--ignore-eos", "--seed", "5", "--drafter", *sys.argv[3:]]
+		    for stop in stops:
+		        command += ["--stop", stop]
+		    done = subprocess.run(command, capture_output=True, check=True)
+		    assert not stops or b"; stop string]" in done.stderr or text() == done.stdout[:-1]
+		    return done.stdout[:-1]
+		whole, prompt = text(), len("The kernel")
+		letters = [i for i in range(prompt + 1, len(whole) - 1) if all(32 < b < 127 for b in whole[i:i + 2])]
+		assert letters
+		for i in letters:
+		    stop = whole[i:i + 2].decode()
+		    assert text("no such text", stop) == whole[:whole.index(stop.encode(), prompt)], stop
+		assert text(chr(whole[-1]) + "x" if whole[-1] < 128 else "xy") == whole
+	END
+	result $? "generate --stop with drafter $drafter"
+done
+expect 2 'option --stop: "" is not UTF-8 text' generate --model "$dir/none" --prompt x --stop a --stop ""
+expect 2 'is not UTF-8 text that is not empty' generate --model "$dir/none" --prompt x --stop "$(printf 'a\377b')"
 expect 2 "--prompt TEXT is required" generate --model "$model"
 expect 2 "--prompt: the text is empty" generate --model "$model" --prompt ""
 expect 2 "UTF-8" generate --model "$model" --prompt "$(printf 'a\377b')"
@@ -201,6 +227,9 @@ json "$dir/five.json" 'all(r["speedup_ci"][0] <= r["speedup"] <= r["speedup_ci"]
 expect 0 "identical, loops" run --model "$src/tests/data/tiny-v2" --prompts "$dir/prompts.jsonl" --tokens 60 --ignore-eos \
 	--drafter ngram --temperature 0 --json "$dir/loops.json"
 json "$dir/loops.json" 'all(r["loops"] and r["distinct4"] < 0.7 for r in d["runs"])'
+expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 30 --stop e --stop "$(printf '\303\251')" \
+	--drafter mtp,ngram -k 2,8 --json "$dir/stop.json"
+json "$dir/stop.json" 'd["settings"]["stop"] == ["e", "é"] and all(r["identical"] for r in d["runs"])'
 for rule in rejection block multiround; do
 	expect 0 "lossless: in law" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 2 --accept $rule \
 		--temperature 0,0.8 --json "$dir/law.json"
