@@ -26,6 +26,7 @@ struct options {
 	const char *accept;
 	const char *arithmetic; /* w8a16 | w8a8 */
 	const char *kv;         /* bf16 | fp8 */
+	const char *weights;    /* map | copy */
 	const char *emulate;    /* hopper[:NC] */
 	long k[MAX_LIST]; /* 0: auto */
 	size_t k_count;
@@ -64,9 +65,10 @@ int complain(const char *format, ...) OCTAVO_PRINTF(1, 2);
  * Returns NULL after complaining. */
 const char *find_model(const struct options *o);
 
-/* The values of --arithmetic, --kv and --accept, or their defaults; false after complaining. */
+/* The values of --arithmetic, --kv, --weights and --accept, or their defaults; false after complaining. */
 bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out);
 bool kv_parse(const struct options *o, enum octavo_kv_format *out);
+bool weights_parse(const struct options *o, enum octavo_weight_place *out);
 bool accept_parse(const struct options *o, enum octavo_accept *out);
 
 /* The sampling that the options ask for, at this temperature; the default temperature of run and generate. */

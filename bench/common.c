@@ -39,6 +39,18 @@ bool kv_parse(const struct options *o, enum octavo_kv_format *out)
 	return false;
 }
 
+bool weights_parse(const struct options *o, enum octavo_weight_place *out)
+{
+	*out = OCTAVO_WEIGHTS_MAP;
+	if (!o->weights || !strcmp(o->weights, "map"))
+		return true;
+	*out = OCTAVO_WEIGHTS_COPY;
+	if (!strcmp(o->weights, "copy"))
+		return true;
+	complain("option --weights: \"%s\" is neither map nor copy", o->weights);
+	return false;
+}
+
 bool accept_parse(const struct options *o, enum octavo_accept *out)
 {
 	*out = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH;

@@ -25,7 +25,7 @@ static const char help[] =
 	"  --temperature T      default 0.8; 0 is greedy\n"
 	"  --stop TEXT          end before this text; may be given up to 32 times\n"
 	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A,\n"
-	"  --kv F, --backend NAME, --threads N  as for specbench run\n";
+	"  --kv F, --weights PLACE, --backend NAME, --threads N  as for specbench run\n";
 
 /* Text that has come but is not yet output for certain. */
 struct waiting {
@@ -168,7 +168,7 @@ int command_generate(int argc, char **argv)
 	int parsed = options_parse(
 	        &o, argc, argv, "generate",
 	        "model prompt tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
-	        "stop ignore-eos arithmetic kv backend threads",
+	        "stop ignore-eos arithmetic kv weights backend threads",
 	        help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
@@ -183,7 +183,8 @@ int command_generate(int argc, char **argv)
 	enum octavo_accept accept;
 	struct tree tree;
 	if (!settings.model_dir || !tree_parse(&o, &tree) || !arithmetic_parse(&o, &settings.arithmetic) ||
-	    !kv_parse(&o, &settings.kv) || !accept_parse(&o, &accept) || !engine_backend(&o, &settings) ||
+	    !kv_parse(&o, &settings.kv) || !weights_parse(&o, &settings.weights) || !accept_parse(&o, &accept) ||
+	    !engine_backend(&o, &settings) ||
 	    (o.drafter && !drafter_check(o.drafter, strlen(o.drafter))))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();

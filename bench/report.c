@@ -454,11 +454,11 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 {
 	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
 	accept_parse(o, &accept);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
-	                 r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "seed", (json_int_t)o->seed,
-	                 "tokens", (json_int_t)r->tokens, "context", (json_int_t)context, "top_k", (json_int_t)o->top_k,
-	                 "top_p", o->top_p, "min_p", o->min_p, "confidence", o->confidence, "layer", o->layer, "stop", stops_json(o),
-	                 "ignore_eos", o->ignore_eos,
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
+	                 r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "weights",
+	                 o->weights ? o->weights : "map", "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens,
+	                 "context", (json_int_t)context, "top_k", (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p,
+	                 "confidence", o->confidence, "layer", o->layer, "stop", stops_json(o), "ignore_eos", o->ignore_eos,
 	                 "accept", octavo_accept_name(accept), "threads", (json_int_t)m->threads, "kernels", m->chosen,
 	                 "backend", backend_name(o));
 }

@@ -38,6 +38,8 @@ static const char run_help[] =
 	"  --stop TEXT          end where the output holds this text; up to 32 of them\n"
 	"  --ignore-eos         decode on past the end-of-sequence token\n"
 	"  --arithmetic A       w8a16 (default) or w8a8\n"
+	"  --weights PLACE      map (default): the files, shared and mapped; copy: memory of the process's own, in\n"
+	"                       huge pages, spread over the NUMA nodes\n"
 	"  --kv F               what the latent cache keeps: bf16 (default) or fp8\n"
 	"  --backend NAME       onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
 	"  --threads N          default: all processors\n"
@@ -48,7 +50,7 @@ static const char run_help[] =
 
 static const char run_options[] =
         "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
-        "stop ignore-eos arithmetic kv backend threads seconds no-profile layer json";
+        "stop ignore-eos arithmetic kv weights backend threads seconds no-profile layer json";
 
 static const char default_help[] =
 	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"
@@ -108,8 +110,8 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
 		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer };
 	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
-	    !engine_backend(o, &settings) ||
-	    !runs_check(o) || (o->layer && !layer_curve_load(&runs.full, o->layer)) || !find_prompts(&runs, o, path))
+	    !weights_parse(o, &settings.weights) || !engine_backend(o, &settings) || !runs_check(o) ||
+	    (o->layer && !layer_curve_load(&runs.full, o->layer)) || !find_prompts(&runs, o, path))
 		return EXIT_BAD_INPUT;
 	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
 		return complain("profiler: %s", error.text);

@@ -3,6 +3,7 @@
  * Opening and closing an engine, and what it tells about itself.
  */
 #include "engine/draft/files.h"
+#include "engine/load/copy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@ static enum octavo_status check_settings(struct octavo_engine *e, struct octavo_
 		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown arithmetic %d", (int)s->arithmetic);
 	if (s->kv != OCTAVO_KV_BF16 && s->kv != OCTAVO_KV_FP8)
 		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown KV cache format %d", (int)s->kv);
+	if (s->weights != OCTAVO_WEIGHTS_MAP && s->weights != OCTAVO_WEIGHTS_COPY)
+		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown place %d for the weights", (int)s->weights);
 	if ((unsigned)s->mtp_first_tap > OCTAVO_TAP_PRE_NORM || (unsigned)s->mtp_recycle_tap > OCTAVO_TAP_PRE_NORM)
 		return octavo_fail(error, OCTAVO_EINVAL, "settings: unknown MTP tap");
 	s->max_rows = s->max_rows ? s->max_rows : DEFAULT_ROWS;
@@ -104,13 +107,15 @@ static void describe(struct octavo_engine *e)
 static enum octavo_status open_parts(struct octavo_engine *e, struct octavo_error *error)
 {
 	const char *dir = e->settings.model_dir;
+	const struct octavo_copy copy = { &octavo_numa, &e->threads };
+	const struct octavo_copy *how = e->settings.weights == OCTAVO_WEIGHTS_COPY ? &copy : NULL;
 	enum octavo_status status = check_settings(e, error);
 	if (status == OCTAVO_OK)
 		status = octavo_config_load(&e->config, dir, error);
 	if (status == OCTAVO_OK)
 		status = octavo_tokenizer_open(&e->tokenizer, dir, e->config.vocab, error);
 	if (status == OCTAVO_OK)
-		status = octavo_checkpoint_open(&e->checkpoint, dir, error);
+		status = octavo_checkpoint_open(&e->checkpoint, dir, how, error);
 	if (status == OCTAVO_OK)
 		status = octavo_weights_bind(&e->weights, &e->config, e->checkpoint, error);
 	if (status == OCTAVO_OK)

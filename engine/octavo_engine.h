@@ -32,6 +32,11 @@ enum octavo_arithmetic { OCTAVO_W8A16, OCTAVO_W8A8 };
  * of it in BF16. */
 enum octavo_kv_format { OCTAVO_KV_BF16, OCTAVO_KV_FP8 };
 
+/* Where the weights lie: in the mapped files, shared with all who read them and dropped by the system when it likes; or
+ * in a copy of the process's own, in huge pages and spread over its NUMA nodes, which takes as much memory as the files
+ * have bytes and is read once more at open. */
+enum octavo_weight_place { OCTAVO_WEIGHTS_MAP, OCTAVO_WEIGHTS_COPY };
+
 /* Which hidden state an MTP module is fed with: after its final norm (what served V3 models use) or before. */
 enum octavo_tap { OCTAVO_TAP_POST_NORM, OCTAVO_TAP_PRE_NORM };
 
@@ -46,6 +51,7 @@ struct octavo_engine_settings {
 	struct octavo_profiler *profiler;      /* NULL: none */
 	enum octavo_arithmetic arithmetic;
 	enum octavo_kv_format kv;
+	enum octavo_weight_place weights;
 	enum octavo_tap mtp_first_tap, mtp_recycle_tap;
 	size_t max_context;                    /* tokens per sequence; 0: the model's, at most 4096 */
 	size_t max_rows;                       /* rows per batch; 0: 64 */

@@ -47,7 +47,7 @@ static void expect(const char *dir, enum octavo_status status, const char *text)
 {
 	struct octavo_checkpoint *checkpoint = NULL;
 	struct octavo_error error = {"no message"};
-	enum octavo_status got = octavo_checkpoint_open(&checkpoint, dir, &error);
+	enum octavo_status got = octavo_checkpoint_open(&checkpoint, dir, NULL, &error);
 	if (got != status || (status != OCTAVO_OK && strncmp(error.text, text, strlen(text)) != 0))
 		print_error("status %d: %s\n", got, error.text);
 	assert_int_equal(got, status);
@@ -241,7 +241,7 @@ static void test_dtypes(void **state)
 		snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%zu]}}",
 		         dtypes[i].name, dtypes[i].bytes);
 		write_simple(*state, "model.safetensors", header, dtypes[i].bytes);
-		assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL), OCTAVO_OK);
+		assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL, NULL), OCTAVO_OK);
 		const struct octavo_tensor *tensor = octavo_checkpoint_find(checkpoint, "a");
 		assert_non_null(tensor);
 		assert_string_equal(tensor->dtype_name, dtypes[i].name);
@@ -268,7 +268,7 @@ static void test_unaligned(void **state)
 		memcpy(file + 8 + header + 3, &value, sizeof value);
 		ckpt_write_file(*state, "model.safetensors", file, 8 + header + 7);
 		struct octavo_checkpoint *checkpoint;
-		assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL), OCTAVO_OK);
+		assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL, NULL), OCTAVO_OK);
 		assert_memory_equal(octavo_checkpoint_find(checkpoint, "a")->data, &value, sizeof value);
 		octavo_checkpoint_close(&checkpoint);
 	}
@@ -383,7 +383,7 @@ static void test_tensor_in_two_files(void **state)
 	ckpt_write_file(*state, "model.safetensors.index.json", index, sizeof index - 1);
 	struct octavo_error error;
 	struct octavo_checkpoint *checkpoint;
-	assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, &error), OCTAVO_EFORMAT);
+	assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL, &error), OCTAVO_EFORMAT);
 	assert_non_null(strstr(error.text, ": b: also in "));
 	assert_non_null(strstr(error.text, FIRST));
 	assert_non_null(strstr(error.text, SECOND));
@@ -396,7 +396,7 @@ static void test_without_index(void **state)
 	expect(*state, OCTAVO_EIO, text);
 	write_two(*state);
 	struct octavo_checkpoint *checkpoint;
-	assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL), OCTAVO_OK);
+	assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL, NULL), OCTAVO_OK);
 	assert_int_equal(octavo_checkpoint_count(checkpoint), 3);
 	assert_int_equal(octavo_checkpoint_bytes(checkpoint), 10);
 	assert_string_equal(octavo_checkpoint_at(checkpoint, 0)->name, "a");
@@ -411,7 +411,7 @@ static void test_without_index(void **state)
 	assert_null(checkpoint);
 	/* model.safetensors comes before its neighbours. */
 	write_simple(*state, "model.safetensors", "{}", 0);
-	assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL), OCTAVO_OK);
+	assert_int_equal(octavo_checkpoint_open(&checkpoint, *state, NULL, NULL), OCTAVO_OK);
 	assert_int_equal(octavo_checkpoint_count(checkpoint), 0);
 	octavo_checkpoint_close(&checkpoint);
 }

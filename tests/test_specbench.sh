@@ -118,6 +118,10 @@ for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "mtp --tre
 	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
 	result $? "the same text with drafter $drafter"
 done
+expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3 --weights copy
+cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
+result $? "the same text with copied weights"
+expect 2 'option --weights: "shared" is neither map nor copy' generate --model "$model" --prompt x --weights shared
 expect 0 "" generate --model "$model" --prompt x --tokens 2 --temperature 0 --accept greedy --arithmetic w8a8 \
 	--kv fp8
 # A stop string ends the text before it, wherever it stands; what only begins one is not lost.
@@ -208,10 +212,10 @@ json "$dir/run.json" 'all(p["ns"] >= 0 for r in d["runs"] for p in r["phases"].v
 json "$dir/run.json" 'd["counters"]["tier"] in ("hardware", "software", "time") and d["machine"]["threads"] == 2'
 json "$dir/run.json" 'all(c["available"] or c["reason"] for c in d["counters"]["sources"].values())'
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --limit 1 --tokens 4 --no-profile \
-	--drafter ngram --arithmetic w8a8 --kv fp8 --accept greedy --temperature 0 --json "$dir/bare.json"
+	--drafter ngram --arithmetic w8a8 --kv fp8 --weights copy --accept greedy --temperature 0 --json "$dir/bare.json"
 grep -q "w8a8, FP8 KV cache, at temperature 0" "$dir/out"
 result $? "the report names the FP8 cache"
-json "$dir/bare.json" 'd["settings"]["kv"] == "fp8" and all(r["kv"] == "fp8" for r in d["runs"])'
+json "$dir/bare.json" 'd["settings"]["weights"] == "copy" and d["settings"]["kv"] == "fp8" and all(r["kv"] == "fp8" for r in d["runs"])'
 json "$dir/bare.json" 'all(r["phases"] is None and r["prompts"] == 1 for r in d["runs"])'
 json "$dir/run.json" 'd["settings"]["threads"] == 2 and d["settings"]["tokens"] == 12 and d["settings"]["seed"] == 0'
 json "$dir/run.json" 'd["settings"]["accept"] == "match" and d["settings"]["kernels"] == d["machine"]["isa_chosen"]'

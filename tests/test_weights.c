@@ -36,7 +36,7 @@ static enum octavo_status load_dir(struct loaded *l, const char *dir)
 {
 	enum octavo_status status = octavo_config_load(&l->config, dir, &l->error);
 	if (status == OCTAVO_OK)
-		status = octavo_checkpoint_open(&l->checkpoint, dir, &l->error);
+		status = octavo_checkpoint_open(&l->checkpoint, dir, NULL, &l->error);
 	if (status == OCTAVO_OK)
 		status = octavo_weights_bind(&l->weights, &l->config, l->checkpoint, &l->error);
 	return status;

@@ -143,14 +143,32 @@ static enum octavo_status list_files(struct names *names, json_t **index, const 
 	return directory_files(names, dir, error);
 }
 
-static enum octavo_status open_shards(struct octavo_checkpoint *checkpoint, const struct names *names, const char *dir,
-                                      struct octavo_error *error)
+/* All at once, before the first is read: the last of many would be told late. */
+static enum octavo_status check_room(const struct names *names, const char *dir, struct octavo_error *error)
 {
+	size_t bytes = 0;
+	for (size_t i = 0; i < names->count; i++) {
+		struct octavo_file file;
+		enum octavo_status status = octavo_file_open(&file, dir, names->name[i], SIZE_MAX / 2, error);
+		if (status != OCTAVO_OK)
+			return status;
+		bytes += octavo_file_size(&file);
+		octavo_file_close(&file);
+	}
+	return octavo_copy_room(bytes, error);
+}
+
+static enum octavo_status open_shards(struct octavo_checkpoint *checkpoint, const struct names *names, const char *dir,
+                                      const struct octavo_copy *copy, struct octavo_error *error)
+{
+	enum octavo_status room = copy ? check_room(names, dir, error) : OCTAVO_OK;
+	if (room != OCTAVO_OK)
+		return room;
 	checkpoint->shard = calloc(names->count, sizeof *checkpoint->shard);
 	if (!checkpoint->shard)
 		return octavo_fail(error, OCTAVO_ENOMEM, "%s: out of memory for %zu files", dir, names->count);
 	for (size_t i = 0; i < names->count; i++) {
-		enum octavo_status status = octavo_shard_open(&checkpoint->shard[i], dir, names->name[i], error);
+		enum octavo_status status = octavo_shard_open(&checkpoint->shard[i], dir, names->name[i], copy, error);
 		if (status != OCTAVO_OK)
 			return status;
 		checkpoint->shards++;
@@ -220,7 +238,8 @@ static enum octavo_status check_index(const struct octavo_checkpoint *checkpoint
 	return OCTAVO_OK;
 }
 
-enum octavo_status octavo_checkpoint_open(struct octavo_checkpoint **out, const char *dir, struct octavo_error *error)
+enum octavo_status octavo_checkpoint_open(struct octavo_checkpoint **out, const char *dir,
+                                          const struct octavo_copy *copy, struct octavo_error *error)
 {
 	struct names names = {0};
 	json_t *index = NULL;
@@ -229,7 +248,7 @@ enum octavo_status octavo_checkpoint_open(struct octavo_checkpoint **out, const 
 		return octavo_fail(error, OCTAVO_ENOMEM, "%s: out of memory", dir);
 	enum octavo_status status = list_files(&names, &index, dir, error);
 	if (status == OCTAVO_OK)
-		status = open_shards(checkpoint, &names, dir, error);
+		status = open_shards(checkpoint, &names, dir, copy, error);
 	if (status == OCTAVO_OK)
 		status = merge(checkpoint, error);
 	if (status == OCTAVO_OK && index)

@@ -8,7 +8,7 @@
 
 #include "octavo_kernels.h"
 
-/* ---- checkpoint.c: *.safetensors with or without an index, mapped read-only ---------------------- */
+/* ---- checkpoint.c: *.safetensors with or without an index, mapped or copied, read-only -------------- */
 
 enum { OCTAVO_MAX_RANK = 8 };
 
@@ -18,13 +18,14 @@ struct octavo_tensor {
 	const char *dtype_name; /* as the file spells it */
 	enum octavo_dtype dtype; /* NONE for dtypes that weights never have (I64, BOOL, …) */
 	size_t rank, shape[OCTAVO_MAX_RANK];
-	const void *data; /* in the mapping; any alignment */
+	const void *data; /* in the mapping or copy; any alignment */
 	size_t bytes;
 };
 
 struct octavo_checkpoint;
+struct octavo_copy; /* copy.h; NULL: the files are mapped */
 enum octavo_status octavo_checkpoint_open(struct octavo_checkpoint **out, const char *dir,
-                                          struct octavo_error *error);
+                                          const struct octavo_copy *copy, struct octavo_error *error);
 void octavo_checkpoint_close(struct octavo_checkpoint **checkpoint);
 /* NULL if there is no such tensor.  Marks it as used, for octavo_checkpoint_unused. */
 const struct octavo_tensor *octavo_checkpoint_find(struct octavo_checkpoint *checkpoint, const char *name);

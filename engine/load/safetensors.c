@@ -346,21 +346,25 @@ static enum octavo_status read_header(struct octavo_shard *shard, struct octavo_
 	return status;
 }
 
-static enum octavo_status map_file(struct octavo_shard *shard, struct octavo_error *error)
+static enum octavo_status map_file(struct octavo_shard *shard, const struct octavo_copy *copy,
+                                   struct octavo_error *error)
 {
 	size_t bytes = octavo_file_size(&shard->file);
 	if (bytes < OCTAVO_PREFIX_BYTES)
 		return octavo_fail(error, OCTAVO_EFORMAT, "%s: %zu bytes, too short for a header", shard->name, bytes);
+	shard->map_bytes = bytes;
+	shard->copied = copy != NULL;
+	if (copy)
+		return octavo_copy_file(&shard->map, copy, &shard->file, error);
 	void *map = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, shard->file.fd, 0);
 	if (map == MAP_FAILED)
 		return octavo_fail(error, OCTAVO_EIO, "%s: cannot map: %s", shard->name, strerror(errno));
 	shard->map = map;
-	shard->map_bytes = bytes;
 	return OCTAVO_OK;
 }
 
 enum octavo_status octavo_shard_open(struct octavo_shard *shard, const char *dir, const char *name,
-                                     struct octavo_error *error)
+                                     const struct octavo_copy *copy, struct octavo_error *error)
 {
 	*shard = (struct octavo_shard){.file.fd = -1};
 	if (strlen(name) >= sizeof shard->name)
@@ -369,7 +373,7 @@ enum octavo_status octavo_shard_open(struct octavo_shard *shard, const char *dir
 	strcpy(shard->name, name);
 	enum octavo_status status = octavo_file_open(&shard->file, dir, shard->name, SIZE_MAX / 2, error);
 	if (status == OCTAVO_OK)
-		status = map_file(shard, error);
+		status = map_file(shard, copy, error);
 	if (status == OCTAVO_OK)
 		status = read_header(shard, error);
 	if (status == OCTAVO_OK)
@@ -382,7 +386,9 @@ enum octavo_status octavo_shard_open(struct octavo_shard *shard, const char *dir
 void octavo_shard_close(struct octavo_shard *shard)
 {
 	octavo_safetensors_free(&shard->header);
-	if (shard->map)
+	if (shard->map && shard->copied)
+		octavo_copy_free(shard->map, shard->map_bytes);
+	else if (shard->map)
 		munmap(shard->map, shard->map_bytes);
 	shard->map = NULL;
 	octavo_file_close(&shard->file);

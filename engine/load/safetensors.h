@@ -6,6 +6,7 @@
 #ifndef OCTAVO_SAFETENSORS_H
 #define OCTAVO_SAFETENSORS_H
 
+#include "engine/load/copy.h"
 #include "engine/load/file.h"
 #include "engine/load/load.h"
 
@@ -33,17 +34,19 @@ enum octavo_status octavo_safetensors_parse(struct octavo_header *header, const 
                                             struct octavo_error *error);
 void octavo_safetensors_free(struct octavo_header *header);
 
-/* A file that stays mapped and open.  A shard is not to be moved while its tensors are in use: they borrow `name`. */
+/* A file that stays open, mapped or copied.  A shard is not to be moved while its tensors are in use: they borrow `name`. */
 struct octavo_shard {
 	char name[256];
 	struct octavo_file file;
 	unsigned char *map; /* [map_bytes], read-only */
 	size_t map_bytes;
+	int copied; /* `map` is a copy */
 	struct octavo_header header;
 };
 
+/* copy NULL: mapped. */
 enum octavo_status octavo_shard_open(struct octavo_shard *shard, const char *dir, const char *name,
-                                     struct octavo_error *error);
+                                     const struct octavo_copy *copy, struct octavo_error *error);
 void octavo_shard_close(struct octavo_shard *shard);
 
 #endif
