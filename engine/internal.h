@@ -120,7 +120,7 @@ struct octavo_engine {
 	float *logits;       /* [rows][vocab] */
 	/* The last MTP forward */
 	float *mtp_hidden[2]; /* [rows][hidden], by tap: after shared_head.norm, or before */
-	float *mtp_logits;    /* [rows][vocab] */
+	float *mtp_logits;    /* [rows][vocab]; also of other draft heads */
 	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
 	/* Sees x [rows][hidden] F32, the residual stream, after each main layer.  NULL but in tests. */
 	void (*observe)(void *context, size_t layer, const float *x, size_t rows);

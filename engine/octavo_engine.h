@@ -190,9 +190,10 @@ struct octavo_stop {
 };
 
 struct octavo_session_settings {
-	const char *drafter; /* "none" (also NULL), "mtp", "ngram" (octavo_drafter_names lists them); "NAME:DIR" for one with
-	                      * files of its own in DIR, which without :DIR are in <model_dir>/drafters/NAME; or a pair of
-	                      * two: "ngram+mtp" drafts with the second where the first has nothing to propose */
+	const char *drafter; /* "none" (also NULL), "mtp", "ngram", "medusa", … (octavo_drafter_names lists them);
+	                      * "NAME:DIR" for one with files of its own in DIR, which without :DIR are in
+	                      * <model_dir>/drafters/NAME; or a pair: "ngram+mtp" drafts with the second where the first
+	                      * has nothing to propose */
 	unsigned k;          /* drafted tokens per step, at most 8; 0: chosen for each step from what forwards and drafts
 	                      * cost and how many are kept, none included.  With match and greedy no k changes the tokens */
 	struct octavo_depth *depth; /* borrowed: with k 0, estimates to begin with and to keep up to date, so that sessions of
@@ -202,7 +203,8 @@ struct octavo_session_settings {
 	struct octavo_dynamic dynamic; /* a tree of this kind instead, with k 0.  Its nodes are chosen, so not with rules of
 	                                * SAME_LAW, which draw them: dropping drawn tokens for what they are changes the law */
 	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the
-	                            * rules of SAME_LAW mtp draws its tokens instead of taking the best */
+	                            * rules of SAME_LAW drafters with laws (all but ngram) draw their tokens instead of
+	                            * taking the best */
 	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */
 	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */
 	struct octavo_stream stream;

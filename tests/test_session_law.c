@@ -5,13 +5,16 @@
  * compared by chi-square with the law that its own logits give.
  */
 #include "engine/session.h"
+#include "tests/support/heads.h"
 #include "tests/support/model.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { CHOICES = 4, LENGTH = 3, CELLS = 64, STREAMS = 1500, PROMPT = 12, MOST_TOKENS = 64 };
@@ -97,7 +100,23 @@ static const struct setup {
 	{ OCTAVO_ACCEPT_REJECTION, "ngram", 3, { 0 }, 0 },
 	{ OCTAVO_ACCEPT_BLOCK, "ngram+mtp", 2, { 0 }, 0 },
 	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0.4 },
+	{ OCTAVO_ACCEPT_REJECTION, "medusa:%s", 2, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "medusa:%s", 0, { 2, 2 }, 0 },
+	{ OCTAVO_ACCEPT_BLOCK, "hydra:%s", 2, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "hydra:%s", 0, { 2, 2 }, 0 },
 };
+
+/* Random heads for the model; ckpt_dir_free. */
+static char *write_heads(const struct octavo_engine *e, int hydra)
+{
+	const struct heads_options options = { .hydra = hydra, .heads = 2, .layers = 1, .hidden = e->config.hidden,
+		                               .vocab = e->config.vocab, .dtype = "BF16", .seed = 3 };
+	struct ckpt *heads = heads_new(&options);
+	char *dir = ckpt_dir_new();
+	heads_write(heads, dir);
+	ckpt_free(heads);
+	return dir;
+}
 
 static void rules_keep_the_law(void **state)
 {
@@ -106,12 +125,14 @@ static void rules_keep_the_law(void **state)
 	struct octavo_engine *e = open_model("tiny-ragged", &one);
 	struct octavo_sampling sampling = { .temperature = 2.0f, .presence = 0.4f, .bias = bias, .biases = ban(e) };
 	double law[CELLS];
+	char *heads[2] = { write_heads(e, 0), write_heads(e, 1) }, drafter[PATH_MAX];
 	exact_law(e, &sampling, law);
 	for (size_t i = 0; i < sizeof setups / sizeof *setups; i++) {
+		snprintf(drafter, sizeof drafter, setups[i].drafter, heads[setups[i].drafter[0] == 'h']);
 		size_t count[CELLS] = { 0 }, drafted = 0, accepted = 0, used = 0;
 		double chi = 0.0;
 		for (uint64_t stream = 0; stream < STREAMS; stream++) {
-			struct octavo_session_settings s = { .drafter = setups[i].drafter, .k = setups[i].k,
+			struct octavo_session_settings s = { .drafter = drafter, .k = setups[i].k,
 				                             .accept = setups[i].rule, .sampling = sampling,
 				                             .stream = { i, stream }, .ignore_eos = 1,
 				                             .confidence.best = setups[i].confidence };
@@ -145,6 +166,8 @@ static void rules_keep_the_law(void **state)
 			fail_msg("%s, %s: chi-square %g over %zu cells", octavo_accept_name(setups[i].rule), setups[i].drafter, chi,
 			         used);
 	}
+	for (int i = 0; i < 2; i++)
+		ckpt_dir_free(heads[i]);
 	octavo_engine_close(&e);
 }
 

@@ -55,7 +55,9 @@ struct octavo_drafter_ops {
 #define OCTAVO_DRAFTERS(X) \
 	X(none) \
 	X(mtp) \
-	X(ngram)
+	X(ngram) \
+	X(medusa) \
+	X(hydra)
 
 #define OCTAVO_DRAFTER_OPS(name) extern const struct octavo_drafter_ops octavo_drafter_##name;
 OCTAVO_DRAFTERS(OCTAVO_DRAFTER_OPS)
