@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/draft/files.h"
 
+#include "engine/load/copy.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +55,14 @@ void octavo_draft_files_close(struct octavo_engine *e)
 		release(e->draft_files);
 		e->draft_files = next;
 	}
+}
+
+enum octavo_status octavo_draft_checkpoint(struct octavo_draft_files *files, struct octavo_engine *e,
+                                           struct octavo_error *error)
+{
+	const struct octavo_copy copy = { &octavo_numa, &e->threads };
+	return octavo_checkpoint_open(&files->checkpoint, files->dir,
+	                              e->settings.weights == OCTAVO_WEIGHTS_COPY ? &copy : NULL, error);
 }
 
 enum octavo_status octavo_draft_fits(const struct octavo_engine *e, size_t hidden, size_t vocab,

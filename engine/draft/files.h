@@ -8,7 +8,7 @@
  *     status = octavo_draft_files_open(&files, engine, &format, dir, error);
  *
  * where load() reads config.json (octavo_json_load and engine/load/fields.h, or octavo_config_load), compares its sizes
- * with the model's (octavo_draft_fits), opens base.checkpoint (octavo_checkpoint_open) and binds its tensors
+ * with the model's (octavo_draft_fits), opens base.checkpoint (octavo_draft_checkpoint) and binds its tensors
  * (engine/load/bind.h), vectors into memory at base.arena.
  */
 #ifndef OCTAVO_FILES_H
@@ -40,6 +40,10 @@ enum octavo_status octavo_draft_files_open(struct octavo_draft_files **out, stru
                                            struct octavo_error *error);
 /* All of the engine's. */
 void octavo_draft_files_close(struct octavo_engine *engine);
+
+/* Opens files->checkpoint: mapped or copied, as the engine's own weights are. */
+enum octavo_status octavo_draft_checkpoint(struct octavo_draft_files *files, struct octavo_engine *engine,
+                                           struct octavo_error *error);
 
 /* EFORMAT if config.json's hidden_size or vocab_size is not the model's. */
 enum octavo_status octavo_draft_fits(const struct octavo_engine *engine, size_t hidden, size_t vocab,

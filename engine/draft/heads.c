@@ -97,7 +97,7 @@ enum octavo_status octavo_heads_load(struct octavo_draft_files *files, struct oc
 	struct octavo_arena arena = { 0 };
 	enum octavo_status status = read_config(h, e, error);
 	if (status == OCTAVO_OK)
-		status = octavo_checkpoint_open(&files->checkpoint, files->dir, error);
+		status = octavo_draft_checkpoint(files, e, error);
 	if (status != OCTAVO_OK)
 		return status;
 	carve_heads(&arena, h, e->config.hidden);
