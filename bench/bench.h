@@ -15,11 +15,12 @@
 /* What the process returns. */
 enum { EXIT_OK = 0, EXIT_CHECK_FAILED = 1, EXIT_BAD_INPUT = 2 };
 
-enum { MAX_LIST = 32 };
+enum { MAX_LIST = 32, MAX_BIASES = 1024, MAX_OPTIONS = 96 };
 
 /* Every option of every command; a command lists the ones it takes, the parser refuses the others by name.
  * Strings are borrowed from argv. */
 struct options {
+	bool given[MAX_OPTIONS]; /* option_given reads it */
 	const char *model, *prompts, *prompt, *text, *json;
 	const char *drafter;  /* comma list: "none,mtp,medusa:dir,ngram+mtp" */
 	const char *tree;     /* "4,2,1" or "dynamic:16,4,5" */
@@ -33,7 +34,9 @@ struct options {
 	double temperature[MAX_LIST];
 	size_t temperature_count;
 	unsigned top_k;
-	double top_p, min_p, confidence;
+	double top_p, min_p, repetition, frequency, presence, confidence;
+	struct octavo_bias bias[MAX_BIASES];
+	size_t biases;
 	uint64_t seed; /* below 2^63 */
 	size_t tokens, limit, context, threads;
 	double seconds;
@@ -58,6 +61,9 @@ struct options {
 int options_parse(struct options *o, int argc, char **argv, const char *command, const char *allowed,
                   const char *help);
 
+/* Whether an option was on the command line. */
+bool option_given(const struct options *o, const char *name);
+
 /* "specbench: " and the message, on stderr; returns EXIT_BAD_INPUT. */
 int complain(const char *format, ...) OCTAVO_PRINTF(1, 2);
 
@@ -71,9 +77,18 @@ bool kv_parse(const struct options *o, enum octavo_kv_format *out);
 bool weights_parse(const struct options *o, enum octavo_weight_place *out);
 bool accept_parse(const struct options *o, enum octavo_accept *out);
 
-/* The sampling that the options ask for, at this temperature; the default temperature of run and generate. */
-#define USUAL_TEMPERATURE 0.8
-struct octavo_sampling sampling_of(const struct options *o, double temperature);
+/* sampling.c: what the options ask for at this temperature; where they say nothing, what the model recommends. */
+#define USUAL_TEMPERATURE 0.8 /* of models that recommend none */
+double usual_temperature(const struct octavo_model_info *model);
+struct octavo_sampling sampling_of(const struct options *o, const struct octavo_model_info *model, double temperature);
+/* Whether the model has the tokens of --logit-bias; false after complaining. */
+bool biases_check(const struct options *o, const struct octavo_model_info *model);
+/* Reads "ID=V,ID=V"; false for what is no such list, or a token that was there before. */
+bool store_biases(struct options *o, const char *text);
+/* ", top-p 0.95": all but the temperature, as far as it is on; empty if nothing is. */
+enum { SAMPLING_TEXT = 192 };
+void sampling_text(const struct octavo_sampling *s, char *text, size_t size);
+void sampling_json(const struct octavo_sampling *s, json_t *settings);
 
 /* Whether a session can be asked for drafter text[length]; false after complaining. */
 bool drafter_check(const char *text, size_t length);

@@ -72,12 +72,6 @@ bool accept_parse(const struct options *o, enum octavo_accept *out)
 	return true;
 }
 
-struct octavo_sampling sampling_of(const struct options *o, double temperature)
-{
-	return (struct octavo_sampling){ .temperature = (float)temperature, .top_k = o->top_k,
-		                         .top_p = (float)o->top_p, .min_p = (float)o->min_p };
-}
-
 bool drafter_check(const char *text, size_t length)
 {
 	struct octavo_error error;

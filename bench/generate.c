@@ -24,10 +24,11 @@ static const char help[] =
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
 	"  --confidence P       stop drafting where the drafter's best token has less than this probability (default 0:\n"
 	"                       never); ngram has no probabilities\n"
-	"  --temperature T      default 0.8; 0 is greedy\n"
+	"  --temperature T      0 is greedy (default: the model's generation_config.json, else 0.8)\n"
 	"  --stop TEXT          end before this text; may be given up to 32 times\n"
-	"  --top-k N, --top-p P, --min-p P, --seed S, --ignore-eos, --arithmetic A,\n"
-	"  --kv F, --weights PLACE, --backend NAME, --threads N  as for specbench run\n";
+	"  --top-k N, --top-p P, --min-p P, --repetition-penalty R, --frequency-penalty F, --presence-penalty P,\n"
+	"  --logit-bias ID=V,…, --seed S, --ignore-eos, --arithmetic A, --kv F,\n"
+	"  --weights PLACE, --backend NAME, --threads N  as for specbench run\n";
 
 /* Text that has come but is not yet output for certain. */
 struct waiting {
@@ -120,19 +121,24 @@ static void print_figures(const struct octavo_session_stats *s, const struct oct
 	if (promise != OCTAVO_SAME_TOKENS)
 		fprintf(stderr, ", accept %s%s", octavo_accept_name(settings->accept),
 		        promise == OCTAVO_LOSSY ? " (LOSSY)" : "");
-	fprintf(stderr, "; %s%s%s]\n", why[s->finish], backend ? "; backend " : "", backend ? backend : "");
+	char bent[SAMPLING_TEXT];
+	sampling_text(&settings->sampling, bent, sizeof bent);
+	fprintf(stderr, "; temperature %g%s; %s%s%s]\n", (double)settings->sampling.temperature, bent, why[s->finish], backend ? "; backend " : "", backend ? backend : "");
 }
 
 static int generate(const struct options *o, struct octavo_engine *engine, enum octavo_accept accept)
 {
 	struct octavo_error error;
 	struct octavo_session *session = NULL;
+	const struct octavo_model_info *model = octavo_engine_model(engine);
+	if (!biases_check(o, model))
+		return EXIT_BAD_INPUT;
 	struct octavo_session_settings settings = {
 		.drafter = o->drafter ? o->drafter : octavo_engine_feeds(engine, "mtp") ? "mtp" : "none",
 		.k = o->k_count ? (unsigned)o->k[0] : 0,
 		.accept = accept,
 		.confidence = { .best = o->confidence },
-		.sampling = sampling_of(o, o->temperature_count ? o->temperature[0] : USUAL_TEMPERATURE),
+		.sampling = sampling_of(o, model, o->temperature_count ? o->temperature[0] : usual_temperature(model)),
 		.stream = { o->seed, 0 },
 		.max_new = o->tokens ? o->tokens : 128,
 		.ignore_eos = o->ignore_eos,
@@ -169,7 +175,8 @@ int command_generate(int argc, char **argv)
 	struct options o = { 0 };
 	int parsed = options_parse(
 	        &o, argc, argv, "generate",
-	        "model prompt tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
+	        "model prompt tokens context drafter k tree accept confidence temperature top-k top-p min-p "
+	        "repetition-penalty frequency-penalty presence-penalty logit-bias seed "
 	        "stop ignore-eos arithmetic kv weights backend threads",
 	        help);
 	if (parsed)

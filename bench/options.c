@@ -50,7 +50,7 @@ static bool parse_number(const char *text, const char **end, double least, doubl
 	return true;
 }
 
-enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, STOP, FLAG, LATER };
+enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, STOP, BIASES, FLAG, LATER };
 
 struct option_entry {
 	const char *name;
@@ -80,6 +80,10 @@ static const struct option_entry entries[] = {
         {"top-k", UNSIGNED, AT(top_k), 0, 0, 1e9, "0 (off) to 1000000000"},
         {"top-p", DOUBLE, AT(top_p), 0, 0, 1, "0 to 1"},
         {"min-p", DOUBLE, AT(min_p), 0, 0, 0.999999, "0 to below 1"},
+        {"repetition-penalty", DOUBLE, AT(repetition), 0, 0.01, 100, "0.01 to 100; 1 is off"},
+        {"frequency-penalty", DOUBLE, AT(frequency), 0, -100, 100, "-100 to 100"},
+        {"presence-penalty", DOUBLE, AT(presence), 0, -100, 100, "-100 to 100"},
+        {"logit-bias", BIASES, 0, 0, 0, 0, "ID=V,ID=V, each token once, V from -1000 to 1000 or -inf"},
         {"confidence", DOUBLE, AT(confidence), 0, 0, 1, "0 (off) to 1"},
         {"seed", SEED, AT(seed), 0, 0, 0, "0 to 9223372036854775807"},
         {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 to 1000000000"},
@@ -107,6 +111,17 @@ static const struct option_entry entries[] = {
         {"trace", LATER, 0, 0, 0, 0, ""},
         {"record", LATER, 0, 0, 0, 0, ""},
 };
+
+enum { OPTIONS = sizeof entries / sizeof *entries };
+_Static_assert((int)OPTIONS <= (int)MAX_OPTIONS, "struct options has no room to say which were given");
+
+bool option_given(const struct options *o, const char *name)
+{
+	for (size_t i = 0; i < OPTIONS; i++)
+		if (!strcmp(entries[i].name, name))
+			return o->given[i];
+	return false;
+}
 
 /* The same value twice would be measured twice and told apart by nobody: refused. */
 static bool store_list_item(struct options *o, const struct option_entry *e, double value)
@@ -211,6 +226,8 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 		return store_shape(o, e, text);
 	case STOP:
 		return store_stop(o, text);
+	case BIASES:
+		return store_biases(o, text);
 	default:
 		return store_list(o, e, text);
 	}
@@ -226,7 +243,7 @@ static const struct option_entry *find_entry(const char *arg, const char **value
 	if (arg[1] != '-' && *name != 'k')
 		return NULL;
 	*value = name[length] ? name + length + (name[length] == '=') : NULL;
-	for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
+	for (size_t i = 0; i < OPTIONS; i++)
 		if (strlen(entries[i].name) == length && !strncmp(entries[i].name, name, length))
 			return &entries[i];
 	return NULL;
@@ -277,6 +294,7 @@ int options_parse(struct options *o, int argc, char **argv, const char *command,
 				                e->expects);
 			value = argv[++i];
 		}
+		o->given[e - entries] = true;
 		if (!store(o, e, value))
 			return complain("%s%soption %s%s: \"%s\" is not %s", command, in, dashes(e), e->name, value,
 			                e->expects);

@@ -112,9 +112,11 @@ static void print_directories(const struct runs *r, size_t first, size_t end)
 
 static void print_speed(const struct runs *r, size_t first, size_t end)
 {
-	printf("\n%s%s at temperature %g: %zu prompt%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
+	char bent[SAMPLING_TEXT];
+	sampling_text(&r->run[first].sampling, bent, sizeof bent);
+	printf("\n%s%s at temperature %g%s: %zu prompt%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
-	       r->run[first].temperature, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
+	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
 	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
 	int width = label_width(r, first, end);
 	printf("  %-*s k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n", width,
@@ -440,25 +442,4 @@ json_t *runs_json(const struct runs *r)
 		json_array_append_new(all, run_json(r, &r->run[i], plain));
 	}
 	return all;
-}
-
-static json_t *stops_json(const struct options *o)
-{
-	json_t *all = json_array();
-	for (size_t i = 0; i < o->stops; i++)
-		json_array_append_new(all, json_string(o->stop[i].text));
-	return all;
-}
-
-json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m, size_t context)
-{
-	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
-	accept_parse(o, &accept);
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}", "prompts_file",
-	                 r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "weights",
-	                 o->weights ? o->weights : "map", "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens,
-	                 "context", (json_int_t)context, "top_k", (json_int_t)o->top_k, "top_p", o->top_p, "min_p", o->min_p,
-	                 "confidence", o->confidence, "layer", o->layer, "stop", stops_json(o), "ignore_eos", o->ignore_eos,
-	                 "accept", octavo_accept_name(accept), "threads", (json_int_t)m->threads, "kernels", m->chosen,
-	                 "backend", backend_name(o));
 }

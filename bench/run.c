@@ -33,9 +33,14 @@ static const char run_help[] =
 	"                       and block for chains, multiround for trees too. LOSSY: typical\n"
 	"  --confidence P       stop drafting where the drafter's best token has less than this probability (default 0:\n"
 	"                       never); ngram has no probabilities\n"
-	"  --temperature LIST   default 0.8; 0 is greedy\n"
+	"  --temperature LIST   0 is greedy\n"
+	"                       (default: the model's generation_config.json, else 0.8; of these too)\n"
 	"  --top-k N, --top-p P, --min-p P\n"
 	"                       truncate the target's law, in this order\n"
+	"  --repetition-penalty R, --frequency-penalty F, --presence-penalty P\n"
+	"                       R divides positive logits of tokens seen, prompt included, and multiplies others; F is\n"
+	"                       subtracted per occurrence in the output, P once. Each drafted row sees its own prefix\n"
+	"  --logit-bias ID=V,…  added to these tokens' logits; -inf bans one\n"
 	"  --seed S             key of the random numbers (default 0)\n"
 	"  --stop TEXT          end where the output holds this text; up to 32 of them\n"
 	"  --ignore-eos         decode on past the end-of-sequence token\n"
@@ -51,7 +56,8 @@ static const char run_help[] =
 	"  --json FILE          write the figures as JSON\n";
 
 static const char run_options[] =
-        "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p seed "
+        "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p "
+        "repetition-penalty frequency-penalty presence-penalty logit-bias seed "
         "stop ignore-eos arithmetic kv weights backend threads seconds no-profile layer json";
 
 static const char default_help[] =
@@ -127,8 +133,7 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 		if (o->backend)
 			printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n",
 			       o->backend);
-		size_t context = octavo_engine_model(engine)->context;
-		json_object_set_new(document, "settings", runs_settings_json(&runs, o, m, context));
+		json_object_set_new(document, "settings", runs_settings_json(&runs, o, m, octavo_engine_model(engine)));
 		if (measure(o, engine, profiler, &runs, document))
 			status = runs_identical(&runs) ? EXIT_OK : EXIT_CHECK_FAILED;
 	}

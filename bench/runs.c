@@ -41,7 +41,7 @@ static bool add_run(struct runs *r, const struct options *o, enum octavo_accept 
 		.k = k,
 		.accept = accept,
 		.temperature = temperature,
-		.sampling = sampling_of(o, temperature),
+		.sampling = sampling_of(o, r->info, temperature),
 	};
 	if (tree)
 		run->tree = *tree;
@@ -155,7 +155,10 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engi
 	enum octavo_accept accept;
 	if (!accept_parse(o, &accept))
 		return false;
-	double usual = USUAL_TEMPERATURE;
+	r->info = octavo_engine_model(engine);
+	if (!biases_check(o, r->info))
+		return false;
+	double usual = usual_temperature(r->info);
 	const double *temperature = o->temperature_count ? o->temperature : &usual;
 	for (size_t i = 0; i < (o->temperature_count ? o->temperature_count : 1); i++)
 		if (!add_run(r, o, accept, "none", 4, 0, NULL, temperature[i]) || !add_drafters(r, o, accept, drafters, temperature[i]))

@@ -103,6 +103,7 @@ struct runs {
 	size_t count;
 	size_t prompts; /* measured; fewer than loaded if the time was up */
 	size_t loaded, tokens; /* per prompt */
+	const struct octavo_model_info *info;
 	const char *model, *arithmetic, *kv, *prompts_file;
 	double seconds;
 };
@@ -120,8 +121,9 @@ void runs_free(struct runs *r);
 /* report.c */
 void runs_print(const struct runs *r);
 json_t *runs_json(const struct runs *r);
-/* What was asked for: the parameters that all runs share. */
-json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m, size_t context);
+/* settings.c: what was asked for, the parameters that all runs share. */
+json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m,
+                           const struct octavo_model_info *model);
 /* What a run promises of its tokens, against plain decoding. */
 enum octavo_promise run_promise(const struct run *run);
 /* Whether every run that promises the tokens of plain decoding has them. */

@@ -101,6 +101,8 @@ static void describe(struct octavo_engine *e)
 		.bos = octavo_tokenizer_bos(e->tokenizer),
 		.eos = c->eos,
 		.eos_count = c->eos_count,
+		.recommended = { .temperature = c->temperature, .top_k = (uint32_t)c->sample_top_k, .top_p = c->top_p,
+		                 .min_p = c->min_p, .repetition = c->repetition },
 	};
 }
 

@@ -75,6 +75,9 @@ struct octavo_model_info {
 	int32_t bos;                       /* -1 if the tokenizer adds none */
 	const int32_t *eos;                /* [eos_count] */
 	size_t eos_count;
+	/* generation_config.json's temperature (0 where do_sample is false, negative where it says nothing), top_k, top_p,
+	 * min_p and repetition_penalty.  Sessions take none of it by themselves. */
+	struct octavo_sampling recommended;
 };
 OCTAVO_API const struct octavo_model_info *octavo_engine_model(const struct octavo_engine *engine);
 

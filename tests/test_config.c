@@ -94,6 +94,7 @@ static void test_v3(void **state)
 	assert_int_equal(c.eos_count, 1);
 	assert_int_equal(c.eos[0], 1);
 	assert_true(c.temperature == 0.6f && c.top_p == 0.95f);
+	assert_true(c.sample_top_k == 0 && c.min_p == 0 && c.repetition == 0);
 	assert_false(octavo_config_is_moe(&c, 2));
 	assert_true(octavo_config_is_moe(&c, 3) && octavo_config_is_moe(&c, 60) && octavo_config_is_moe(&c, 61));
 }
@@ -111,7 +112,8 @@ static void test_moonlight(void **state)
 	     "50000.0,"
 	     "\"rope_scaling\":null,\"max_position_embeddings\":8192,\"num_nextn_predict_layers\":0,"
 	     "\"bos_token_id\":163584,\"eos_token_id\":163585}",
-	     "{\"eos_token_id\":163586,\"do_sample\":false,\"temperature\":0.5}");
+	     "{\"eos_token_id\":163586,\"do_sample\":false,\"temperature\":0.5,\"top_k\":5,\"min_p\":0.1,"
+	     "\"repetition_penalty\":1.25}");
 	assert_int_equal(c.q_lora, 0);
 	assert_int_equal(c.mtp_layers, 0);
 	assert_int_equal(c.shared_experts, 2);
@@ -120,7 +122,7 @@ static void test_moonlight(void **state)
 	assert_int_equal(c.eos_count, 2);
 	assert_int_equal(c.eos[0], 163585);
 	assert_int_equal(c.eos[1], 163586);
-	assert_true(c.temperature == 0);
+	assert_true(c.temperature == 0 && c.sample_top_k == 0 && c.min_p == 0 && c.repetition == 1.25f);
 }
 
 static void test_v2_lite(void **state)

@@ -148,6 +148,20 @@ command -v python3 >/dev/null && for drafter in none "mtp -k 3" "ngram -k 8" "mt
 	END
 	result $? "generate --stop with drafter $drafter"
 done
+# Sampling parameters: from the command line, else from generation_config.json.
+expect 0 "" generate --model "$model" --prompt x --tokens 2
+grep -q "; temperature 0.6, top-p 0.95; " "$dir/err"; result $? "generate takes what the model recommends"
+expect 0 "" generate --model "$model" --prompt x --tokens 2 --top-p 1 --temperature 0.7 --repetition-penalty 1.2 --frequency-penalty -0.5
+grep -q "; temperature 0.7, repetition penalty 1.2, frequency penalty -0.5; " "$dir/err"; result $? "the command line comes first"
+expect 0 "xeeeeee" generate --model "$model" --prompt x --tokens 6 --logit-bias 104=1000
+expect 0 "xefefefef" generate --model "$model" --prompt x --tokens 8 --temperature 0 --logit-bias 104=1000,105=950 --frequency-penalty 100
+expect 2 'token 260 is outside the vocabulary of 260' generate --model "$model" --prompt x --logit-bias 260=1
+for bias in "" 1 1= =1 1=x 1=2, 1=2,1=3 -1=2 1=1001 1=inf 1=nan 99999999999=1; do
+	expect 2 'each token once, V from -1000 to 1000 or -inf' generate --model "$dir/none" --prompt x --logit-bias "$bias"
+done
+expect 2 '--repetition-penalty: "0"' generate --model "$dir/none" --prompt x --repetition-penalty 0
+expect 2 '--presence-penalty: "101"' generate --model "$dir/none" --prompt x --presence-penalty 101
+expect 2 "--logit-bias does not apply" eval --logit-bias 1=1
 expect 2 'option --stop: "" is not UTF-8 text' generate --model "$dir/none" --prompt x --stop a --stop ""
 expect 2 'is not UTF-8 text that is not empty' generate --model "$dir/none" --prompt x --stop "$(printf 'a\377b')"
 expect 2 "--prompt TEXT is required" generate --model "$model"
@@ -234,6 +248,11 @@ json "$dir/loops.json" 'all(r["loops"] and r["distinct4"] < 0.7 for r in d["runs
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 30 --stop e --stop "$(printf '\303\251')" \
 	--drafter mtp,ngram -k 2,8 --json "$dir/stop.json"
 json "$dir/stop.json" 'd["settings"]["stop"] == ["e", "é"] and all(r["identical"] for r in d["runs"])'
+expect 0 "top-p 0.95, repetition penalty 1.3, presence penalty 0.5, biased tokens 2" run --model "$model" --prompts "$dir/prompts.jsonl" \
+	--tokens 30 --ignore-eos --drafter mtp,ngram,ngram+mtp -k 2,auto --repetition-penalty 1.3 --presence-penalty 0.5 --logit-bias 100=9.5,101=-inf \
+	--json "$dir/bent.json"
+json "$dir/bent.json" 'd["settings"]["logit_bias"] == {"100": 9.5, "101": "-inf"} and d["settings"]["repetition_penalty"] == 1.3'
+json "$dir/bent.json" 'd["settings"]["top_p"] == 0.95 and all(r["identical"] and r["temperature"] == 0.6 for r in d["runs"])'
 for rule in rejection block multiround; do
 	expect 0 "lossless: in law" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 2 --accept $rule \
 		--temperature 0,0.8 --json "$dir/law.json"

@@ -447,14 +447,20 @@ static void read_tokens(struct octavo_config *c, struct octavo_fields *fields)
 
 static void read_generation(struct octavo_config *c, struct octavo_fields *fields)
 {
-	double temperature = 0, top_p = 0;
+	double temperature = -1, top_p = 0, min_p = 0, repetition = 0;
 	int sample = 1;
 	read_tokens(c, fields);
 	octavo_field_bool(fields, "do_sample", OCTAVO_OPTIONAL, &sample);
 	octavo_field_number(fields, "temperature", OCTAVO_OPTIONAL, 0, 100, &temperature);
 	octavo_field_number(fields, "top_p", OCTAVO_OPTIONAL, 0, 1, &top_p);
+	octavo_field_number(fields, "min_p", OCTAVO_OPTIONAL, 0, 0.999999, &min_p);
+	octavo_field_number(fields, "repetition_penalty", OCTAVO_OPTIONAL, 0, 100, &repetition);
+	octavo_field_size(fields, "top_k", OCTAVO_OPTIONAL, 0, UINT32_MAX, &c->sample_top_k);
+	c->repetition = (float)repetition; /* of greedy decoding too */
 	c->temperature = sample ? (float)temperature : 0;
 	c->top_p = sample ? (float)top_p : 0;
+	c->min_p = sample ? (float)min_p : 0;
+	c->sample_top_k = sample ? c->sample_top_k : 0;
 }
 
 /* ---- The two files --------------------------------------------------------------------------------- */
@@ -491,7 +497,7 @@ static enum octavo_status read_file(struct octavo_config *config, const char *di
 
 enum octavo_status octavo_config_load(struct octavo_config *config, const char *dir, struct octavo_error *error)
 {
-	*config = (struct octavo_config){.bos = -1};
+	*config = (struct octavo_config){.bos = -1, .temperature = -1};
 	enum octavo_status status = read_file(config, dir, config_name, read_config, error);
 	if (status == OCTAVO_OK && octavo_file_exists(dir, generation_name))
 		status = read_file(config, dir, generation_name, read_generation, error);

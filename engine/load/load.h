@@ -63,8 +63,9 @@ struct octavo_config {
 	int32_t bos;
 	int32_t eos[OCTAVO_MAX_EOS];
 	size_t eos_count;
-	/* generation_config.json; 0 or negative where absent */
-	float temperature, top_p;
+	/* What generation_config.json recommends; temperature negative, the others 0 where it says nothing */
+	float temperature, top_p, min_p, repetition;
+	size_t sample_top_k;
 };
 enum octavo_status octavo_config_load(struct octavo_config *config, const char *dir, struct octavo_error *error);
 /* Whether main or MTP layer `layer` is a mixture of experts. */
