@@ -392,7 +392,8 @@ static void streams_are_identical(void **state)
 	for (int a8 = 0; a8 < 2; a8++) {
 		enum octavo_arithmetic arithmetic = a8 ? OCTAVO_W8A8 : OCTAVO_W8A16;
 		struct octavo_engine_settings settings[2] = { { .threads = 1, .arithmetic = arithmetic, .kernels = &reference },
-			                                      { .threads = 2, .arithmetic = arithmetic } };
+			                                      { .threads = 2, .arithmetic = arithmetic,
+			                                        .weights = a8 ? OCTAVO_WEIGHTS_COPY : OCTAVO_WEIGHTS_MAP } };
 		struct octavo_engine *ref = open_model("tiny-ragged", &settings[0]);
 		struct octavo_engine *e = open_model("tiny-ragged", &settings[1]);
 		for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++) {

@@ -172,6 +172,9 @@ expect 2 '"wizard"' generate --model "$model" --prompt x --drafter wizard
 expect 2 '"wizard"' generate --model "$dir/none" --prompt x --drafter mtp+wizard
 expect 2 '"none+mtp"' generate --model "$dir/none" --prompt x --drafter none+mtp
 expect 2 '"mtp+mtp"' generate --model "$dir/none" --prompt x --drafter mtp+mtp
+expect 2 "drafters/medusa is no directory (medusa:DIR names another)" generate --model "$model" --prompt x --drafter medusa
+expect 2 "option --drafter mtp: takes no argument" generate --model "$dir/none" --prompt x --drafter "mtp:$dir"
+expect 2 "option --drafter hydra: needs a directory" run --model "$dir/none" --drafter "ngram,hydra:"
 expect 2 "tree: k must be 0" generate --model "$model" --prompt x --drafter mtp -k 2 --tree 2,1
 for tree in "" 0 2, ,2 2,x 1,1,1,1,1,1,1,1,1; do
 	expect 2 "is not a comma list of 1 to 8 widths" generate --model "$dir/none" --prompt x --tree "$tree"
@@ -271,6 +274,31 @@ expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --
 json "$dir/tree.json" '[(r["drafter"], r["shape"]) for r in d["runs"]] == [("none", None)] + [(m, s) for m in ("mtp", "ngram+mtp") for s in ("3,2,1", "2", "auto")]'
 json "$dir/tree.json" 'all(r["speedup_predicted"] > 0 and r["prediction"]["measured"] > 0 for r in d["runs"] if r["shape"])'
 expect 2 "--tree" run --model "$dir/none" --tree 9,9
+# Draft heads: a table names the directory briefly, the document as it was given.
+if command -v python3 >/dev/null; then
+	python3 - "$dir/some/medusa-heads-of-a-long-name" <<-'END'
+		import json, os, struct, sys
+		os.makedirs(sys.argv[1])
+		json.dump({"medusa_num_heads": 1, "medusa_num_layers": 1}, open(sys.argv[1] + "/config.json", "w"))
+		shapes = {"0.0.linear.weight": [136, 136], "0.0.linear.bias": [136], "0.1.weight": [260, 136]}
+		header, at = {}, 0
+		for name, shape in shapes.items():
+		    size = 2 * shape[0] * (shape[1] if shape[1:] else 1)
+		    header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at := at + size]}
+		text = json.dumps(header).encode()
+		with open(sys.argv[1] + "/medusa_lm_head.safetensors", "wb") as file:
+		    file.write(struct.pack("<Q", len(text)) + text + bytes(at))
+	END
+	heads=medusa:$dir/some/medusa-heads-of-a-long-name
+	expect 0 "  medusa:medusa-heads-of-~ 2 " run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 2 \
+		--drafter "$heads,ngram+$heads" --json "$dir/heads.json"
+	grep -qF "  medusa:medusa-heads-of-~: $heads" "$dir/out"
+	result $? "the directory behind a short name"
+	json "$dir/heads.json" "[r['drafter'] for r in d['runs']] == ['none', '$heads', 'ngram+$heads']"
+	json "$dir/heads.json" 'all(r["identical"] for r in d["runs"]) and len(d["runs"][1]["acceptance"]) == 1'
+else
+	skipped=$((skipped + 1)); echo "skip draft heads: no python3"
+fi
 expect 2 "mtp is there twice" run --model "$dir/none" --drafter mtp,mtp
 expect 2 "greedy needs --temperature 0" run --model "$dir/none" --accept greedy
 expect 2 "$dir/none.jsonl: cannot open" run --model "$dir/none" --prompts "$dir/none.jsonl"
