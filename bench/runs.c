@@ -58,6 +58,7 @@ static const struct {
 } usual_k[] = {
 	{ "mtp", { 1, 2, 4, 0 }, 4 },
 	{ "ngram", { 4, 0 }, 2 },
+	{ "lookahead", { 4, 0 }, 2 },
 	{ "medusa", { 4, 0 }, 2 },
 	{ "hydra", { 4, 0 }, 2 },
 	{ "none", { 0 }, 0 },

@@ -172,6 +172,7 @@ struct octavo_depth {
 		double forwards, factors; /* how many, and the sum of their times over the curve's, fading */
 		double seen[OCTAVO_MAX_K + 1], factor[OCTAVO_MAX_K + 1]; /* the same by tokens drafted */
 		double accept_ns; /* per emitted token */
+		double watched;   /* rows beside a draft that were run for what the drafter learns of them */
 	} source[2];
 };
 

@@ -41,6 +41,13 @@ static void choose_depth(struct octavo_session *s)
 		s->shape[0].depth = 0;
 }
 
+static void watch(struct octavo_session *s, const struct octavo_shape *shape)
+{
+	size_t offered = s->tree.rows;
+	s->drafter->ops->watch(s->drafter, shape, &s->tree);
+	s->tree.watched = s->tree.rows - offered;
+}
+
 static enum octavo_status draft(struct octavo_session *s, struct octavo_error *error)
 {
 	struct octavo_shape shape[OCTAVO_MAX_SOURCES];
@@ -52,9 +59,12 @@ static enum octavo_status draft(struct octavo_session *s, struct octavo_error *e
 		shape[i].depth = (unsigned)least(shape[i].depth, budget(s));
 	}
 	s->chance.prefix = prefix_of(s);
-	size_t room = s->shape[0].most ? least(s->tree.room, s->shape[0].most) : s->tree.room;
+	size_t all = s->tree.room, room = s->shape[0].most ? least(all, s->shape[0].most) : all;
 	octavo_tree_begin(&s->tree, s->token[s->committed], room, &s->chance);
 	enum octavo_status status = s->drafter->ops->draft(s->drafter, shape, &s->tree, error);
+	s->tree.room = all;
+	if (status == OCTAVO_OK && s->drafter->ops->watch)
+		watch(s, shape);
 	s->draft_ns = octavo_now_ns() - start;
 	return status;
 }
@@ -80,7 +90,7 @@ static size_t stage(struct octavo_session *s, size_t rows)
 static enum octavo_status accept(struct octavo_session *s, struct octavo_error *error)
 {
 	struct octavo_engine *e = s->engine;
-	const struct octavo_draft draft = { s->tree.rows, s->tree.token, s->tree.parent };
+	const struct octavo_draft draft = octavo_tree_offered(&s->tree);
 	struct octavo_scored scored = {
 		.logits = octavo_logits(e, s->first_row), .ld = e->config.vocab, .vocab = e->choosable,
 		.sampling = &s->settings.sampling, .prefix = prefix_of(s), .law = s->law, .order = s->order,
@@ -302,7 +312,8 @@ static void account(struct octavo_session *s, size_t rows, uint64_t verify_ns, u
 	stats->expert_rows += s->engine->expert_rows;
 	if (!s->adaptive || stats->finish == OCTAVO_FINISH_ERROR)
 		return;
-	struct octavo_step step = { .drafted = (unsigned)s->tree.rows - 1, .accepted = (unsigned)s->outcome.accepted,
+	struct octavo_step step = { .drafted = octavo_tree_deepest(&s->tree), .accepted = (unsigned)s->outcome.accepted,
+		                    .watched = s->tree.watched,
 		                    .draft_ns = (double)s->draft_ns, .verify_ns = (double)verify_ns,
 		                    .accept_ns = (double)accept_ns / (double)s->company, .rows = rows };
 	for (unsigned i = 0; i < s->drafter->sources; i++)

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { CROWD = 6, PROMPT = 12 };
+enum { CROWD = 7, PROMPT = 12 };
 
 static const struct octavo_bias bias[] = { { 9, 4.0f }, { 40, -8.0f } };
 
@@ -24,6 +24,7 @@ static const struct octavo_session_settings crowd[CROWD] = {
 	{ .drafter = "mtp", .tree = { 3, 2 }, .max_new = 31, .ignore_eos = 1, .stream = { 0, 7 },
 	  .sampling = { .temperature = 0.7f, .top_k = 20, .bias = bias, .biases = 2 } },
 	{ .drafter = "ngram+mtp", .max_new = 44, .ignore_eos = 1, .sampling = { .frequency = 0.7f } },
+	{ .drafter = "lookahead", .k = 2, .max_new = 37, .ignore_eos = 1, .sampling = { .temperature = 0.6f } },
 	{ .drafter = "mtp", .max_new = 17, .ignore_eos = 1, .sampling = { .temperature = 0.9f, .top_p = 0.8f } },
 };
 

@@ -36,6 +36,10 @@ static const struct {
 	{ .drafter = "ngram+mtp", .tree = { 2, 1, 1, 1 } },
 	{ .drafter = "mtp", .dynamic = { 8, 2, 5 } },
 	{ .drafter = "ngram+mtp", .dynamic = { 12, 3, 4 } },
+	{ .drafter = "lookahead", .k = 3 },
+	{ .drafter = "lookahead" },
+	{ .drafter = "lookahead", .tree = { 3, 1, 1 } },
+	{ .drafter = "lookahead+mtp", .k = 2 },
 };
 
 /* All configurations on one engine against the given plain output. */

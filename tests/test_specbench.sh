@@ -112,7 +112,7 @@ unset OCTAVO_MODEL
 
 expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3
 cp "$dir/out" "$dir/plain"
-for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "mtp --tree dynamic:16,4,5" "ngram -k 4" "ngram+mtp" "none"; do
+for drafter in "mtp -k 1" "mtp -k 3" "mtp -k auto" "mtp --tree 3,2,1" "mtp --tree dynamic:16,4,5" "ngram -k 4" "ngram+mtp" "lookahead -k 3" "none"; do
 	# shellcheck disable=SC2086
 	expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 --seed 3 --drafter $drafter
 	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
@@ -224,7 +224,7 @@ END
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 --threads 2 -k 1,3 \
 	--temperature 0,0.8 --json "$dir/run.json"
 json "$dir/run.json" 'all(r["identical"] is True and r["prompts"] == 2 for r in d["runs"])'
-json "$dir/run.json" '{r["drafter"] for r in d["runs"]} == {"none", "mtp", "ngram", "ngram+mtp"} and len(d["runs"]) == 14'
+json "$dir/run.json" '{r["drafter"] for r in d["runs"]} == {"none", "mtp", "ngram", "lookahead", "ngram+mtp"} and len(d["runs"]) == 18'
 json "$dir/run.json" 'all(p["ns"] >= 0 for r in d["runs"] for p in r["phases"].values() if isinstance(p, dict))'
 json "$dir/run.json" 'd["counters"]["tier"] in ("hardware", "software", "time") and d["machine"]["threads"] == 2'
 json "$dir/run.json" 'all(c["available"] or c["reason"] for c in d["counters"]["sources"].values())'
@@ -239,7 +239,7 @@ json "$dir/run.json" 'd["settings"]["accept"] == "match" and d["settings"]["kern
 json "$dir/run.json" '{r["temperature"] for r in d["runs"]} == {0, 0.8}'
 # Three of eight experts for one token; for the four rows of a step between three and eight.
 json "$dir/run.json" 'all(abs(r["experts_per_step_and_layer"] - 3) < 1e-6 for r in d["runs"] if r["drafter"] == "none")'
-json "$dir/run.json" 'all(3 <= r["experts_per_step_and_layer"] + 1e-6 and r["experts_per_step_and_layer"] <= 8 for r in d["runs"])'
+json "$dir/run.json" 'all(3 <= r["experts_per_step_and_layer"] + 1e-6 and r["experts_per_step_and_layer"] <= 9 for r in d["runs"])'
 json "$dir/run.json" 'all(r["speedup_ci"] is None for r in d["runs"])'
 expect 0 "1 prompt, up to 2 tokens" run --model "$model" --prompts "$dir/prompts.jsonl" --limit 1 --tokens 2 --drafter none
 for i in 1 2 3 4 5; do echo "{\"id\": \"$i\", \"category\": \"x\", \"text\": \"word $i\"}"; done >"$dir/five.jsonl"

@@ -345,8 +345,8 @@ static void nothing(struct octavo_drafter *drafter)
 /* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
 static void scattered_rows_are_compacted(void **state)
 {
-	static const struct octavo_drafter_ops ops = { "oracle", NULL, nothing, nothing, commit_oracle,
-		                                         draft_oracle, OCTAVO_NO_ARGUMENT, NULL };
+	static const struct octavo_drafter_ops ops = { .name = "oracle", .close = nothing, .begin = nothing,
+		                                         .commit = commit_oracle, .draft = draft_oracle };
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/draft/depth.h"
 
-static const double FADE = 0.985; /* of evidence, per step: about the last seventy steps count */
+static const double FADE = 0.987; /* of evidence, per step: about the last eighty steps count */
 static const double GUESS = 1.0;  /* a first token kept, before anything was tried: what pays if that is true is tried */
 static const double FOLLOW = 0.1; /* how quickly the times of drafting and accepting follow the machine's */
 static const double TRUST = 20.0; /* forwards of one size that count as much as all the others do for its time */
@@ -32,8 +32,11 @@ double octavo_depth_reach(const struct octavo_depth_source *s, unsigned depth)
 	return reach;
 }
 
+/* A window that was paid for and gave no draft is a first token that was not kept. */
 static void count(struct octavo_depth_source *s, const struct octavo_step *step)
 {
+	if (!step->drafted)
+		s->tried[0] += 1.0;
 	for (unsigned i = 0; i < step->drafted && i <= step->accepted; i++) {
 		s->tried[i] += 1.0;
 		s->kept[i] += i < step->accepted;
@@ -73,7 +76,7 @@ static void time_forward(struct octavo_depth_source *s, const struct octavo_cost
 		factor = 2.0 * usual;
 	s->forwards += 1.0;
 	s->factors += factor;
-	if (step->rows != step->drafted + 1u) /* others in the batch */
+	if (step->rows != step->drafted + 1u + step->watched) /* others in the batch */
 		return;
 	s->seen[step->drafted] += 1.0;
 	s->factor[step->drafted] += factor;
@@ -109,7 +112,8 @@ static double draft_time(const struct octavo_depth_source *s, unsigned n)
 static double verify_time(const struct octavo_depth_source *s, const struct octavo_cost *cost, size_t company,
                           unsigned k)
 {
-	double ns = octavo_cost_at(cost, company * (k + 1)) / (double)company;
+	size_t watched = k ? (size_t)(s->watched + 0.5) : 0;
+	double ns = octavo_cost_at(cost, company * (k + 1 + watched)) / (double)company;
 	return ns * (company == 1 ? shape(s, k) : speed(s));
 }
 
@@ -119,10 +123,12 @@ void octavo_depth_update(struct octavo_depth_source *s, const struct octavo_cost
 	fade(s);
 	time_forward(s, cost, step);
 	follow(&s->accept_ns, step->accept_ns / (step->accepted + 1.0), FOLLOW);
-	if (!took_part || !step->drafted)
+	if (!took_part || !(step->drafted + step->watched))
 		return;
 	count(s, step);
-	follow(&s->draft_ns[step->drafted], step->draft_ns, FOLLOW);
+	follow(&s->watched, (double)step->watched, FOLLOW);
+	if (step->drafted)
+		follow(&s->draft_ns[step->drafted], step->draft_ns, FOLLOW);
 }
 
 /* ---- The choice --------------------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ struct octavo_step {
 	unsigned drafted, accepted; /* tokens in a row */
 	double draft_ns, verify_ns, accept_ns;
 	size_t rows; /* of the forward */
+	size_t watched; /* of them, those beside the session's draft */
 };
 
 /* The estimates of one source of drafts, after a step in which it drafted (took_part) or did not. */

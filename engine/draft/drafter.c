@@ -215,5 +215,5 @@ static enum octavo_status draft_none(struct octavo_drafter *drafter, const struc
 }
 
 const struct octavo_drafter_ops octavo_drafter_none = {
-	"none", open_none, nothing, nothing, commit_none, draft_none, OCTAVO_NO_ARGUMENT, NULL,
+	.name = "none", .open = open_none, .close = nothing, .begin = nothing, .commit = commit_none, .draft = draft_none,
 };

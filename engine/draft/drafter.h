@@ -49,6 +49,10 @@ struct octavo_drafter_ops {
 	enum octavo_drafter_argument argument;
 	/* Whether the model, apart from directories, has what it needs; NULL: always. */
 	int (*feeds)(const struct octavo_engine *engine);
+	/* Adds nodes that run with the tree but are not offered to acceptance, anywhere below its root and behind all that
+	 * was drafted, while there is room and the context reaches: for what the model makes of them, in the engine's logits
+	 * when the round is committed.  None where shape->depth is 0.  NULL: the method does not. */
+	void (*watch)(struct octavo_drafter *drafter, const struct octavo_shape *shape, struct octavo_tree *tree);
 };
 
 /* All drafters: one line here, and octavo_drafter_NAME in a file of its own. */
@@ -56,6 +60,7 @@ struct octavo_drafter_ops {
 	X(none) \
 	X(mtp) \
 	X(ngram) \
+	X(lookahead) \
 	X(medusa) \
 	X(hydra)
 

@@ -53,6 +53,6 @@ static enum octavo_status draft_hydra(struct octavo_drafter *drafter, const stru
 }
 
 const struct octavo_drafter_ops octavo_drafter_hydra = {
-	"hydra", open_hydra, octavo_heads_close, octavo_heads_begin, octavo_heads_commit, draft_hydra,
-	OCTAVO_OWN_DIRECTORY, NULL,
+	.name = "hydra", .open = open_hydra, .close = octavo_heads_close, .begin = octavo_heads_begin,
+	.commit = octavo_heads_commit, .draft = draft_hydra, .argument = OCTAVO_OWN_DIRECTORY,
 };

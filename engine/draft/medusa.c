@@ -42,6 +42,6 @@ static enum octavo_status draft_medusa(struct octavo_drafter *drafter, const str
 }
 
 const struct octavo_drafter_ops octavo_drafter_medusa = {
-	"medusa", open_medusa, octavo_heads_close, octavo_heads_begin, octavo_heads_commit, draft_medusa,
-	OCTAVO_OWN_DIRECTORY, NULL,
+	.name = "medusa", .open = open_medusa, .close = octavo_heads_close, .begin = octavo_heads_begin,
+	.commit = octavo_heads_commit, .draft = draft_medusa, .argument = OCTAVO_OWN_DIRECTORY,
 };

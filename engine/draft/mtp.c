@@ -135,5 +135,6 @@ static enum octavo_status draft_mtp(struct octavo_drafter *drafter, const struct
 }
 
 const struct octavo_drafter_ops octavo_drafter_mtp = {
-	"mtp", open_mtp, close_mtp, begin_mtp, commit_mtp, draft_mtp, OCTAVO_NO_ARGUMENT, feeds_mtp,
+	.name = "mtp", .open = open_mtp, .close = close_mtp, .begin = begin_mtp, .commit = commit_mtp, .draft = draft_mtp,
+	.feeds = feeds_mtp,
 };

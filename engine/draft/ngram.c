@@ -95,5 +95,6 @@ static enum octavo_status draft_ngram(struct octavo_drafter *drafter, const stru
 }
 
 const struct octavo_drafter_ops octavo_drafter_ngram = {
-	"ngram", open_ngram, close_ngram, begin_ngram, commit_ngram, draft_ngram, OCTAVO_NO_ARGUMENT, NULL,
+	.name = "ngram", .open = open_ngram, .close = close_ngram, .begin = begin_ngram, .commit = commit_ngram,
+	.draft = draft_ngram,
 };

@@ -49,8 +49,17 @@ static enum octavo_status draft_pair(struct octavo_drafter *drafter, const struc
 	return status;
 }
 
+static void watch_pair(struct octavo_drafter *drafter, const struct octavo_shape *shape, struct octavo_tree *tree)
+{
+	struct pair *p = (struct pair *)drafter;
+	for (int i = 0; i < 2; i++)
+		if (p->part[i]->ops->watch)
+			p->part[i]->ops->watch(p->part[i], &shape[i], tree);
+}
+
 static const struct octavo_drafter_ops ops = {
-	"pair", NULL, close_pair, begin_pair, commit_pair, draft_pair, OCTAVO_NO_ARGUMENT, NULL,
+	.name = "pair", .close = close_pair, .begin = begin_pair, .commit = commit_pair, .draft = draft_pair,
+	.watch = watch_pair,
 };
 
 enum octavo_status octavo_pair_open(struct octavo_drafter **out, struct octavo_drafter *first,

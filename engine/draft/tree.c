@@ -41,6 +41,7 @@ void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, cons
 {
 	tree->rows = 1;
 	tree->room = room;
+	tree->watched = 0;
 	tree->source = 0;
 	tree->chance = chance;
 	tree->token[0] = root;
@@ -204,10 +205,15 @@ unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row)
 	return octavo_depth(&draft, row);
 }
 
+struct octavo_draft octavo_tree_offered(const struct octavo_tree *tree)
+{
+	return (struct octavo_draft){ tree->rows - tree->watched, tree->token, tree->parent };
+}
+
 unsigned octavo_tree_deepest(const struct octavo_tree *tree)
 {
 	unsigned deepest = 0;
-	for (size_t row = 1; row < tree->rows; row++) {
+	for (size_t row = 1; row < tree->rows - tree->watched; row++) {
 		unsigned depth = octavo_tree_depth(tree, row);
 		deepest = depth > deepest ? depth : deepest;
 	}

@@ -30,6 +30,7 @@ struct octavo_chance {
 /* Row 0 is the root; parents come before their children, siblings carry different tokens. */
 struct octavo_tree {
 	size_t rows, room; /* room: the most rows, root included; at most OCTAVO_MAX_DRAFT */
+	size_t watched;    /* the last of the rows: not offered to acceptance */
 	unsigned source;   /* who drafted: 0, or 1 for the second of a pair */
 	int32_t token[OCTAVO_MAX_DRAFT], parent[OCTAVO_MAX_DRAFT];
 	double path[OCTAVO_MAX_DRAFT];      /* confidence along the path to the row; a dynamic tree's: the row's own */
@@ -60,7 +61,9 @@ void octavo_tree_offer(struct octavo_tree *tree, size_t parent, const float *log
 const double *octavo_tree_law(void *tree, size_t row);
 /* Tokens between the root and a row, the row's own included. */
 unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row);
-/* The depth of the deepest row. */
+/* What acceptance sees of the tree. */
+struct octavo_draft octavo_tree_offered(const struct octavo_tree *tree);
+/* The depth of the deepest row offered. */
 unsigned octavo_tree_deepest(const struct octavo_tree *tree);
 
 /* The `count` largest of logits[n], best first, ties by lowest id; returns how many there are: less than count if n is,
