@@ -3,7 +3,7 @@
     card.py --model DIR --data DIR [--wide DIR --wide-tokens MILLIONS] --debs DIR
 
 --wide is the data that the tokenizer and the first tokens of the training came from. DIR of --debs holds the downloaded packages, whose file names carry their versions. A figure that is not in eval/results.json is
-reported as not measured.
+reported as not measured. A section on the drafters is written if eval/drafters.json is there.
 """
 
 import argparse
@@ -72,7 +72,7 @@ Acceptance per draft given that those before it were accepted, FP8 weights, and 
 "Natural prefix" measures the drafts right after real text, "free" along {free_tokens} tokens of the model's own; distinct-3 (share of
 distinct trigrams) tells how far loops flatter the latter: {distinct}.
 
-Expert load, max/mean per layer: {load}.
+Expert load, max/mean per layer: {load}.{drafters}
 
 ## Sources and licences
 
@@ -126,6 +126,56 @@ def figures(r):
     return out
 
 
+DRAFTERS = """
+
+## Drafters
+
+`drafters/` holds drafters for this model, trained on its frozen weights by distillation (`train/train_drafters.py`). Measured on
+held-out text by `train/evaluate_drafters.py`; raw output in `eval/drafters.json`; `mtp` is the model's own module.
+
+| | size, MB | what it is |
+|---|---|---|
+{sizes}
+
+Drafts of depth 1, 2, 3 with true tokens before them ({windows} windows of 512 tokens): how often the arg max is the main model's,
+and the probability that the main model's law at temperature 0.8 gives to it, which is how often the rule `match` accepts it.
+
+| | same arg max: depth 1 | 2 | 3 | accepted at temperature 0.8: depth 1 | 2 | 3 |
+|---|---|---|---|---|---|---|
+{true}
+
+Acceptance at temperature 0.8 given that the drafts before were accepted, each drafter fed its own: right after {prefixes} natural
+prefixes, and along {tokens} tokens of the model's own text after {prompts} prompts.
+
+| | natural: depth 1 | 2 | 3 | tokens per cycle | free: depth 1 | 2 | 3 | tokens per cycle |
+|---|---|---|---|---|---|---|---|---|
+{own}"""
+
+KINDS = {
+    "mtp": "the multi-token prediction layer, recycled", "medusa": "independent heads on the last hidden state",
+    "hydra": "heads that also read the tokens drafted before", "parallel": "a dense MLA layer per depth on the residual stream",
+    "eagle": "one dense MLA layer over features, recycled",
+    "model": "a dense Llama with the same tokenizer: {num_hidden_layers} layers, hidden size {hidden_size}"}
+
+
+def drafters(model):
+    path = os.path.join(model, "eval", "drafters.json")
+    if not os.path.exists(path):
+        return ""
+    r, sizes, true, own = json.load(open(path)), [], [], []
+    for name, x in r["drafters"].items():
+        directory, size, config = os.path.join(model, "drafters", name), "in the model", {}
+        if os.path.isdir(directory):
+            size = "%.1f" % (sum(e.stat().st_size for e in os.scandir(directory)) / 1e6)
+            config = json.load(open(os.path.join(directory, "config.json")))
+        sizes.append(row("`%s`" % name, size, KINDS[name].format(**config)))
+        true.append(row("`%s`" % name, *cells(x["agreement"]), *cells(x["probability_T0.8"])))
+        both = (x["natural_prefix_T0.8"], x["free_T0.8"])
+        own.append(row("`%s`" % name, *(c for y in both for c in (*cells(y["acceptance"]), "%.2f" % y["tokens_per_cycle"][-1]))))
+    return DRAFTERS.format(sizes="\n".join(sizes), true="\n".join(true), own="\n".join(own), windows=r["windows"],
+                           prefixes=r["prefixes"], tokens=r["free_tokens"], prompts=r["prompts"])
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--model", required=True)
@@ -162,7 +212,8 @@ def main():
         context=c["max_position_embeddings"], theta=c["rope_theta"], parameters=r["parameters"],
         tokens=r["training_tokens"], hours=r["training_seconds"] / 3600, step=r["step"], train_docs=d["train"]["documents"],
         train_mb=d["train"]["bytes"] / 1e6, train_tokens=d["train"]["tokens"], held_docs=d["held"]["documents"],
-        held_tokens=d["held"]["tokens"], windows=r["held_out_windows"], window=r["context"], sources=sources, **figures(r))
+        held_tokens=d["held"]["tokens"], windows=r["held_out_windows"], window=r["context"], sources=sources,
+        drafters=drafters(a.model), **figures(r))
     with open(os.path.join(a.model, "MODEL_CARD.md"), "w", encoding="utf-8") as f:
         f.write(card)
 

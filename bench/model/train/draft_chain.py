@@ -1,7 +1,7 @@
-"""What a speculative decoder sees of the MTP layer: the chain of drafts at every position, with the decoder's KV cache.
+"""What a speculative decoder sees of a recycled layer (MTP, EAGLE): the chain of drafts at every row, with its KV cache.
 
 Entry d of the result belongs to the draft after d recycled steps. Its row s is a chain begun at position s-d: it has been fed
-token s+1 and predicts token s+2. Its attention reads the MTP cache rows up to s-d, computed from the main model's hidden
+token s+1 and predicts token s+2. Its attention reads the layer's cache rows up to s-d, computed from the main model's hidden
 states, then the rows of its own chain: as in a real draft, and unlike a training step, where every earlier row is recycled.
 """
 
@@ -12,8 +12,8 @@ from ops import linear, rms_norm, rotate_pairs
 
 
 def _project(m, g, following, B, S):
-    n, H = "mtp.", m.c.heads
-    x = m.mtp_input(g, following)
+    n, H = m.STEP, m.c.heads
+    x = m.step_input(g, following)
     q, kv, kpe = m.project(n, rms_norm(x, m.p[n + "attn_norm"]))
     q, kv, kpe = q.view(B, S, H, -1).float(), kv.view(B, S, H, -1).float(), kpe.reshape(B, S, ROPE).float()
     cs = m.cs[:S]
@@ -24,7 +24,7 @@ def _project(m, g, following, B, S):
 
 @torch.no_grad()
 def draft_chain(m, g, following, depth):
-    """g [BS][D] from Model.hidden, following [B][S] the next tokens -> list of [BS][D]."""
+    """m: a Model, or Drafters with eagle; g [BS][D] from Model.hidden, following [B][S] the next tokens -> list of [BS][D]."""
     B, S = following.shape
     out, cache = [], []
     for d in range(depth):
@@ -43,7 +43,7 @@ def draft_chain(m, g, following, depth):
         o = torch.einsum("bhst,bthd->bshd", p[..., :S], cache[0][1])
         for j, vj in enumerate(values):
             o = o + p[..., S + j].permute(0, 2, 1)[..., None] * vj
-        g = rms_norm(m.finish("mtp.", x, o.reshape(B * S, -1).to(g.dtype)), m.p["mtp.norm"])
+        g = m.step_output(m.finish(m.STEP, x, o.reshape(B * S, -1).to(g.dtype), m.STEP_DENSE))
         out.append(g)
     return out
 

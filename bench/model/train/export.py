@@ -30,14 +30,10 @@ def layout(c):
            ("lm_head.weight", "head", (), False)]
     for i in range(c.layers + 1):
         s, n = ("mtp." if i == c.layers else "%d." % i), "model.layers.%d." % i
-        out += [(n + "input_layernorm.weight", s + "attn_norm", (), False),
-                (n + "post_attention_layernorm.weight", s + "ffn_norm", (), False),
-                (n + "self_attn.q_a_layernorm.weight", s + "q_norm", (), False),
-                (n + "self_attn.kv_a_layernorm.weight", s + "kv_norm", (), False)]
-        out += [(n + "self_attn.%s.weight" % v, s + k, (), True) for k, v in _ATTENTION.items()]
         if i < c.dense_layers:
-            out += _mlp(n + "mlp.", s, (), c.dense_width)
+            out += dense_layer(c, n, s)
             continue
+        out += _attention(n, s)
         out.append((n + "mlp.gate.weight", s + "router", (), False))
         out += _mlp(n + "mlp.shared_experts.", s + "shared.", (), c.expert_width)
         for e in range(c.experts):
@@ -46,6 +42,18 @@ def layout(c):
             out += [(n + "enorm.weight", "mtp.enorm", (), False), (n + "hnorm.weight", "mtp.hnorm", (), False),
                     (n + "eh_proj.weight", "mtp.eh", (), False), (n + "shared_head.norm.weight", "mtp.norm", (), False)]
     return out
+
+
+def _attention(n, s):
+    out = [(n + "input_layernorm.weight", s + "attn_norm", (), False),
+           (n + "post_attention_layernorm.weight", s + "ffn_norm", (), False),
+           (n + "self_attn.q_a_layernorm.weight", s + "q_norm", (), False),
+           (n + "self_attn.kv_a_layernorm.weight", s + "kv_norm", (), False)]
+    return out + [(n + "self_attn.%s.weight" % v, s + k, (), True) for k, v in _ATTENTION.items()]
+
+
+def dense_layer(c, name, short):
+    return _attention(name, short) + _mlp(name + "mlp.", short, (), c.dense_width)
 
 
 def _mlp(name, short, index, width):
@@ -84,10 +92,10 @@ def from_bf16_bits(a):
     return torch.from_numpy((a.astype(np.uint32) << 16).view(np.float32).copy())
 
 
-def published_tensors(c, params, bias):
-    """params and bias under short names -> {published name: (dtype, array)}"""
+def published(entries, params):
+    """params under short names -> {published name: (dtype, array)}; entries as from layout()."""
     out = {}
-    for name, short, index, is_fp8 in layout(c):
+    for name, short, index, is_fp8 in entries:
         w = params[short].detach().float()[index]
         if is_fp8:
             # From BF16, as the published checkpoints: the F32 masters are not part of the model.
@@ -95,13 +103,19 @@ def published_tensors(c, params, bias):
             out[name], out[name + "_scale_inv"] = ("F8_E4M3", codes), ("F32", scale)
         else:
             out[name] = ("BF16", to_bf16_bits(w))
-    for short, b in bias.items():
-        out[_bias_name(c, short)] = ("F32", b.numpy().astype(np.float32))
     return out
 
 
+def restore(entries, tensors, params):
+    """The reverse of published(), into params. FP8 times scale is rounded to BF16 once more."""
+    for name, short, index, is_fp8 in entries:
+        a = tensors[name][1]
+        w = torch.from_numpy(fp8.dequantise(a, tensors[name + "_scale_inv"][1])) if is_fp8 else from_bf16_bits(a)
+        params[short].data[index] = w.to(params[short].dtype)
+
+
 def load_published(directory):
-    """A Model with the dequantised weights of a published checkpoint (BF16, so FP8 times scale is rounded once more)."""
+    """A Model with the dequantised weights of a published checkpoint."""
     j = json.load(open(os.path.join(directory, "config.json")))
     c = Config(vocab=j["vocab_size"], hidden=j["hidden_size"], layers=j["num_hidden_layers"],
                dense_layers=j["first_k_dense_replace"], heads=j["num_attention_heads"], q_lora=j["q_lora_rank"],
@@ -110,13 +124,16 @@ def load_published(directory):
                expert_width=j["moe_intermediate_size"], route_scale=j["routed_scaling_factor"],
                context=j["max_position_embeddings"], rope_theta=j["rope_theta"])
     model, t = Model(c), safetensors_io.read(os.path.join(directory, "model.safetensors"))
-    for name, short, index, is_fp8 in layout(c):
-        a = t[name][1]
-        w = torch.from_numpy(fp8.dequantise(a, t[name + "_scale_inv"][1])) if is_fp8 else from_bf16_bits(a)
-        model.p[short].data[index] = w.to(model.p[short].dtype)
+    restore(layout(c), t, model.p)
     for short in model.bias:
         model.bias[short] = torch.from_numpy(t[_bias_name(c, short)][1].copy())
     return model
+
+
+def write_json(path, content):
+    with open(path, "w") as f:
+        json.dump(content, f, indent=2, ensure_ascii=True)
+        f.write("\n")
 
 
 def main():
@@ -128,7 +145,9 @@ def main():
     ck = torch.load(a.checkpoint)
     c = Config(**ck["config"])
     os.makedirs(a.out, exist_ok=True)
-    tensors = published_tensors(c, ck["opt"]["master"], ck["bias"])
+    tensors = published(layout(c), ck["opt"]["master"])
+    for short, b in ck["bias"].items():
+        tensors[_bias_name(c, short)] = ("F32", b.numpy().astype(np.float32))
     safetensors_io.write(os.path.join(a.out, "model.safetensors"), tensors, {"format": "pt"})
     shutil.copyfile(os.path.join(a.data, "tokenizer.json"), os.path.join(a.out, "tokenizer.json"))
     special = {"bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS]}
@@ -138,9 +157,7 @@ def main():
             ("tokenizer_config.json", dict(special, tokenizer_class="LlamaTokenizerFast", add_bos_token=True,
                                            add_eos_token=False, model_max_length=c.context,
                                            clean_up_tokenization_spaces=False))):
-        with open(os.path.join(a.out, name), "w") as f:
-            json.dump(content, f, indent=2, ensure_ascii=True)
-            f.write("\n")
+        write_json(os.path.join(a.out, name), content)
     print("exported step", ck["step"], "to", a.out)
 
 

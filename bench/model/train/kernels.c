@@ -178,6 +178,31 @@ void cross_entropy(bf16 *logits, const int64_t *target, float *loss, float scale
     }
 }
 
+/* ---- distillation: the same against a law [T][V] in place of a target; the loss is -sum law * log softmax(logits) ---- */
+
+void distillation(bf16 *logits, const bf16 *law, float *loss, float scale, long want_grad, long T, long V)
+{
+#pragma omp parallel for
+    for (long t = 0; t < T; t++) {
+        bf16 *a = logits + t * V;
+        const bf16 *p = law + t * V;
+        vf m = vset(-1e30f), s = {0}, mass = {0}, dot = {0};
+        for (long i = 0; i < V; i += 16) m = vmax(m, vload(a + i));
+        float top = vmaxall(m);
+        for (long i = 0; i < V; i += 16) {
+            vf x = vload(a + i) - top, w = vload(p + i);
+            s += vexp(x);
+            mass += w;
+            dot += w * x;
+        }
+        float z = vsum(s), total = vsum(mass); /* not quite 1: the law is rounded */
+        loss[t] = logf(z) * total - vsum(dot);
+        if (!want_grad) continue;
+        for (long i = 0; i < V; i += 16)
+            vstore(a + i, (vexp(vload(a + i) - top) * (total / z) - vload(p + i)) * scale);
+    }
+}
+
 /* ---- embedding gradient: dw [V][D] F32 += dy rows; each thread owns columns, so the order of sums is fixed ---- */
 
 void embedding_backward(const int64_t *ids, const bf16 *dy, float *dw, long T, long D)

@@ -43,7 +43,9 @@ def rope_table(context, theta):
     return torch.stack([a.cos(), a.sin()], -1).reshape(context, ROPE).float().contiguous()
 
 
-class Model:
+class Layers:
+    """Decoder layers over a flat dictionary of parameters."""
+
     def __init__(self, config, seed=0):
         self.c = config
         self.p = {}      # parameters
@@ -51,19 +53,6 @@ class Model:
         self.load = {}   # tokens per expert since the last bias update
         self.cs = rope_table(config.context, config.rope_theta)
         self._rng = torch.Generator().manual_seed(seed)
-        c = config
-        self._matrix("embed", c.vocab, c.hidden, std=0.5)  # smaller embeddings drown in the output of the first layer
-        self._matrix("head", c.vocab, c.hidden)
-        self._ones("norm", c.hidden)
-        for i in range(c.layers):
-            self._block("%d." % i, i < c.dense_layers)
-        for n in ("enorm", "hnorm", "norm"):
-            self._ones("mtp." + n, c.hidden)
-        self._matrix("mtp.eh", c.hidden, 2 * c.hidden)
-        self._block("mtp.", False)
-        for w in self.p.values():
-            w.requires_grad_(True)
-
     def _matrix(self, name, *shape, std=None, dtype=BF16, gain=1.0):
         std = 0.5 / math.sqrt(shape[-1]) * gain if std is None else std
         self.p[name] = (torch.randn(*shape, generator=self._rng) * std).to(dtype)
@@ -133,29 +122,55 @@ class Model:
         q, kv, kpe = self.project(n, rms_norm(x, self.p[n + "attn_norm"]))
         return self.finish(n, x, mla(q, kv, kpe, self.cs, B, S, self.c.heads, SCALE), dense)
 
-    def hidden(self, ids):
-        """ids [B][S] -> model.norm of the last layer's output, [BS][D]: what the head and the MTP layer read."""
+    def shift(self, g, B, S):
+        """Row s becomes the row of s - 1: a further step pairs the previous position's state with the next token."""
+        g = g.view(B, S, -1)
+        return torch.cat([torch.zeros_like(g[:, :1]), g[:, :-1]], 1).reshape(B * S, -1)
+
+
+class Model(Layers):
+    def __init__(self, config, seed=0):
+        super().__init__(config, seed)
+        c = config
+        self._matrix("embed", c.vocab, c.hidden, std=0.5)  # smaller embeddings drown in the output of the first layer
+        self._matrix("head", c.vocab, c.hidden)
+        self._ones("norm", c.hidden)
+        for i in range(c.layers):
+            self._block("%d." % i, i < c.dense_layers)
+        for n in ("enorm", "hnorm", "norm"):
+            self._ones("mtp." + n, c.hidden)
+        self._matrix("mtp.eh", c.hidden, 2 * c.hidden)
+        self._block("mtp.", False)
+        for w in self.p.values():
+            w.requires_grad_(True)
+
+    def stream(self, ids):
+        """ids [B][S] -> the last layer's output before model.norm, [BS][D]."""
         B, S = ids.shape
         x = embedding(ids.reshape(-1), self.p["embed"])
         for i in range(self.c.layers):
             x = self.block("%d." % i, x, B, S, i < self.c.dense_layers)
-        return rms_norm(x, self.p["norm"])
+        return x
 
-    def mtp_input(self, g, following):
+    def hidden(self, ids):
+        """ids [B][S] -> model.norm of the last layer's output, [BS][D]: what the head and the MTP layer read."""
+        return rms_norm(self.stream(ids), self.p["norm"])
+
+    STEP, STEP_DENSE = "mtp.", False  # the layer that a draft step runs through
+
+    def step_input(self, g, following):
         """g [BS][D] after a final norm, following [B][S] the token after each position."""
         p = self.p
         e = embedding(following.reshape(-1), p["embed"])
         return linear(torch.cat([rms_norm(e, p["mtp.enorm"]), rms_norm(g, p["mtp.hnorm"])], -1), p["mtp.eh"])
 
+    def step_output(self, x):
+        return rms_norm(x, self.p["mtp.norm"])
+
     def mtp(self, g, following):
         """One step of multi-token prediction; the result (after shared_head.norm) feeds the head and the next step."""
         B, S = following.shape
-        return rms_norm(self.block("mtp.", self.mtp_input(g, following), B, S), self.p["mtp.norm"])
-
-    def shift(self, g, B, S):
-        """Row s becomes the row of s - 1: a further step pairs the previous position's state with the next token."""
-        g = g.view(B, S, -1)
-        return torch.cat([torch.zeros_like(g[:, :1]), g[:, :-1]], 1).reshape(B * S, -1)
+        return self.step_output(self.block("mtp.", self.step_input(g, following), B, S))
 
     def losses(self, tokens, depth=1, mtp_weight=0.3, mtp_share=1.0, train=True):
         """tokens [B][S+2] -> (sum to differentiate, [main loss, MTP loss per depth]).

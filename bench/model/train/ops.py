@@ -293,3 +293,39 @@ def head_loss(h, w, y, weight=1.0, train=True):
     if LIB:
         return _HeadLoss.apply(h, w, y, weight, train)
     return _Scale.apply(F.cross_entropy(F.linear(h, w).float(), y, ignore_index=-1), weight)
+
+
+class _DistilLoss(torch.autograd.Function):
+    """Mean of -sum law * log softmax(h @ W^T), in slices of rows; as _HeadLoss. w is not trained if it needs no gradient."""
+
+    @staticmethod
+    def forward(ctx, h, w, law, weight, train):
+        T, V = law.shape
+        h, rows = h.contiguous(), 1024
+        loss, wt, logits = torch.empty(T), w.t().contiguous(), torch.empty(min(rows, T), V, dtype=BF16)
+        dw = torch.zeros(V, h.shape[1]) if train and ctx.needs_input_grad[1] else None
+        dh = torch.empty_like(h) if train else None
+        for i in range(0, T, rows):
+            m = min(rows, T - i)
+            part = logits[:m]
+            torch.mm(h[i:i + m], wt, out=part)
+            LIB.distillation(_p(part), _p(law[i:i + m]), _p(loss[i:i + m]), _F(weight / T), _L(int(train)), _L(m), _L(V))
+            if train:
+                torch.mm(part, w, out=dh[i:i + m])
+            if dw is not None:
+                dw += part.t() @ h[i:i + m]
+        if train:
+            ctx.save_for_backward(dh, None if dw is None else dw.to(BF16))
+        return loss.mean()
+
+    @staticmethod
+    def backward(ctx, _):
+        dh, dw = ctx.saved_tensors
+        return dh, dw, None, None, None
+
+
+def distil_loss(h, w, law, weight=1.0, train=True):
+    """h [T][D], w [V][D], law [T][V] BF16: the mean cross entropy against the law; its gradient is multiplied by weight."""
+    if LIB:
+        return _DistilLoss.apply(h, w, law, weight, train)
+    return _Scale.apply(-(law.float() * F.linear(h, w).float().log_softmax(-1)).sum(-1).mean(), weight)

@@ -32,7 +32,12 @@ class Optimizer:
 
     @staticmethod
     def is_muon(name, w):
-        return w.dim() >= 2 and name not in ("embed", "head") and not name.endswith("router")
+        return w.dim() >= 2 and name.rsplit(".", 1)[-1] not in ("embed", "head", "router")
+
+    @staticmethod
+    def rate(name):
+        """Learning rate of a parameter relative to the common one."""
+        return {"router": 0.25, "embed": 5}.get(name.rsplit(".", 1)[-1], 1)
 
     def state(self):
         return {"t": self.t, "master": self.master, "mom": self.mom, "sq": self.sq}
@@ -46,7 +51,6 @@ class Optimizer:
             w.data.copy_(self.master[n])
 
     def _adamw(self, name, w, g, lr, clip):
-        lr *= 0.25 if name.endswith("router") else 5 if name == "embed" else 1
         decay = self.DECAY if w.dim() > 1 else 0.0
         p, m, v = self.master[name], self.mom[name], self.sq[name]
         fix1, fix2 = 1 / (1 - self.BETA1 ** self.t), 1 / (1 - self.BETA2 ** self.t)
@@ -78,4 +82,4 @@ class Optimizer:
     @torch.no_grad()
     def apply(self, name, g, lr, clip):
         """One step on one parameter; g F32 is used up. The caller counts the steps in t."""
-        (self._adamw if name in self.sq else self._muon)(name, self.m.p[name], g, lr, clip)
+        (self._adamw if name in self.sq else self._muon)(name, self.m.p[name], g, lr * self.rate(name), clip)
