@@ -57,6 +57,8 @@ static const struct {
 	size_t count;
 } usual_k[] = {
 	{ "mtp", { 1, 2, 4, 0 }, 4 },
+	{ "parallel", { 4, 0 }, 2 },
+	{ "eagle", { 1, 2, 4, 0 }, 4 },
 	{ "ngram", { 4, 0 }, 2 },
 	{ "lookahead", { 4, 0 }, 2 },
 	{ "medusa", { 4, 0 }, 2 },

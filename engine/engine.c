@@ -52,8 +52,8 @@ static enum octavo_status size_caches(struct octavo_engine *e, struct octavo_err
 }
 
 /* A layer's experts share one left operand, so they must agree on whether it is quantised. */
-static enum octavo_status check_experts(const struct octavo_layer *layer, size_t index, size_t experts,
-                                        struct octavo_error *error)
+enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t index, size_t experts,
+                                      struct octavo_error *error)
 {
 	for (size_t x = 0; layer->moe && x < experts; x++)
 		if (octavo_is_fp8(&layer->expert[x].gate) != octavo_is_fp8(&layer->expert[0].gate) ||
@@ -72,9 +72,9 @@ static enum octavo_status check_layers(const struct octavo_engine *e, struct oct
 {
 	enum octavo_status status = OCTAVO_OK;
 	for (size_t i = 0; i < e->config.layers && status == OCTAVO_OK; i++)
-		status = check_experts(&e->weights.layer[i], i, e->config.experts, error);
+		status = octavo_layer_check(&e->weights.layer[i], i, e->config.experts, error);
 	for (size_t i = 0; i < e->config.mtp_layers && status == OCTAVO_OK; i++)
-		status = check_experts(&e->weights.mtp[i].layer, e->config.layers + i, e->config.experts, error);
+		status = octavo_layer_check(&e->weights.mtp[i].layer, e->config.layers + i, e->config.experts, error);
 	return status;
 }
 
@@ -162,6 +162,7 @@ void octavo_engine_close(struct octavo_engine **engine)
 	octavo_tokenizer_close(&e->tokenizer);
 	octavo_threads_close(&e->threads);
 	free(e->model_dir);
+	free(e->work.wider);
 	free(e->arena);
 	free(e);
 	*engine = NULL;

@@ -23,6 +23,7 @@ struct octavo_kv {
 	uint16_t *decoded;   /* FP8: [sequences][slots][width] bf16, the layer that attention is at; BF16: NULL */
 	size_t *length;     /* [sequences] committed tokens of the main model */
 	unsigned char *used; /* [sequences] taken by a session */
+	void *memory;       /* of a drafter's own cache; the engine's lies in its arena */
 };
 
 /* What is kept: [slots][bytes]. */
@@ -41,6 +42,7 @@ static inline const uint16_t *octavo_kv_rows(const struct octavo_kv *kv, size_t 
 
 /* ---- One forward's rows as attention sees them ------------------------------------------------------ */
 struct octavo_geometry {
+	struct octavo_kv *kv; /* the cache that the rows lie in: the engine's, or a drafter's own */
 	size_t rows;
 	size_t *sequence;  /* [rows] */
 	size_t *pos;       /* [rows] absolute position, for RoPE and the causal bound */
@@ -56,7 +58,7 @@ struct octavo_geometry {
 struct octavo_work {
 	float *x;        /* [rows][hidden] residual stream */
 	float *normed;   /* [rows][hidden] */
-	float *wide;     /* [rows][2 * hidden] MTP: enorm(embedding) | hnorm(hidden) */
+	float *wide;     /* [rows][2 * hidden] of a module: embedding | hidden state */
 	float *q_lat;    /* [rows][q_lora] */
 	float *q;        /* [rows][heads * (nope + rope)] */
 	float *kv;       /* [rows][kv_lora + rope] */
@@ -77,6 +79,8 @@ struct octavo_work {
 	uint16_t *expert_act;/* left operand of down, shapes of gate */
 	float *expert_act_scale;
 	struct octavo_product *product; /* [2 * (experts + 1)] */
+	size_t dense_width;  /* the widest dense layer that fits */
+	void *wider;         /* of octavo_work_widen */
 	/* Attention, one set per thread (model/mla.c says the inner shapes) */
 	char *head_scratch;  /* [threads][head_scratch_size] */
 	size_t head_scratch_size;
@@ -118,9 +122,9 @@ struct octavo_engine {
 	int32_t *logit_row;  /* [rows] row of `logits`, or -1 */
 	float *hidden[2];    /* [rows][hidden], indexed by enum octavo_tap */
 	float *logits;       /* [rows][vocab] */
-	/* The last MTP forward */
-	float *mtp_hidden[2]; /* [rows][hidden], by tap: after shared_head.norm, or before */
-	float *mtp_logits;    /* [rows][vocab]; also of other draft heads */
+	/* The last forward of a drafter's layers or heads */
+	float *mtp_hidden[2]; /* [rows][hidden], by tap: after the norm before the head, or before it */
+	float *mtp_logits;    /* [rows][vocab] */
 	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
 	/* Sees x [rows][hidden] F32, the residual stream, after each main layer.  NULL but in tests. */
 	void (*observe)(void *context, size_t layer, const float *x, size_t rows);
@@ -147,6 +151,8 @@ float octavo_softmax_scale(const struct octavo_config *config);
 
 /* work.c: carves all buffers of `e` from one allocation. */
 enum octavo_status octavo_work_allocate(struct octavo_engine *e, struct octavo_error *error);
+/* Makes room for dense layers of `width`, where a drafter has wider ones than the model. */
+enum octavo_status octavo_work_widen(struct octavo_engine *e, size_t width, struct octavo_error *error);
 
 /* kv.c */
 enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octavo_batch *batch,
@@ -155,15 +161,22 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *latent);
 /* Makes octavo_kv_rows valid for the batch's sequences: once per layer, for all heads and rows, when all are stored. */
 void octavo_kv_prepare(struct octavo_engine *e, size_t layer);
+/* A cache of `layers` layers for one sequence of a drafter, as large and in the format of the engine's; `sequence` is the
+ * engine's that it belongs to, whose room for decoded rows it shares.  Nothing is to be closed after a failure. */
+enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t sequence, size_t layers,
+                                  struct octavo_error *error);
+void octavo_kv_close(struct octavo_kv *kv);
 /* Geometry of `rows` consecutive positions from `pos` in sequence `seq`, all earlier ones in their own slots. */
-void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t rows);
+void octavo_geometry_run(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, size_t rows);
 /* Geometry of nodes [first, first + rows) of a tree below node 0, whose depth-1 nodes are at `pos`: node i lies in slot
  * pos + i - 1. */
-void octavo_geometry_nodes(struct octavo_engine *e, size_t seq, size_t pos, const int32_t *parent, size_t first,
-                           size_t rows);
+void octavo_geometry_nodes(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, const int32_t *parent,
+                           size_t first, size_t rows);
 
 /* block.c: one decoder layer over e->work.x in place; `kv_layer` is its index in the cache. */
 void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
+/* The layer's cache entries alone, of rows whose output nobody wants. */
+void octavo_block_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 /* Rows [rows][cols] F32 made fit for `w`: rounded to BF16, or quantised where the arithmetic asks for it. */
 struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t rows, size_t cols,
                                const struct octavo_matrix *w, uint16_t *storage, float *scale);
@@ -171,7 +184,7 @@ struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t r
 void octavo_linear(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y);
 /* fn(arg, row) for all rows; on the threads if they are many. */
 void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg);
-/* y[row] = RMSNorm(x[row]; g) for all rows. */
+/* y[row] = RMSNorm(x[row]; g) for all rows; x[row] itself where g is NULL. */
 void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float *x, const float *g, size_t rows,
                       size_t cols, float eps);
 /* mla.c, moe.c: from e->work.normed to e->work.y. */
@@ -184,10 +197,12 @@ size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_
 /* The GEMM slot for a matrix's dtype. */
 const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w);
 
-/* mtp.c: rows of an MTP module.  A chain's row i is position pos + i; a tree's rows are its nodes first, first + 1, …
- * whose parents have been run before, and a node of depth d is position pos + d - 1. */
+/* mtp.c: rows of a module.  A chain's row i is position pos + i; a tree's rows are its nodes first, first + 1, … whose
+ * parents have been run before, and a node of depth d is position pos + d - 1. */
 struct octavo_mtp_batch {
-	size_t seq, pos;      /* positions before pos have their rows in their slots */
+	struct octavo_kv *kv; /* where its entries lie: in layer `layer` of sequence `seq` */
+	size_t layer, seq;
+	size_t pos;           /* positions before have their entries in their slots */
 	size_t rows;
 	const int32_t *next;  /* [rows] the token after each row's position */
 	const float *g;       /* [rows][hidden] the state of each row's position */
@@ -196,7 +211,23 @@ struct octavo_mtp_batch {
 	size_t logits_from;   /* a chain's rows before this one only leave their cache entries; 0 for a tree */
 };
 /* Fills e->mtp_hidden and e->mtp_logits, of the rows from logits_from on. */
-enum octavo_status octavo_mtp_forward(struct octavo_engine *e, size_t module, const struct octavo_mtp_batch *b,
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, const struct octavo_mtp *module,
+                                      const struct octavo_mtp_batch *b, struct octavo_error *error);
+
+/* trunk_heads.c: rows of heads on the trunk, each one layer, at consecutive positions. */
+struct octavo_trunk_batch {
+	struct octavo_kv *kv; /* of one sequence: head i's entries lie in layer i */
+	size_t pos;           /* positions before have their entries in their slots */
+	size_t rows;
+	const float *x;       /* [rows][hidden] the residual stream after the main model's last layer */
+	size_t wanted;        /* heads whose laws behind the last row are wanted, the first ones */
+};
+/* Every head leaves the entries of all rows; the wanted heads' laws of the last row go to e->mtp_logits[head]. */
+enum octavo_status octavo_trunk_heads(struct octavo_engine *e, const struct octavo_layer *head, size_t heads,
+                                      const struct octavo_trunk_batch *b, struct octavo_error *error);
+
+/* engine.c: whether what a layer's matrices share can be shared; `index` is for the message. */
+enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t index, size_t experts,
                                       struct octavo_error *error);
 
 /* cost.c: points of the curve that a sequence of `committed` tokens has room to measure. */

@@ -3,6 +3,7 @@
  * Draft trees: their shapes, their rows against chains, and what is left of them in the cache.
  */
 #include "engine/draft/growth.h"
+#include "tests/support/oracle.h"
 #include "tests/support/session.h"
 
 #include <stdarg.h>
@@ -92,13 +93,13 @@ static void quiet_rows_leave_the_same_entries(void **state)
 		float *state_of_last = test_malloc(hidden * sizeof *state_of_last);
 		for (size_t i = 0; i < ROWS * hidden; i++)
 			g[i] = (float)((i * 7919) % 1000) / 500.0f - 1.0f;
-		struct octavo_mtp_batch b = { .seq = 0, .rows = ROWS, .next = next, .g = g };
-		assert_int_equal(octavo_mtp_forward(e, 0, &b, &error), OCTAVO_OK);
+		struct octavo_mtp_batch b = { .kv = &e->kv, .layer = e->config.layers, .rows = ROWS, .next = next, .g = g };
+		assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &b, &error), OCTAVO_OK);
 		memcpy(law, e->mtp_logits + (ROWS - 1) * vocab, vocab * sizeof *law);
 		memcpy(state_of_last, e->mtp_hidden[1] + (ROWS - 1) * hidden, hidden * sizeof *state_of_last);
 		b.seq = 1;
 		b.logits_from = ROWS - 1;
-		assert_int_equal(octavo_mtp_forward(e, 0, &b, &error), OCTAVO_OK);
+		assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &b, &error), OCTAVO_OK);
 		assert_memory_equal(law, e->mtp_logits, vocab * sizeof *law);
 		assert_memory_equal(state_of_last, e->mtp_hidden[1], hidden * sizeof *state_of_last);
 		assert_memory_equal(octavo_kv_slots(&e->kv, 0, e->config.layers),
@@ -292,61 +293,9 @@ static void tree_rows_equal_chains(void **state)
 	octavo_engine_close(&e);
 }
 
-/* A drafter that knows the text to come and hides it among wrong tokens: trees of random shape in which a random part
- * of the true path lies at a random place. */
-struct oracle {
-	struct octavo_drafter base;
-	const int32_t *truth; /* by position */
-	size_t length, pos;   /* of truth; of the root */
-	uint32_t state;
-};
-
-static uint32_t any(struct oracle *o, uint32_t below)
-{
-	o->state = o->state * 1664525u + 1013904223u;
-	return (o->state >> 8) % below;
-}
-
-static enum octavo_status commit_oracle(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                        const uint32_t *row, size_t count, struct octavo_error *error)
-{
-	(void)token, (void)row, (void)error;
-	((struct oracle *)drafter)->pos = pos + count;
-	return OCTAVO_OK;
-}
-
-static enum octavo_status draft_oracle(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                       struct octavo_tree *tree, struct octavo_error *error)
-{
-	struct oracle *o = (struct oracle *)drafter;
-	size_t depth = 0, room = 1 + any(o, 20), at = 0;
-	(void)error;
-	while (tree->rows < room) {
-		size_t row = any(o, (uint32_t)tree->rows);
-		size_t next = o->pos + depth + 1;
-		int truth = any(o, 3) == 0;
-		if (truth && depth < shape->depth && next < o->length) {
-			at = octavo_tree_child(tree, at, o->truth[next], 64);
-			depth++;
-		} else if (octavo_tree_depth(tree, row) < shape->depth) {
-			octavo_tree_child(tree, row, (int32_t)any(o, 250), 64);
-		} else {
-			break;
-		}
-	}
-	return OCTAVO_OK;
-}
-
-static void nothing(struct octavo_drafter *drafter)
-{
-	(void)drafter;
-}
-
 /* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
 static void scattered_rows_are_compacted(void **state)
 {
-	static const struct octavo_drafter_ops ops = { .name = "oracle", .close = nothing, .begin = nothing,
-		                                         .commit = commit_oracle, .draft = draft_oracle };
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
@@ -363,9 +312,8 @@ static void scattered_rows_are_compacted(void **state)
 	for (uint32_t seed = 1; seed <= 4; seed++) {
 		s.k = 8;
 		struct octavo_session *b = open_session(e, &s);
-		struct oracle oracle = { { .ops = &ops, .sources = 1 }, truth, 212, 0, seed };
-		octavo_drafter_close(&b->drafter);
-		b->drafter = &oracle.base;
+		struct oracle oracle;
+		oracle_take(&oracle, b, truth, 212, seed);
 		assert_int_equal(octavo_session_prompt(b, prompt, 12, &error), OCTAVO_OK);
 		for (size_t at = 12; b->stats.finish == OCTAVO_RUNNING;) {
 			const int32_t *token;

@@ -62,7 +62,9 @@ struct octavo_drafter_ops {
 	X(ngram) \
 	X(lookahead) \
 	X(medusa) \
-	X(hydra)
+	X(hydra) \
+	X(parallel) \
+	X(eagle)
 
 #define OCTAVO_DRAFTER_OPS(name) extern const struct octavo_drafter_ops octavo_drafter_##name;
 OCTAVO_DRAFTERS(OCTAVO_DRAFTER_OPS)

@@ -78,7 +78,7 @@ struct octavo_mlp {
 };
 
 struct octavo_layer {
-	float *input_norm, *post_norm; /* [hidden] */
+	float *input_norm, *post_norm; /* [hidden]; input_norm may be NULL in a drafter's layer: none */
 	struct octavo_matrix q;        /* [heads * (nope + rope)][hidden], if q_lora == 0 */
 	struct octavo_matrix q_a;      /* [q_lora][hidden] */
 	struct octavo_matrix q_b;      /* [heads * (nope + rope)][q_lora] */
@@ -95,11 +95,14 @@ struct octavo_layer {
 	struct octavo_mlp shared;      /* width shared_experts * expert_width; data NULL if none */
 };
 
+/* A module that goes on from a hidden state and the next token: DeepSeek's, or EAGLE's head, which has no norms of its own
+ * but in the layer. */
 struct octavo_mtp {
-	float *enorm, *hnorm;        /* [hidden] */
+	float *enorm, *hnorm;        /* [hidden]; NULL: none */
 	struct octavo_matrix eh_proj; /* [hidden][2 * hidden]: embedding first, then hidden state */
+	float *bias;                 /* [hidden] added to what eh_proj gives; NULL: none */
 	struct octavo_layer layer;
-	float *head_norm;            /* [hidden], shared_head.norm */
+	float *head_norm;            /* [hidden], shared_head.norm; NULL: none */
 };
 
 struct octavo_weights {

@@ -63,7 +63,8 @@ static void bind_experts(struct octavo_binder *b, struct octavo_layer *layer)
 
 void octavo_layer_bind(struct octavo_binder *b, struct octavo_layer *layer)
 {
-	octavo_bind_vector(b, layer->input_norm, "input_layernorm.weight", b->config->hidden);
+	if (layer->input_norm)
+		octavo_bind_vector(b, layer->input_norm, "input_layernorm.weight", b->config->hidden);
 	bind_attention(b, layer);
 	octavo_bind_vector(b, layer->post_norm, "post_attention_layernorm.weight", b->config->hidden);
 	if (layer->moe)

@@ -5,6 +5,7 @@
 #include "engine/internal.h"
 
 #include <assert.h>
+#include <string.h>
 
 const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w)
 {
@@ -93,7 +94,12 @@ struct norm_task {
 static void norm_row(void *arg, size_t row)
 {
 	const struct norm_task *t = arg;
-	t->e->k->norm->run(t->y + row * t->ldy, t->x + row * t->cols, t->g, t->cols, t->eps);
+	float *y = t->y + row * t->ldy;
+	const float *x = t->x + row * t->cols;
+	if (t->g)
+		t->e->k->norm->run(y, x, t->g, t->cols, t->eps);
+	else
+		memcpy(y, x, t->cols * sizeof *y);
 }
 
 void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float *x, const float *g, size_t rows,
@@ -164,4 +170,15 @@ void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, siz
 		dense(e, &layer->dense);
 	add_residual(e);
 	octavo_phase_end(e->profiler, ffn);
+}
+
+/* They depend on the layer's input alone. */
+void octavo_block_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
+{
+	struct octavo_work *s = &e->work;
+	size_t rows = e->geometry.rows, hidden = e->config.hidden;
+	octavo_phase_begin(e->profiler, OCTAVO_PHASE_ATTENTION);
+	octavo_norm_rows(e, s->normed, hidden, s->x, layer->input_norm, rows, hidden, e->config.norm_eps);
+	octavo_mla_store(e, layer, kv_layer);
+	octavo_phase_end(e->profiler, OCTAVO_PHASE_ATTENTION);
 }

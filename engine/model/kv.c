@@ -4,6 +4,7 @@
  */
 #include "engine/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static enum octavo_status bad_row(struct octavo_error *error, size_t row, const char *reason)
@@ -31,6 +32,7 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 	if (b->rows == 0 || b->rows > e->settings.max_rows)
 		return octavo_fail(error, OCTAVO_ELIMIT, "batch: %zu rows, the engine was opened for 1 to %zu", b->rows,
 		                   e->settings.max_rows);
+	g->kv = &e->kv;
 	g->rows = b->rows;
 	for (size_t row = 0; row < b->rows; row++) {
 		int32_t seq = b->seq[row], parent = b->parent[row];
@@ -61,9 +63,10 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 	return OCTAVO_OK;
 }
 
-void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t rows)
+void octavo_geometry_run(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, size_t rows)
 {
 	struct octavo_geometry *g = &e->geometry;
+	g->kv = kv;
 	g->rows = rows;
 	for (size_t row = 0; row < rows; row++) {
 		g->sequence[row] = seq;
@@ -75,10 +78,11 @@ void octavo_geometry_run(struct octavo_engine *e, size_t seq, size_t pos, size_t
 	}
 }
 
-void octavo_geometry_nodes(struct octavo_engine *e, size_t seq, size_t pos, const int32_t *parent, size_t first,
-                           size_t rows)
+void octavo_geometry_nodes(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, const int32_t *parent,
+                           size_t first, size_t rows)
 {
 	struct octavo_geometry *g = &e->geometry;
+	g->kv = kv;
 	g->rows = rows;
 	for (size_t row = 0; row < rows; row++) {
 		size_t depth = 0;
@@ -94,16 +98,40 @@ void octavo_geometry_nodes(struct octavo_engine *e, size_t seq, size_t pos, cons
 	}
 }
 
+/* ---- A drafter's cache ------------------------------------------------------------------------------- */
+
+enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t sequence, size_t layers,
+                                  struct octavo_error *error)
+{
+	size_t bytes;
+	*kv = (struct octavo_kv){ .sequences = 1, .layers = layers, .slots = e->kv.slots, .width = e->kv.width,
+		                  .bytes = e->kv.bytes };
+	int overflow = __builtin_mul_overflow(kv->slots * kv->bytes, layers, &bytes) ||
+	               __builtin_add_overflow(bytes, (size_t)OCTAVO_ALIGNMENT, &bytes);
+	kv->memory = overflow ? NULL : calloc(1, bytes); /* zeroed: unused slots must hold finite values */
+	if (!kv->memory)
+		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory for a cache of %zu layers", layers);
+	kv->data = (unsigned char *)octavo_aligned(kv->memory);
+	if (e->kv.decoded)
+		kv->decoded = e->kv.decoded + sequence * kv->slots * kv->width;
+	return OCTAVO_OK;
+}
+
+void octavo_kv_close(struct octavo_kv *kv)
+{
+	free(kv->memory);
+}
+
 /* ---- The rows' contents ---------------------------------------------------------------------------- */
 
 void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *latent)
 {
 	const struct octavo_geometry *g = &e->geometry;
-	unsigned char *entry = octavo_kv_slots(&e->kv, g->sequence[row], layer) + g->slot[row] * e->kv.bytes;
-	if (e->kv.decoded)
+	unsigned char *entry = octavo_kv_slots(g->kv, g->sequence[row], layer) + g->slot[row] * g->kv->bytes;
+	if (g->kv->decoded)
 		octavo_kv_row_write(e->k, entry, latent, e->config.kv_lora, e->config.rope);
 	else
-		e->k->round->run((uint16_t *)(void *)entry, latent, e->kv.width);
+		e->k->round->run((uint16_t *)(void *)entry, latent, g->kv->width);
 }
 
 enum { DECODE_SLOTS = 64 }; /* a task's */
@@ -116,7 +144,7 @@ struct decode_task {
 static void decode_slots(void *arg, size_t task)
 {
 	const struct decode_task *t = arg;
-	const struct octavo_kv *kv = &t->e->kv;
+	const struct octavo_kv *kv = t->e->geometry.kv;
 	const unsigned char *from = octavo_kv_slots(kv, t->sequence, t->layer);
 	uint16_t *to = kv->decoded + t->sequence * kv->slots * kv->width;
 	size_t end = (task + 1) * DECODE_SLOTS < t->count ? (task + 1) * DECODE_SLOTS : t->count;
@@ -129,7 +157,7 @@ static void decode_slots(void *arg, size_t task)
 void octavo_kv_prepare(struct octavo_engine *e, size_t layer)
 {
 	const struct octavo_geometry *g = &e->geometry;
-	if (!e->kv.decoded)
+	if (!g->kv->decoded)
 		return;
 	for (size_t row = 0; row < g->rows; row++) {
 		struct decode_task t = { e, layer, g->sequence[row], 0 };

@@ -175,7 +175,7 @@ static void absorbed_heads(const struct heads_task *t, struct scratch *s, size_t
 			memset(z, 0, rows * heads * c->kv_lora * sizeof *z);
 			continue;
 		}
-		const uint16_t *cache = octavo_kv_rows(&e->kv, g->sequence[row], t->kv_layer);
+		const uint16_t *cache = octavo_kv_rows(e->geometry.kv, g->sequence[row], t->kv_layer);
 		struct octavo_attention a = { .q = s->q + row * heads * width, .ldq = width, .k_dim = width,
 			                      .v_dim = c->kv_lora, .k = cache, .v = cache, .ldk = width, .ldv = width,
 			                      .tau = e->tau };
@@ -197,7 +197,7 @@ static void expand(const struct heads_task *t, struct scratch *s, size_t head, s
 	const struct octavo_config *c = &e->config;
 	size_t key = c->nope + c->rope, width = e->kv.width;
 	struct octavo_matrix up_k = key_rows(t, head), up_v = value_rows(t, head);
-	const uint16_t *cache = octavo_kv_rows(&e->kv, sequence, t->kv_layer);
+	const uint16_t *cache = octavo_kv_rows(e->geometry.kv, sequence, t->kv_layer);
 	for (size_t first = 0; first < count; first += EXPAND_ROWS) {
 		size_t rows = count - first < EXPAND_ROWS ? count - first : EXPAND_ROWS;
 		struct octavo_rows left = { .x = cache + first * width, .rows = rows, .ld = width };

@@ -42,13 +42,29 @@ static void carve_staging(struct octavo_arena *a, struct octavo_staging *b, size
 	b->running = octavo_carve(a, rows, sizeof *b->running);
 }
 
+/* Values between the products of all layers' feed-forward parts, dense ones of `width`. */
+static size_t gated_values(const struct octavo_config *c, size_t rows, size_t width)
+{
+	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
+	return octavo_larger(pairs * c->expert_width + rows * shared, rows * width);
+}
+
+/* What depends on the width of dense layers.  Nothing in it outlives a layer, so other pieces may take its place. */
+static void carve_dense(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows,
+                        size_t width)
+{
+	size_t values = gated_values(c, rows, width), w = octavo_larger(widest(c), width);
+	s->gate = octavo_carve(a, values, sizeof *s->gate);
+	s->up = octavo_carve(a, values, sizeof *s->up);
+	s->act[0] = octavo_carve(a, rows * w, sizeof *s->act[0]);
+	s->act_scale = octavo_carve(a, rows * groups(w), sizeof *s->act_scale);
+}
+
 static void carve_moe(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
 {
 	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
-	size_t values = octavo_larger(pairs * c->expert_width + rows * shared, rows * c->dense_width);
+	size_t values = gated_values(c, rows, c->dense_width);
 	size_t value_groups = pairs * groups(c->expert_width) + rows * groups(shared);
-	s->gate = octavo_carve(a, values, sizeof *s->gate);
-	s->up = octavo_carve(a, values, sizeof *s->up);
 	s->gathered_scale = octavo_carve(a, octavo_larger(pairs, rows) * groups(c->hidden), sizeof *s->gathered_scale);
 	if (!c->experts)
 		return;
@@ -77,9 +93,9 @@ static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 	s->kv = octavo_carve(a, rows * (c->kv_lora + c->rope), sizeof *s->kv);
 	s->attended = octavo_carve(a, rows * c->heads * c->v_dim, sizeof *s->attended);
 	s->y = octavo_carve(a, rows * c->hidden, sizeof *s->y);
-	s->act[0] = octavo_carve(a, rows * w, sizeof *s->act[0]);
 	s->act[1] = octavo_carve(a, rows * w, sizeof *s->act[1]);
-	s->act_scale = octavo_carve(a, rows * groups(w), sizeof *s->act_scale);
+	s->dense_width = c->dense_width;
+	carve_dense(a, s, c, rows, c->dense_width);
 	carve_moe(a, s, c, rows);
 	s->head_scratch_size = octavo_mla_scratch(c, rows, e->kv.slots, e->threads.parallel.threads);
 	s->head_scratch = octavo_carve(a, e->threads.parallel.threads, s->head_scratch_size);
@@ -109,6 +125,24 @@ static void carve_all(struct octavo_arena *a, struct octavo_engine *e)
 	carve_geometry(a, &e->geometry, rows);
 	carve_staging(a, &e->staging, rows);
 	carve_work(a, e);
+}
+
+enum octavo_status octavo_work_widen(struct octavo_engine *e, size_t width, struct octavo_error *error)
+{
+	struct octavo_arena arena = { 0 };
+	struct octavo_work measure, *s = &e->work;
+	if (width <= s->dense_width)
+		return OCTAVO_OK;
+	carve_dense(&arena, &measure, &e->config, e->settings.max_rows, width);
+	void *memory = arena.overflow ? NULL : calloc(1, arena.used + OCTAVO_ALIGNMENT);
+	if (!memory)
+		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory for layers %zu wide", width);
+	free(s->wider);
+	s->wider = memory;
+	s->dense_width = width;
+	arena = (struct octavo_arena){ .base = octavo_aligned(memory) };
+	carve_dense(&arena, s, &e->config, e->settings.max_rows, width);
+	return OCTAVO_OK;
 }
 
 enum octavo_status octavo_work_allocate(struct octavo_engine *e, struct octavo_error *error)

@@ -325,7 +325,8 @@ class Model:
     def block(self, i: int, x: Tensor, position: Tensor, visible: list[Tensor], past: Tensor) -> tuple[Tensor, Tensor]:
         """Rows x through decoder layer i, over the cache rows `past` and their own: (output, all cache rows)."""
         prefix, eps = f"model.layers.{i}.", self.config["rms_norm_eps"]
-        h = self.norm(x, prefix + "input_layernorm.weight", eps)
+        norm = prefix + "input_layernorm.weight"
+        h = self.norm(x, norm, eps) if self.has(norm) else x  # EAGLE-1's layer has none
         cache = torch.cat([past, self.latent(prefix + "self_attn.", h, position)])
         x = x + self.attend(prefix + "self_attn.", h, position, cache, visible)
         h = self.norm(x, prefix + "post_attention_layernorm.weight", eps)

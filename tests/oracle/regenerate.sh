@@ -21,6 +21,7 @@ export PYTHONDONTWRITEBYTECODE=1
 
 "$python" tests/oracle/tiny.py --out "$work"
 "$python" tests/oracle/oracle.py "$work"/tiny-*
+"$python" tests/oracle/drafters.py --out "$work"
 "$python" tests/oracle/faults.py "$work"/tiny-* --json "$work/faults.json"
 if [ -n "${HF_PYTHON:-}" ]; then
 	"$HF_PYTHON" tests/oracle/hf_golden.py "$work/tiny-ragged"

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/draft/layers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sizes that the layers share with the model's scratch, cache and attention. */
+static const struct {
+	const char *field;
+	size_t offset;
+} shared[] = {
+	{ "num_attention_heads", offsetof(struct octavo_config, heads) },
+	{ "q_lora_rank", offsetof(struct octavo_config, q_lora) },
+	{ "kv_lora_rank", offsetof(struct octavo_config, kv_lora) },
+	{ "qk_nope_head_dim", offsetof(struct octavo_config, nope) },
+	{ "qk_rope_head_dim", offsetof(struct octavo_config, rope) },
+	{ "v_head_dim", offsetof(struct octavo_config, v_dim) },
+};
+
+static size_t size_at(const struct octavo_config *c, size_t i)
+{
+	size_t value;
+	memcpy(&value, (const char *)c + shared[i].offset, sizeof value);
+	return value;
+}
+
+/* Positions are rotated by the model's table, scores scaled by its factor. */
+static int same_rotation(const struct octavo_config *a, const struct octavo_config *b)
+{
+	if (a->rope_theta != b->rope_theta || a->yarn != b->yarn)
+		return 0;
+	return !a->yarn || (a->yarn_factor == b->yarn_factor && a->yarn_beta_fast == b->yarn_beta_fast &&
+	                    a->yarn_beta_slow == b->yarn_beta_slow && a->yarn_mscale == b->yarn_mscale &&
+	                    a->yarn_mscale_all_dim == b->yarn_mscale_all_dim && a->yarn_original == b->yarn_original);
+}
+
+static void check_layers(const struct octavo_config *c, const struct octavo_config *model, struct octavo_fields *fields)
+{
+	size_t i = 0, sparse = 0, count = sizeof shared / sizeof *shared;
+	while (i < count && size_at(c, i) == size_at(model, i))
+		i++;
+	while (sparse < c->layers && !octavo_config_is_moe(c, sparse))
+		sparse++;
+	if (fields->status != OCTAVO_OK)
+		return;
+	if (i < count)
+		octavo_fields_fail(fields, OCTAVO_EFORMAT, shared[i].field, "%zu, but the model's is %zu", size_at(c, i),
+		                   size_at(model, i));
+	else if (c->norm_eps != model->norm_eps)
+		octavo_fields_fail(fields, OCTAVO_EFORMAT, "rms_norm_eps", "%g, but the model's is %g", (double)c->norm_eps,
+		                   (double)model->norm_eps);
+	else if (!same_rotation(c, model))
+		octavo_fields_fail(fields, OCTAVO_EFORMAT, c->rope_theta != model->rope_theta ? "rope_theta" : "rope_scaling",
+		                   "not the model's");
+	else if (c->mtp_layers)
+		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "num_nextn_predict_layers", "%zu, but drafters have none",
+		                   c->mtp_layers);
+	else if (sparse < c->layers)
+		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "first_k_dense_replace",
+		                   "%zu: layer %zu has experts, but drafters' layers are dense", c->first_dense, sparse);
+}
+
+enum octavo_status octavo_draft_layers_config(struct octavo_config *config, const struct octavo_draft_files *files,
+                                              const struct octavo_engine *e,
+                                              void (*read)(struct octavo_fields *fields, struct octavo_config *config),
+                                              struct octavo_error *error)
+{
+	json_t *root;
+	enum octavo_status status = octavo_config_load(config, files->dir, error);
+	if (status == OCTAVO_OK)
+		status = octavo_draft_fits(e, config->hidden, config->vocab, error);
+	if (status == OCTAVO_OK)
+		status = octavo_json_load(&root, files->dir, "config.json", error);
+	if (status != OCTAVO_OK)
+		return status;
+	struct octavo_fields fields = { .object = root, .file = "config.json", .prefix = "", .error = error };
+	read(&fields, config);
+	check_layers(config, &e->config, &fields);
+	json_decref(root);
+	return fields.status;
+}
+
+enum octavo_status octavo_draft_layers_begin(struct octavo_binder *b, struct octavo_draft_files *files,
+                                             struct octavo_engine *e, const struct octavo_config *config,
+                                             struct octavo_error *error)
+{
+	enum octavo_status status = octavo_draft_checkpoint(files, e, error);
+	*b = (struct octavo_binder){ .checkpoint = files->checkpoint, .config = config, .error = error };
+	return status;
+}
+
+enum octavo_status octavo_draft_layers_allocate(struct octavo_draft_files *files, struct octavo_arena *arena,
+                                                struct octavo_error *error)
+{
+	files->arena = arena->overflow ? NULL : calloc(1, arena->used + OCTAVO_ALIGNMENT);
+	if (!files->arena)
+		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
+	*arena = (struct octavo_arena){ .base = octavo_aligned(files->arena) };
+	return OCTAVO_OK;
+}
+
+void octavo_draft_layer_bind(struct octavo_binder *b, struct octavo_layer *layer, const char *stem, size_t index)
+{
+	snprintf(b->prefix, sizeof b->prefix, "%s.%zu.", stem, index);
+	octavo_layer_bind(b, layer);
+	b->prefix[0] = '\0';
+	if (b->status == OCTAVO_OK)
+		b->status = octavo_layer_check(layer, index, 0, b->error);
+}
+
+void octavo_draft_layers_end(struct octavo_binder *b, struct octavo_engine *e)
+{
+	octavo_bind_end(b);
+	if (b->status == OCTAVO_OK)
+		b->status = octavo_work_widen(e, b->config->dense_width, b->error);
+}
