@@ -4,44 +4,23 @@
  * 0.8, on 1 and 2 threads, with the reference kernels and with the best ones: one token stream in all of them.
  * 8 prompts; all of them with OCTAVO_LONG set (make check-long).
  */
-#include "tests/support/model.h"
+#include "tests/support/bundled.h"
 #include "tests/support/golden.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <jansson.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { TOKENS = 64, MOST_PROMPT = 512 };
+enum { TOKENS = 64 };
 
 static const struct {
 	const char *drafter;
 	unsigned k;
 } configurations[] = { { "none", 0 }, { "mtp", 1 }, { "mtp", 2 }, { "mtp", 3 }, { "mtp", 4 }, { "ngram", 4 } };
-
-static const char *model_path(const char *file)
-{
-	static char path[PATH_MAX];
-	const char *dir = getenv("OCTAVO_MODEL");
-	if (!dir)
-		dir = source_path("bench/model");
-	int length = snprintf(path, sizeof path, "%s/%s", dir, file);
-	return length > 0 && (size_t)length < sizeof path ? path : "";
-}
-
-static void need_model(void)
-{
-	if (access(model_path("model.safetensors"), R_OK) == 0)
-		return;
-	print_message("no bundled model at %s\n", model_path(""));
-	skip();
-}
 
 static void decode(struct octavo_engine *e, const int32_t *prompt, size_t length, const char *drafter, unsigned k,
                    float temperature, uint64_t stream, int32_t *out)
@@ -93,7 +72,7 @@ static void check_prompt(const struct machine *m, size_t machines, const int32_t
 static void streams_are_identical(void **state)
 {
 	(void)state;
-	need_model();
+	need_bundled();
 	struct octavo_kernels reference;
 	octavo_kernels_init(&reference, 0);
 	struct octavo_engine_settings settings[] = { { .threads = 1, .kernels = &reference },
@@ -103,31 +82,17 @@ static void streams_are_identical(void **state)
 	struct machine m[] = { { "reference kernels, 1 thread", NULL }, { "reference kernels, 2 threads", NULL },
 		               { "best kernels, 1 thread", NULL },      { "best kernels, 2 threads", NULL } };
 	char dir[PATH_MAX];
-	snprintf(dir, sizeof dir, "%s", model_path(""));
+	snprintf(dir, sizeof dir, "%s", bundled_path(""));
 	for (size_t i = 0; i < 4; i++)
 		m[i].engine = open_model(dir, &settings[i]);
 
 	size_t most = getenv("OCTAVO_LONG") ? SIZE_MAX : 8, prompts = 0;
-	FILE *file = fopen(model_path("prompts.jsonl"), "rb");
-	char *line = NULL;
-	size_t room = 0;
+	FILE *file = fopen(bundled_path("prompts.jsonl"), "rb");
+	int32_t prompt[MOST_PROMPT];
 	assert_non_null(file);
-	for (; prompts < most && getline(&line, &room, file) > 0; prompts++) {
-		json_error_t why;
-		struct octavo_error error;
-		int32_t prompt[MOST_PROMPT];
-		size_t length;
-		json_t *object = json_loads(line, 0, &why);
-		const char *text = json_string_value(json_object_get(object, "text"));
-		assert_non_null(text);
-		if (octavo_encode(m[0].engine, text, strlen(text), OCTAVO_ENCODE_BOS, prompt, MOST_PROMPT, &length, &error) !=
-		    OCTAVO_OK)
-			fail_msg("prompt %zu: %s", prompts, error.text);
+	for (size_t length; prompts < most && (length = read_prompt(file, m[0].engine, prompt)) > 0; prompts++)
 		check_prompt(m, 4, prompt, length, prompts);
-		json_decref(object);
-	}
 	assert_true(prompts >= 8);
-	free(line);
 	fclose(file);
 	for (size_t i = 0; i < 4; i++)
 		octavo_engine_close(&m[i].engine);
@@ -137,13 +102,13 @@ static void streams_are_identical(void **state)
 static void logits_agree(void **state)
 {
 	(void)state;
-	need_model();
+	need_bundled();
 	struct golden *golden = golden_open(source_path("tests/data/bundled/golden.safetensors"));
 	assert_non_null(golden); /* it comes with the model */
 	char dir[PATH_MAX];
 	size_t count, rows, cols, positions;
 	struct octavo_engine_settings settings = { .threads = 2 };
-	snprintf(dir, sizeof dir, "%s", model_path(""));
+	snprintf(dir, sizeof dir, "%s", bundled_path(""));
 	struct octavo_engine *e = open_model(dir, &settings);
 	const int32_t *token = golden_i32(golden, "tokens", &count);
 	const int32_t *position = golden_i32(golden, "rows", &positions);
