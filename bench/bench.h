@@ -38,9 +38,10 @@ struct options {
 	struct octavo_bias bias[MAX_BIASES];
 	size_t biases;
 	uint64_t seed; /* below 2^63 */
-	size_t tokens, limit, context, threads;
+	size_t tokens, limit, context, threads, batch;
+	const char *record;
 	double seconds;
-	bool ignore_eos, no_profile;
+	bool ignore_eos, no_profile, record_hidden;
 	struct octavo_stop stop[MAX_LIST];
 	size_t stops;
 	/* kernels */

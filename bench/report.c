@@ -26,7 +26,7 @@ static const char *verdict(const struct run *run)
 {
 	static const char *const says[] = { [OCTAVO_SAME_LAW] = "in law", [OCTAVO_LOSSY] = "LOSSY" };
 	enum octavo_promise promise = run_promise(run);
-	if (is_plain(run))
+	if (is_plain(run) && run->batch == 1)
 		return "-";
 	if (promise == OCTAVO_SAME_TOKENS)
 		return run->divergence.found ? "NO" : "identical";
@@ -51,7 +51,7 @@ static double tokens_per_step(const struct run *run)
 /* A range over fewer prompts says nothing of the spread between prompts. */
 static bool has_range(const struct run *run)
 {
-	return run->prompts >= 5;
+	return run->groups >= 5;
 }
 
 static bool loops(const struct run *run)
@@ -110,13 +110,24 @@ static void print_directories(const struct runs *r, size_t first, size_t end)
 			printf("  %s: %s\n", r->run[i].label, r->run[i].drafter);
 }
 
+static void print_batch(const struct run *plain)
+{
+	if (plain->batch > 1)
+		printf("\n  one prompt at a time, plain decoding emits %.1f tokens/s: %zu side by side are %.2f times as fast, and all\n"
+		       "  tokens above were compared with those\n",
+		       plain->alone_tokens_per_s, plain->batch, plain->tokens_per_s / plain->alone_tokens_per_s);
+}
+
 static void print_speed(const struct runs *r, size_t first, size_t end)
 {
 	char bent[SAMPLING_TEXT];
 	sampling_text(&r->run[first].sampling, bent, sizeof bent);
-	printf("\n%s%s at temperature %g%s: %zu prompt%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
+	char crowd[64] = "";
+	if (r->batch > 1)
+		snprintf(crowd, sizeof crowd, ", %zu side by side", r->batch);
+	printf("\n%s%s at temperature %g%s: %zu prompt%s%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
-	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", r->tokens,
+	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens,
 	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
 	int width = label_width(r, first, end);
 	printf("  %-*s k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n", width,
@@ -126,11 +137,13 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	for (size_t i = first; i < end; i++)
 		print_divergence(&r->run[i]);
 	print_directories(r, first, end);
+	print_batch(&r->run[first]);
 	if (!first) /* once is enough */
 		printf("\n"
 		       "  speed: plain decoding's time per token over this run's, prefill apart; its 95 %% range is a\n"
-		       "  bootstrap over the prompts, if there are five. accepted by depth: accepted / drafted at that depth,\n"
-		       "  over all steps that drafted so deep. dist4: distinct 4-grams / 4-grams; below 0.7 the text loops.\n");
+		       "  bootstrap over the prompts (over groups of them where several are decoded side by side), if there are\n"
+		       "  five. accepted by depth: accepted / drafted at that depth, over all steps that drafted so deep.\n"
+		       "  tok/step: of a sequence. dist4: distinct 4-grams / 4-grams; below 0.7 the text loops.\n");
 }
 
 /* ---- Text: predictions ------------------------------------------------------------------------------------------- */
@@ -377,11 +390,16 @@ static json_t *divergence_json(const struct divergence *d)
  * its rows.  null for a dense model. */
 static json_t *experts_json(const struct run *run)
 {
-	size_t rows = run->steps; /* a step runs its root and what it drafted */
-	for (size_t i = 0; i < OCTAVO_MAX_K; i++)
-		rows += run->drafted[i];
-	double layers = (double)run->expert_rows / (double)rows;
-	return run->expert_rows ? json_real((double)run->expert_union / (double)run->steps / layers) : json_null();
+	double rows = 0, read = 0, routed = 0, steps = 0;
+	for (const struct half *h = run->half; h < run->half + 2; h++) {
+		for (size_t i = 1; i <= MAX_ROWS; i++)
+			rows += (double)(i * h->rows[i]);
+		read += (double)h->expert_union;
+		routed += (double)h->expert_rows;
+		steps += (double)h->steps;
+	}
+	double layers = routed / rows;
+	return routed > 0 ? json_real(read / steps / layers) : json_null();
 }
 
 static json_t *prediction_json(const struct prediction *p)
@@ -408,6 +426,8 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	                      plain->tokens_per_s, "speedup", run->speedup);
 	json_object_set_new(o, "speedup_ci", has_range(run) ? json_pack("[f, f]", run->lo, run->hi) : json_null());
 	struct prediction predicted = is_plain(run) ? (struct prediction){ 0 } : predict(&r->cost, run, plain);
+	json_object_set_new(o, "batch", json_integer((json_int_t)run->batch));
+	json_object_set_new(o, "alone_tokens_per_s", run->batch > 1 ? json_real(run->alone_tokens_per_s) : json_null());
 	json_object_set_new(o, "shape", is_plain(run) ? json_null() : json_string(run->shape));
 	json_object_set_new(o, "speedup_predicted", predicted.known ? json_real(predicted.speedup) : json_null());
 	json_object_set_new(o, "prediction", prediction_json(&predicted));

@@ -50,16 +50,22 @@ static const char run_help[] =
 	"                       huge pages, spread over the NUMA nodes\n"
 	"  --kv F               what the latent cache keeps: bf16 (default) or fp8\n"
 	"  --backend NAME       onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
+	"  --batch N            N prompts side by side in one forward, their drafts of any lengths; where one ends the next\n"
+	"                       joins. Compared with plain decoding of the same batch, and in its tokens with that of one\n"
+	"                       prompt at a time\n"
 	"  --threads N          default: all processors\n"
 	"  --seconds S          stop after the prompt that ends nearest to S seconds\n"
 	"  --no-profile         leave the phase profiler out\n"
 	"  --layer FILE         of specbench layer --json: also the speed-up that would follow from its r(M)\n"
+	"  --record FILE        write every verification as a line of JSON: context, draft, the target's choices, what was\n"
+	"                       kept (README.md, Records)\n"
+	"  --record-hidden      with the main model's hidden state of the root, BF16 in base 64\n"
 	"  --json FILE          write the figures as JSON\n";
 
 static const char run_options[] =
         "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p "
         "repetition-penalty frequency-penalty presence-penalty logit-bias seed "
-        "stop ignore-eos arithmetic kv weights backend threads seconds no-profile layer json";
+        "stop ignore-eos arithmetic kv weights backend threads seconds no-profile layer batch record record-hidden json";
 
 static const char default_help[] =
 	"usage: specbench [OPTIONS]   (specbench --help lists the commands)\n"
@@ -78,6 +84,47 @@ static void print_model(const char *dir, const struct octavo_model_info *m, doub
 	       open_seconds);
 }
 
+/* Whether the memory holds the caches of a batch; complains otherwise. */
+static bool caches_fit(const struct octavo_model_info *model, size_t batch)
+{
+	size_t available = machine_available();
+	if (!available || model->kv_bytes <= available / batch)
+		return true;
+	complain("option --batch: %zu sequences of %zu tokens need %.2f GiB of KV cache; %.2f GiB of memory are available, for "
+	         "%zu of them (fewer tokens with --context; --kv fp8)",
+	         batch, model->context, (double)model->kv_bytes * (double)batch * 0x1p-30, (double)available * 0x1p-30,
+	         available / model->kv_bytes);
+	return false;
+}
+
+/* Rows that a batch may want in one forward: all that can be drafted, if the engine can have so many. */
+static size_t rows_wanted(const struct options *o, size_t batch)
+{
+	struct tree tree;
+	size_t nodes = 1, level = 1, chain = OCTAVO_MAX_K + 1;
+	if (!tree_parse(o, &tree))
+		return 0;
+	for (size_t i = 0; i < OCTAVO_MAX_K && tree.width[i]; i++)
+		nodes += level *= tree.width[i];
+	nodes = tree.dynamic.rows ? tree.dynamic.rows : nodes;
+	size_t rows = batch * (nodes > chain ? nodes : chain);
+	rows = rows > OCTAVO_MAX_DRAFT ? rows : OCTAVO_MAX_DRAFT;
+	return rows < MAX_ROWS ? rows : MAX_ROWS;
+}
+
+static bool measure_and_record(struct runs *r, const struct options *o, struct octavo_engine *engine,
+                               struct octavo_profiler *profiler, const struct prompts *prompts)
+{
+	struct recorder recorder;
+	if (!o->record)
+		return runs_measure(r, o, engine, profiler, NULL, prompts);
+	if (!record_open(&recorder, o))
+		return false;
+	recorder.width = r->info->hidden;
+	bool good = runs_measure(r, o, engine, profiler, &recorder, prompts);
+	return record_close(&recorder) && good;
+}
+
 /* Everything between an open engine and the printed runs; adds "runs" and "counters" to the document. */
 static bool measure(const struct options *o, struct octavo_engine *engine, struct octavo_profiler *profiler,
                     struct runs *r, json_t *document)
@@ -85,7 +132,7 @@ static bool measure(const struct options *o, struct octavo_engine *engine, struc
 	struct prompts prompts = { 0 };
 	bool good = runs_plan(r, o, engine) &&
 	            prompts_load(&prompts, r->prompts_file, engine, o->limit) &&
-	            cost_measure(&r->cost, engine, &prompts) && runs_measure(r, o, engine, profiler, &prompts);
+	            cost_measure(&r->cost, engine, &prompts) && measure_and_record(r, o, engine, profiler, &prompts);
 	if (good) {
 		runs_print(r);
 		json_object_set_new(document, "counters", counters_json(&r->run[0].profile));
@@ -111,12 +158,13 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 {
 	char path[PATH_MAX];
 	struct octavo_error error;
+	size_t batch = o->batch ? o->batch : 1;
 	struct octavo_engine *engine = NULL;
 	struct octavo_profiler *profiler = NULL;
 	struct octavo_profiler_settings profiling = { .enabled = 1, .best_tier = OCTAVO_TIER_HARDWARE };
 	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads,
-		                                   .max_context = o->context };
-	struct runs runs = { .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
+		                                   .max_context = o->context, .sequences = batch };
+	struct runs runs = { .batch = batch, .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
 		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer };
 	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
 	    !weights_parse(o, &settings.weights) || !engine_backend(o, &settings) || !runs_check(o) ||
@@ -125,9 +173,13 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
 		return complain("profiler: %s", error.text);
 	settings.profiler = profiler;
+	settings.max_rows = rows_wanted(o, batch); /* the tree was checked with the runs */
 	uint64_t start = octavo_now_ns();
 	int status = EXIT_BAD_INPUT;
-	if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK) {
+	enum octavo_status opened = octavo_engine_open(&engine, &settings, &error);
+	if (opened == OCTAVO_ENOMEM && batch > 1) {
+		complain("option --batch: %zu sequences: %s", batch, error.text);
+	} else if (opened != OCTAVO_OK) {
 		complain("%s", error.text);
 	} else {
 		print_model(settings.model_dir, octavo_engine_model(engine), (double)(octavo_now_ns() - start) * 1e-9);
@@ -135,7 +187,7 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 			printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n",
 			       o->backend);
 		json_object_set_new(document, "settings", runs_settings_json(&runs, o, m, octavo_engine_model(engine)));
-		if (measure(o, engine, profiler, &runs, document))
+		if (caches_fit(octavo_engine_model(engine), batch) && measure(o, engine, profiler, &runs, document))
 			status = runs_identical(&runs) ? EXIT_OK : EXIT_CHECK_FAILED;
 	}
 	runs_free(&runs);
@@ -150,7 +202,11 @@ int command_run(int argc, char **argv)
 	int parsed = options_parse(&o, argc, argv, "run", run_options, run_help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
-	if (!json_writable(o.json))
+	if (o.record_hidden && !o.record)
+		return complain("run: option --record-hidden needs --record FILE");
+	if (o.layer && o.batch > 1)
+		return complain("run: option --layer looks at single sequences: it does not go with --batch");
+	if (!json_writable(o.json) || !json_writable(o.record))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();
 	json_t *document = json_document();

@@ -31,10 +31,12 @@ struct divergence {
 	float margin; /* of the plain run's logits there */
 };
 
-/* What predictions are made of and tested on: sums over every other prompt. */
+/* What predictions are made of and tested on: sums over every other prompt, or group of prompts. */
+enum { MAX_ROWS = 4096 }; /* of a forward, which the engine does not exceed either */
 struct half {
-	size_t tokens, steps;
-	size_t rows[OCTAVO_MAX_DRAFT + 1]; /* steps that verified so many rows */
+	size_t tokens, steps;      /* steps: of the whole batch */
+	size_t rows[MAX_ROWS + 1]; /* steps that verified so many rows, of all sequences together */
+	size_t expert_union, expert_rows;
 	double ns, draft_ns, verify_ns;
 };
 
@@ -49,19 +51,22 @@ struct run {
 	enum octavo_accept accept;
 	double temperature; /* as it was typed; sampling holds the nearest float */
 	struct octavo_sampling sampling;
-	size_t prompts, tokens, steps, zero_draft_steps, expert_union, expert_rows;
+	size_t batch; /* sequences side by side */
+	size_t prompts, groups; /* groups of prompts that were measured together: each prompt, unless there is a batch */
+	size_t tokens, steps, zero_draft_steps; /* steps: of single sequences */
 	size_t drafted[OCTAVO_MAX_K], accepted[OCTAVO_MAX_K];
-	double *ns;       /* [prompts measured] decode time per prompt */
-	size_t *per_prompt; /* [prompts measured] tokens per prompt */
+	double *ns;        /* [groups] decode time */
+	size_t *per_group; /* [groups] tokens */
 	double prefill_ns, decode_ns;
-	struct half half[2]; /* even prompts, odd prompts */
+	struct half half[2]; /* even groups, odd groups */
 	double distinct4; /* mean over prompts of distinct 4-grams / 4-grams */
 	struct divergence divergence;
 	struct octavo_profile profile; /* sums; sources of the last report */
 	double (*thread_ns)[OCTAVO_PHASE_COUNT]; /* [threads] self wall time, the session's thread first */
 	size_t threads;
-	/* Against the plain run of the same temperature */
+	/* Against the plain run of the same temperature and batch */
 	double tokens_per_s, speedup, lo, hi;
+	double alone_tokens_per_s; /* of plain decoding, one prompt at a time; 0 without a batch */
 };
 
 /* cost.c: the verify cost curve; count 0 for a model too small for one.  Leaves the engine's sequences as it found them: no session may be open.  Complains and returns false on error. */
@@ -95,12 +100,15 @@ void outlook_head(const struct octavo_cost *full, const char *path);
 void outlook_print(const struct outlook *o, const struct run *run);
 json_t *outlook_json(const struct outlook *o);
 
+struct recorder;
+
 struct runs {
 	struct octavo_cost cost;
 	struct octavo_cost full;   /* of --layer; count 0 without */
 	const char *full_file;
-	struct run *run; /* the first of each temperature is plain decoding */
-	size_t count;
+	struct run *run; /* [total] the first of each temperature is plain decoding */
+	size_t count, total; /* those behind count are plain decoding of one prompt at a time, if there is a batch */
+	size_t batch;
 	size_t prompts; /* measured; fewer than loaded if the time was up */
 	size_t loaded, tokens; /* per prompt */
 	const struct octavo_model_info *info;
@@ -113,10 +121,44 @@ bool runs_check(const struct options *o);
 /* Adds configurations from options: drafters x k x temperatures, plain decoding first for each temperature.
  * Without --drafter: all that the model can feed. */
 bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engine *engine);
-/* Warms up, measures and compares; stops after o->seconds (0: all prompts).  Complains and returns false on error. */
+/* measure.c: warms up, measures and compares; stops after o->seconds (0: all prompts).  Complains and returns false on error. */
 bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine *engine,
-                  struct octavo_profiler *profiler, const struct prompts *prompts);
+                  struct octavo_profiler *profiler, struct recorder *recorder, const struct prompts *prompts);
 void runs_free(struct runs *r);
+
+/* decode.c */
+struct output {
+	int32_t *token; /* [tokens, or the context if that is less] */
+	float *margin;  /* the same */
+	size_t count;
+	struct octavo_session_stats stats;
+};
+struct decoding {
+	struct octavo_engine *engine;
+	struct run *run;
+	const struct options *options;
+	const struct prompts *prompts;
+	size_t tokens;             /* of each prompt, at most */
+	struct recorder *recorder; /* NULL: none */
+};
+/* Decodes prompts first .. first + count, run->batch of them side by side while there are so many.  Adds what rounds
+ * know to *sums, which may be NULL.  Complains and returns false on error. */
+bool decode_prompts(const struct decoding *d, size_t first, size_t count, struct output *out, struct half *sums);
+
+/* record.c: the file of --record */
+struct recorder {
+	FILE *file;
+	const char *path;
+	bool hidden;
+	size_t width; /* of hidden states */
+	size_t lines;
+};
+/* Each complains and returns false on failure. */
+bool record_open(struct recorder *r, const struct options *o);
+/* The session's last step. */
+bool record_step(struct recorder *r, const struct run *run, const struct prompt *prompt,
+                 const struct octavo_session *session);
+bool record_close(struct recorder *r);
 
 /* report.c */
 void runs_print(const struct runs *r);

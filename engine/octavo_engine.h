@@ -72,6 +72,7 @@ struct octavo_model_info {
 	size_t context;                    /* of this engine, after max_context */
 	size_t parameters, active_parameters; /* of matrices; active counts one token, without the embedding table */
 	size_t weight_bytes;
+	size_t kv_bytes;                   /* of one sequence's cache */
 	int32_t bos;                       /* -1 if the tokenizer adds none */
 	const int32_t *eos;                /* [eos_count] */
 	size_t eos_count;
@@ -287,6 +288,21 @@ struct octavo_session_stats {
 	size_t stop; /* with OCTAVO_FINISH_STOP: which it was; if several end at one byte, the longest */
 };
 OCTAVO_API const struct octavo_session_stats *octavo_session_stats(const struct octavo_session *session);
+
+/* What a session's last step did: for records of it, and for training drafters on them. */
+struct octavo_session_round {
+	const int32_t *context; /* [length] the prompt and what was emitted before this step; its last token is the root */
+	size_t length;
+	struct octavo_draft draft;            /* row 0 is the root */
+	unsigned source;                      /* who drafted: 0, or 1 for the second of a pair */
+	const struct octavo_outcome *outcome; /* the rows that were kept and the target's token behind them: along this path,
+	                                       * each row's next token is what the target chose behind it */
+	size_t emitted; /* of those tokens, the first so many: fewer than were kept where the session ended within them */
+	const float *hidden; /* [hidden] the main model's state of the root, after its final norm */
+};
+/* All of it is valid until the engine's next forward.  EINVAL before the first step after a prompt, and after a failure. */
+OCTAVO_API enum octavo_status octavo_session_last(const struct octavo_session *session,
+                                                  struct octavo_session_round *round);
 
 /* For explaining a divergence: the target's logit margin (best minus second best) behind emitted token i of this
  * session, and its second choice.  EINVAL if i was not emitted. */

@@ -328,6 +328,19 @@ const struct octavo_session_stats *octavo_session_stats(const struct octavo_sess
 	return s ? &s->stats : NULL;
 }
 
+enum octavo_status octavo_session_last(const struct octavo_session *s, struct octavo_session_round *round)
+{
+	if (!s || !round || !s->stats.steps || s->stats.finish == OCTAVO_FINISH_ERROR)
+		return OCTAVO_EINVAL;
+	const struct octavo_engine *e = s->engine;
+	*round = (struct octavo_session_round){
+		.context = s->token, .length = s->first, .draft = { s->tree.rows, s->tree.token, s->tree.parent },
+		.source = s->tree.source, .outcome = &s->outcome, .emitted = s->emitted,
+		.hidden = e->hidden[OCTAVO_TAP_POST_NORM] + s->first_row * e->config.hidden,
+	};
+	return OCTAVO_OK;
+}
+
 enum octavo_status octavo_session_margin(const struct octavo_session *s, size_t i, float *margin, int32_t *second)
 {
 	if (!s || i >= s->stats.emitted || !margin || !second)

@@ -67,7 +67,7 @@ for command in run generate eval kernels layer machine selftest; do
 	expect 0 "usage: specbench $command" $command --help
 	expect 2 --frobnicate $command --frobnicate
 	expect 2 stray $command stray
-	expect 2 "--batch is not available in this version" $command --batch=2
+	expect 2 "--trace is not available in this version" $command --trace=x
 done
 if [ -c /dev/full ]; then
 	for command in --version "generate --model $model --prompt x --tokens 2" selftest; do
@@ -257,6 +257,73 @@ expect 0 "top-p 0.95, repetition penalty 1.3, presence penalty 0.5, biased token
 	--json "$dir/bent.json"
 json "$dir/bent.json" 'd["settings"]["logit_bias"] == {"100": 9.5, "101": "-inf"} and d["settings"]["repetition_penalty"] == 1.3'
 json "$dir/bent.json" 'd["settings"]["top_p"] == 0.95 and all(r["identical"] and r["temperature"] == 0.6 for r in d["runs"])'
+# Side by side: the tokens of one at a time, whoever joins and leaves.
+expect 0 "2 side by side are" run --model "$model" --prompts "$dir/five.jsonl" --batch 2 --tokens 24 --temperature 0,0.8 \
+	--drafter mtp,ngram,ngram+mtp -k 2,auto --tree 2,2 --json "$dir/batch.json"
+grep -q "identical: yes" "$dir/out"; result $? "a batch of 2 emits the tokens of one prompt at a time"
+json "$dir/batch.json" 'd["settings"]["batch"] == 2 and len(d["runs"]) == 2 * (1 + 3 * 3)'
+json "$dir/batch.json" 'all(r["batch"] == 2 and r["prompts"] == 5 and r["identical"] is True and r["alone_tokens_per_s"] > 0 for r in d["runs"])'
+json "$dir/batch.json" 'all(len({r["tokens"] for r in d["runs"] if r["temperature"] == t}) == 1 for t in (0, 0.8))'
+json "$dir/batch.json" 'all(3 < r["experts_per_step_and_layer"] <= 6 for r in d["runs"] if r["drafter"] == "none")'
+expect 0 "5 prompts, 16 side by side" run --model "$model" --prompts "$dir/five.jsonl" --batch 16 --tokens 3 --drafter mtp -k 3 --no-profile
+expect 2 'option --batch: "0"' run --model "$dir/none" --batch 0
+expect 2 "--layer looks at single sequences" run --model "$dir/none" --batch 2 --layer x
+expect 2 "--batch does not apply" generate --batch 2
+if [ "$(awk '/MemAvailable/ { print ($2 < 60e6) }' /proc/meminfo 2>/dev/null)" = 1 ]; then
+	expect 2 "option --batch: 4096 sequences" run --model "$src/bench/model" --prompts "$dir/five.jsonl" --batch 4096 --tree 63
+else
+	skipped=$((skipped + 1)); echo "skip a batch that the memory does not hold: there is a lot of it"
+fi
+
+# Records: replayed, they are the streams; of the first prompt that is what generate prints.
+for batch in 1 3; do
+	expect 0 "identical: yes" run --model "$model" --prompts "$dir/five.jsonl" --batch $batch --tokens 24 --seed 5 \
+		--drafter mtp,ngram,ngram+mtp -k 3,auto --tree 3,2 --record "$dir/record.jsonl" --record-hidden --json "$dir/record.json"
+	expect 0 "word 1" generate --model "$model" --prompt "word 1" --tokens 24 --seed 5 --drafter none
+	command -v python3 >/dev/null || continue
+	python3 - "$dir/record.jsonl" "$dir/record.json" "$dir/out" $batch 2>"$dir/err" <<-'END'
+		import base64, json, struct, sys
+		def fnv(tokens):
+		    h = 0xcbf29ce484222325
+		    for b in b"".join(struct.pack("<i", t) for t in tokens):
+		        h = (h ^ b) * 0x100000001b3 % 2**64
+		    return "%016x" % h
+		streams, states, kept, lines = {}, {}, 0, 0
+		for line in open(sys.argv[1]):
+		    r = json.loads(line)
+		    key = r["drafter"], r["k"], r["prompt"]
+		    assert ("prompt_tokens" in r) == (key not in streams)
+		    tokens = streams.setdefault(key, r.get("prompt_tokens", [])[:])
+		    assert r["position"] == len(tokens) and r["context"] == fnv(tokens)
+		    assert r["batch"] == int(sys.argv[4]) and r["rule"] == "match" and r["temperature"] == 0.6
+		    draft, parents, path, choice = [None] + r["draft"], [None] + r["parents"], r["path"], r["choice"]
+		    assert len(draft) == len(parents) and all(0 <= p < i for i, p in enumerate(parents) if i)
+		    assert len(path) == r["accepted"] == len(choice) - 1 and 1 <= r["emitted"] <= len(choice)
+		    for row, above, token in zip(path, [0] + path, choice):
+		        assert parents[row] == above and draft[row] == token
+		    last = path[-1] if path else 0
+		    assert choice[-1] not in [t for t, p in zip(draft[1:], parents[1:]) if p == last]
+		    state = base64.b64decode(r["hidden"], validate=True)
+		    assert len(state) == 2 * 136 and any(state)
+		    assert states.setdefault((r["prompt"], r["context"]), state) == state  # whoever drafted
+		    tokens += choice[:r["emitted"]]
+		    kept, lines = kept + len(path), lines + 1
+		d = json.load(open(sys.argv[2]))
+		assert lines == sum(r["steps"] for r in d["runs"]) and kept > 0, (lines, kept)
+		for r in d["runs"]:
+		    mine = {p: s for (name, k, p), s in streams.items() if name == r["drafter"] and k == r["shape"]}
+		    assert len(mine) == 5 and all(s == streams["none", None, p] for p, s in mine.items())
+		special = {0: "<｜begin▁of▁sentence｜>", 1: "", 2: "<｜▁pad▁｜>", 259: "<｜User｜>"}  # 1 is the end
+		text = b"".join(special[t].encode() if t in special else bytes([t - 3]) for t in streams["none", None, "1"])
+		assert text.removeprefix(special[0].encode()) == open(sys.argv[3], "rb").read()[:-1], text
+	END
+	result $? "the record of batch $batch is the streams, prompt by prompt"
+done
+expect 2 "--record-hidden needs --record" run --model "$dir/none" --record-hidden
+expect 2 "$dir/no/such/record: cannot write" run --model "$dir/none" --record "$dir/no/such/record"
+if [ -c /dev/full ]; then
+	expect 2 "/dev/full: cannot write" run --model "$model" --prompts "$dir/five.jsonl" --tokens 2 --drafter none --record /dev/full
+fi
 for rule in rejection block multiround; do
 	expect 0 "lossless: in law" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 2 --accept $rule \
 		--temperature 0,0.8 --json "$dir/law.json"
