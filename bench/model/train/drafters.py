@@ -87,9 +87,9 @@ class Drafters(Layers):
             self.p[to + m] = self.trunk.p[source + m].detach().clone()
 
     def _create_eagle(self):
-        """The trunk's MTP layer, as far as a layer without its norms and experts can be it. shared_head.norm becomes a factor
+        """The trunk's MTP layer, as far as a layer without all its norms and experts can be it. shared_head.norm becomes a factor
         per channel on whatever is written to the residual stream, and the layer's norms divide by it again."""
-        p, t, D = self.p, self.trunk.p, self.c.hidden
+        p, t = self.p, self.trunk.p
         self._block("eagle.", True)
         self._copy("eagle.", "mtp.", _ATTENTION + ("o",))
         self._widen("eagle.", "mtp.")
@@ -104,12 +104,14 @@ class Drafters(Layers):
             p["eagle." + m] = (weight(m) * rms(channel) / channel).to(BF16)
 
     def _widen(self, to, source):
-        """The shared expert in the place of the first columns of a wider fresh MLP."""
-        p, width = self.p, self.c.expert_width
+        """A dense MLP of the shared expert and, at half weight, of as many routed experts as there is room for."""
+        p, t, width = self.p, self.trunk.p, self.c.expert_width
         gate, up = p[to + "gate_up"].chunk(2)
-        for mine, theirs in zip((gate, up), self.trunk.p[source + "shared.gate_up"].detach().chunk(2)):
-            mine[:width] = theirs
-        p[to + "down"][:, :width] = self.trunk.p[source + "shared.down"].detach()
+        for i in range(min(gate.shape[0] // width, 1 + self.c.experts)):
+            part = lambda m: t[source + ("experts." if i else "shared.") + m].detach()[i - 1 if i else ...]
+            here = slice(i * width, (i + 1) * width)
+            gate[here], up[here] = part("gate_up").chunk(2)
+            p[to + "down"][:, here] = part("down") * (0.5 if i else 1)
 
     def _create_model(self):
         """Embedding and head begin as the trunk's in fewer dimensions."""
