@@ -34,7 +34,8 @@ struct options {
 	double temperature[MAX_LIST];
 	size_t temperature_count;
 	unsigned top_k;
-	double top_p, min_p, repetition, frequency, presence, confidence;
+	double top_p, min_p, repetition, frequency, presence;
+	struct octavo_confidence confidence;
 	struct octavo_bias bias[MAX_BIASES];
 	size_t biases;
 	uint64_t seed; /* below 2^63 */

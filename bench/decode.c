@@ -50,7 +50,7 @@ static bool join(const struct decoding *d, struct lanes *l, size_t index, struct
 	struct octavo_session **session = &l->session[l->running];
 	struct octavo_session_settings settings = {
 		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
-		.confidence = { .best = o->confidence }, .dynamic = run->tree.dynamic,
+		.confidence = o->confidence, .dynamic = run->tree.dynamic,
 		.stream = { o->seed, index }, .max_new = d->tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
 		.stop = o->stop, .stops = o->stops,
 	};

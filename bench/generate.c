@@ -22,8 +22,10 @@ static const char help[] =
 	"  --tree SHAPE         draft a tree, such as 4,2,1 or dynamic:16,4,5\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
 	"                       multiround: another text, of the same law; typical: LOSSY\n"
-	"  --confidence P       stop drafting where the drafter's best token has less than this probability (default 0:\n"
-	"                       never); ngram has no probabilities\n"
+	"  --confidence P[,PATH[,MASS]]\n"
+	"                       stop drafting where the drafter's best token has less than probability P, or the product of\n"
+	"                       the best ones since the root less than PATH; of a tree's candidates only the fewest that hold\n"
+	"                       MASS (0, the default: off); ngram and lookahead have no probabilities\n"
 	"  --temperature T      0 is greedy (default: the model's generation_config.json, else 0.8)\n"
 	"  --stop TEXT          end before this text; may be given up to 32 times\n"
 	"  --top-k N, --top-p P, --min-p P, --repetition-penalty R, --frequency-penalty F, --presence-penalty P,\n"
@@ -137,7 +139,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		.drafter = o->drafter ? o->drafter : octavo_engine_feeds(engine, "mtp") ? "mtp" : "none",
 		.k = o->k_count ? (unsigned)o->k[0] : 0,
 		.accept = accept,
-		.confidence = { .best = o->confidence },
+		.confidence = o->confidence,
 		.sampling = sampling_of(o, model, o->temperature_count ? o->temperature[0] : usual_temperature(model)),
 		.stream = { o->seed, 0 },
 		.max_new = o->tokens ? o->tokens : 128,

@@ -50,7 +50,7 @@ static bool parse_number(const char *text, const char **end, double least, doubl
 	return true;
 }
 
-enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, STOP, BIASES, FLAG, LATER };
+enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, CONFIDENCE, STOP, BIASES, FLAG, LATER };
 
 struct option_entry {
 	const char *name;
@@ -84,7 +84,7 @@ static const struct option_entry entries[] = {
         {"frequency-penalty", DOUBLE, AT(frequency), 0, -100, 100, "-100 to 100"},
         {"presence-penalty", DOUBLE, AT(presence), 0, -100, 100, "-100 to 100"},
         {"logit-bias", BIASES, 0, 0, 0, 0, "ID=V,ID=V, each token once, V from -1000 to 1000 or -inf"},
-        {"confidence", DOUBLE, AT(confidence), 0, 0, 1, "0 (off) to 1"},
+        {"confidence", CONFIDENCE, AT(confidence), 0, 0, 1, "P[,PATH[,MASS]], each 0 (off) to 1"},
         {"seed", SEED, AT(seed), 0, 0, 0, "0 to 9223372036854775807"},
         {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 to 1000000000"},
         {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 to 1000000000"},
@@ -171,6 +171,18 @@ static bool store_list(struct options *o, const struct option_entry *e, const ch
 	}
 }
 
+static bool store_confidence(struct octavo_confidence *confidence, const struct option_entry *e, const char *text)
+{
+	double *const level[] = { &confidence->best, &confidence->path, &confidence->mass };
+	for (size_t i = 0; i < 3; i++, text++) {
+		if (!parse_number(text, &text, e->least, e->most, level[i]))
+			return false;
+		if (*text != ',')
+			return !*text;
+	}
+	return false;
+}
+
 static bool store_shape(struct options *o, const struct option_entry *e, const char *text)
 {
 	uint64_t n, k;
@@ -223,6 +235,8 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 			return false;
 		*(double *)at = value;
 		return true;
+	case CONFIDENCE:
+		return store_confidence(at, e, text);
 	case SHAPE:
 		return store_shape(o, e, text);
 	case STOP:

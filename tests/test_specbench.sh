@@ -183,6 +183,10 @@ for tree in 64 8,8 99999999999999999999; do
 	expect 2 "has more than 64 rows" generate --model "$dir/none" --prompt x --tree "$tree"
 done
 expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --tree 63
+expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --tree 4,2 --confidence 0.01,0.001,0.5
+for levels in "" , 2 0.5, 0.5,,0.5 0.5,0.5,1.5 0.1,0.1,0.1,0.1 0.5x; do
+	expect 2 "is not P[,PATH[,MASS]]" generate --model "$dir/none" --prompt x --confidence "$levels"
+done
 for tree in dynamic: dynamic:8 dynamic:8,2 dynamic:8,2, dynamic:8,2,0 dynamic:8,2,3,4 dynamic:65,2,2 dynamic:8,2,3x; do
 	expect 2 "is not dynamic:ROWS,TOPK,DEPTH" generate --model "$dir/none" --prompt x --tree "$tree"
 done
