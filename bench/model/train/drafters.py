@@ -199,8 +199,8 @@ class Drafters(Layers):
 
 
 class DrafterOptimizer(Optimizer):
-    # What begins far from its task needs large steps: twenty minutes are few of them.
-    RATE = {"medusa": 2, "hydra": 2, "parallel": 5}
+    # What begins far from its task needs large steps: twenty minutes are few of them. By short trials.
+    RATE = {"medusa": 2, "hydra": 2, "parallel": 5, "eagle": 0.7}
 
     @staticmethod
     def rate(name):
