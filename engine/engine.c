@@ -41,17 +41,22 @@ static enum octavo_status size_caches(struct octavo_engine *e, struct octavo_err
 	if (s->max_context > c->max_position)
 		return octavo_fail(error, OCTAVO_ELIMIT, "settings: max_context %zu exceeds the model's %zu positions",
 		                   s->max_context, c->max_position);
+	if (c->kv_heads && s->kv == OCTAVO_KV_FP8)
+		return octavo_fail(error, OCTAVO_ENOTSUP,
+		                   "settings: an FP8 KV cache is for latent attention; models of type %s keep keys and values "
+		                   "in BF16",
+		                   c->architecture);
 	if (!s->max_context)
 		s->max_context = c->max_position < DEFAULT_CONTEXT ? c->max_position : DEFAULT_CONTEXT;
 	e->kv.sequences = s->sequences;
 	e->kv.layers = c->layers + c->mtp_layers;
 	e->kv.slots = s->max_context + s->max_rows;
-	e->kv.width = c->kv_lora + c->rope;
+	e->kv.width = c->kv_heads ? 2 * c->kv_heads * c->v_dim : c->kv_lora + c->rope;
 	e->kv.bytes = s->kv == OCTAVO_KV_FP8 ? octavo_kv_row_bytes(c->kv_lora, c->rope) : e->kv.width * sizeof(uint16_t);
 	return octavo_work_allocate(e, error);
 }
 
-/* A layer's experts share one left operand, so they must agree on whether it is quantised. */
+/* A layer's experts share one left operand, and so do its projections: they must agree on whether it is quantised. */
 enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t index, size_t experts,
                                       struct octavo_error *error)
 {
@@ -65,6 +70,10 @@ enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t i
 	if (pair->gate.data && octavo_is_fp8(&pair->gate) != octavo_is_fp8(&pair->up))
 		return octavo_fail(error, OCTAVO_ENOTSUP, "layer %zu: gate_proj and up_proj differ in FP8 against wider weights",
 		                   index);
+	if (layer->k.data && (octavo_is_fp8(&layer->q) != octavo_is_fp8(&layer->k) ||
+	                      octavo_is_fp8(&layer->q) != octavo_is_fp8(&layer->v)))
+		return octavo_fail(error, OCTAVO_ENOTSUP,
+		                   "layer %zu: q_proj, k_proj and v_proj differ in FP8 against wider weights", index);
 	return OCTAVO_OK;
 }
 

@@ -13,8 +13,9 @@
 #include "engine/threads.h"
 
 /* ---- KV cache (model/kv.c) ------------------------------------------------------------------------
- * Per sequence and layer (main layers, then MTP modules), slots of one latent row each:
- *     [c after its norm: kv_lora | k_rope after rotation: rope]  bf16, or as octavo_kv_row_write leaves it
+ * Per sequence and layer (main layers, then MTP modules), slots of one row each:
+ *     MLA:  [c after its norm: kv_lora | k_rope after rotation: rope]  bf16, or as octavo_kv_row_write leaves it
+ *     GQA:  [keys after rotation: kv_heads * v_dim | values: kv_heads * v_dim]  bf16
  * Committed token t lies in slot t.  A forward's rows of a sequence lie behind its committed tokens, in batch
  * order, until they are committed or overwritten. */
 struct octavo_kv {
@@ -61,7 +62,7 @@ struct octavo_work {
 	float *wide;     /* [rows][2 * hidden] of a module: embedding | hidden state */
 	float *q_lat;    /* [rows][q_lora] */
 	float *q;        /* [rows][heads * (nope + rope)] */
-	float *kv;       /* [rows][kv_lora + rope] */
+	float *kv;       /* [rows][width of a cache row] */
 	float *attended; /* [rows][heads * v_dim] */
 	float *y;        /* [rows][hidden] output of o_proj, of down */
 	uint16_t *act[2];    /* [rows][widest] bf16: rounded, and quantised, left operands */
@@ -81,7 +82,7 @@ struct octavo_work {
 	struct octavo_product *product; /* [2 * (experts + 1)] */
 	size_t dense_width;  /* the widest dense layer that fits */
 	void *wider;         /* of octavo_work_widen */
-	/* Attention, one set per thread (model/mla.c says the inner shapes) */
+	/* Attention, one set per thread (model/mla.c and gqa.c say the inner shapes) */
 	char *head_scratch;  /* [threads][head_scratch_size] */
 	size_t head_scratch_size;
 };
@@ -157,8 +158,8 @@ enum octavo_status octavo_work_widen(struct octavo_engine *e, size_t width, stru
 /* kv.c */
 enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octavo_batch *batch,
                                       struct octavo_error *error);
-/* Stores batch row `row`'s latent and key, [kv_lora + rope] F32, in its slot. */
-void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *latent);
+/* Stores batch row `row`'s x, [width] F32, in its slot. */
+void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *x);
 /* Makes octavo_kv_rows valid for the batch's sequences: once per layer, for all heads and rows, when all are stored. */
 void octavo_kv_prepare(struct octavo_engine *e, size_t layer);
 /* A cache of `layers` layers for one sequence of a drafter, as large and in the format of the engine's; `sequence` is the
@@ -187,13 +188,15 @@ void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, v
 /* y[row] = RMSNorm(x[row]; g) for all rows; x[row] itself where g is NULL. */
 void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float *x, const float *g, size_t rows,
                       size_t cols, float eps);
-/* mla.c, moe.c: from e->work.normed to e->work.y. */
+/* mla.c, gqa.c, moe.c: from e->work.normed to e->work.y. */
+void octavo_gqa(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 /* The cache entries alone, of rows whose output nobody wants. */
 void octavo_mla_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
 /* Bytes of one thread's scratch when `threads` threads share the heads. */
 size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots, size_t threads);
+size_t octavo_gqa_scratch(const struct octavo_config *config);
 /* The GEMM slot for a matrix's dtype. */
 const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine: loads a DeepSeek-V3-family checkpoint and decodes with it, speculatively or not.
+ * The engine: loads a checkpoint of the DeepSeek-V3 family, or of a dense model (Llama, Mistral, Qwen 2 and 3), and
+ * decodes with it, speculatively or not.
  *
  *     struct octavo_engine *engine;
  *     struct octavo_error error;
@@ -29,7 +30,7 @@ enum octavo_arithmetic { OCTAVO_W8A16, OCTAVO_W8A8 };
 
 /* What the latent cache keeps of a token: BF16, or the FP8 rows of octavo_kv_row_write (656 bytes instead of 1152 in
  * DeepSeek-V3's layers), which attention reads as BF16(code * scale).  Beside an FP8 cache the engine holds one layer
- * of it in BF16. */
+ * of it in BF16.  Dense models have keys and values in the place of latents, in BF16 only. */
 enum octavo_kv_format { OCTAVO_KV_BF16, OCTAVO_KV_FP8 };
 
 /* Where the weights lie: in the mapped files, shared with all who read them and dropped by the system when it likes; or
@@ -66,7 +67,7 @@ OCTAVO_API enum octavo_status octavo_engine_open(struct octavo_engine **out,
 OCTAVO_API void octavo_engine_close(struct octavo_engine **engine);
 
 struct octavo_model_info {
-	const char *architecture; /* "deepseek_v3" */
+	const char *architecture; /* model_type: "deepseek_v3", "llama" */
 	size_t layers, mtp_layers, hidden, vocab, heads;
 	size_t experts, experts_per_token; /* 0 for a dense model */
 	size_t context;                    /* of this engine, after max_context */

@@ -188,11 +188,39 @@ struct bent_case {
 
 #define AT "config.json: "
 
+static const char llama[] =
+        "{\"architectures\":[\"LlamaForCausalLM\"],\"attention_bias\":false,\"attention_dropout\":0.0,\"bos_token_id\":128000,"
+        "\"eos_token_id\":[128001,128008,128009],\"head_dim\":64,\"hidden_act\":\"silu\",\"hidden_size\":2048,"
+        "\"initializer_range\":0.02,\"intermediate_size\":8192,\"max_position_embeddings\":131072,\"mlp_bias\":false,"
+        "\"model_type\":\"llama\",\"num_attention_heads\":32,\"num_hidden_layers\":16,\"num_key_value_heads\":8,"
+        "\"pretraining_tp\":1,\"rms_norm_eps\":1e-05,\"rope_scaling\":{\"factor\":32.0,\"high_freq_factor\":4.0,"
+        "\"low_freq_factor\":1.0,\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"},\"rope_theta\":500000.0,"
+        "\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\",\"use_cache\":true,\"vocab_size\":128256}";
+
+static void test_llama(void **state)
+{
+	(void)state;
+	struct octavo_config c;
+	load(&c, llama, "{}");
+	assert_string_equal(c.architecture, "llama");
+	assert_int_equal(c.kv_heads, 8);
+	assert_int_equal(c.rope, 64);
+	assert_int_equal(c.v_dim, 64);
+	assert_int_equal(c.nope + c.kv_lora + c.q_lora + c.experts + c.mtp_layers, 0);
+	assert_int_equal(c.dense_width, 8192);
+	assert_true(c.tied_head && !c.qkv_bias && !c.qk_norm && !c.yarn && c.llama3);
+	assert_true(c.rope_theta == 500000 && c.norm_eps == 1e-5f && c.llama3_factor == 32 && c.llama3_low == 1 &&
+	            c.llama3_high == 4);
+	assert_int_equal(c.llama3_original, 8192);
+	assert_int_equal(c.eos_count, 3);
+	assert_false(octavo_config_is_moe(&c, 0));
+}
+
 static const struct bent_case bent[] = {
         /* architectures */
         {"{'model_type':'(absent)'}", OCTAVO_EFORMAT, AT "model_type: missing"},
         {"{'model_type':3}", OCTAVO_EFORMAT, AT "model_type: not a string"},
-        {"{'model_type':'llama'}", OCTAVO_ENOTSUP, AT "model_type: llama is not supported"},
+        {"{'model_type':'gemma2'}", OCTAVO_ENOTSUP, AT "model_type: gemma2 is not supported"},
         {"{'model_type':'deepseek_v32'}", OCTAVO_ENOTSUP,
          AT "model_type: deepseek_v32 attends through the indexer of DeepSeek sparse attention"},
         {"{'text_config':{}}", OCTAVO_ENOTSUP, AT "text_config: a multimodal wrapper"},
@@ -302,6 +330,50 @@ static const struct bent_case bent[] = {
         {"{'eos_token_id':[1,1,1,1,1,1,1,1,1]}", OCTAVO_OK, NULL},
 };
 
+/* Of the dense model above. */
+static const struct bent_case bent_dense[] = {
+        {"{'model_type':'mistral'}", OCTAVO_OK, NULL},
+        {"{'model_type':'mistral','num_key_value_heads':'(absent)'}", OCTAVO_EFORMAT, AT "num_key_value_heads: missing"},
+        {"{'model_type':'qwen3','head_dim':'(absent)'}", OCTAVO_EFORMAT, AT "head_dim: missing"},
+        {"{'num_key_value_heads':'(absent)'}", OCTAVO_OK, NULL},
+        {"{'num_key_value_heads':0}", OCTAVO_EFORMAT, AT "num_key_value_heads: 0 is not in"},
+        {"{'num_key_value_heads':5}", OCTAVO_EFORMAT, AT "num_key_value_heads: 5 does not divide num_attention_heads 32"},
+        {"{'num_key_value_heads':64}", OCTAVO_EFORMAT, AT "num_key_value_heads: 64 does not divide"},
+        {"{'head_dim':null}", OCTAVO_OK, NULL},
+        {"{'head_dim':63}", OCTAVO_EFORMAT, AT "head_dim: heads of 63 values"},
+        {"{'head_dim':4097}", OCTAVO_EFORMAT, AT "head_dim: 4097 is not in 2 to 4096"},
+        {"{'head_dim':null,'hidden_size':2080}", OCTAVO_EFORMAT, AT "num_attention_heads: heads of 65 values"},
+        {"{'head_dim':null,'hidden_size':2050}", OCTAVO_EFORMAT,
+         AT "num_attention_heads: 32 does not divide hidden_size 2050"},
+        {"{'intermediate_size':'(absent)'}", OCTAVO_EFORMAT, AT "intermediate_size: missing"},
+        {"{'hidden_act':'gelu'}", OCTAVO_ENOTSUP, AT "hidden_act: gelu is not supported"},
+        {"{'attention_bias':true}", OCTAVO_ENOTSUP, AT "attention_bias: projections with a bias"},
+        {"{'mlp_bias':true}", OCTAVO_ENOTSUP, AT "mlp_bias: projections with a bias"},
+        {"{'rope_interleave':true}", OCTAVO_ENOTSUP, AT "rope_interleave: only halves"},
+        {"{'partial_rotary_factor':0.5}", OCTAVO_ENOTSUP, AT "partial_rotary_factor: 0.5 is not supported"},
+        {"{'num_nextn_predict_layers':1}", OCTAVO_ENOTSUP, AT "num_nextn_predict_layers: 1; dense models"},
+        {"{'sliding_window':4096}", OCTAVO_ENOTSUP, AT "sliding_window: 4096 tokens of max_position_embeddings 131072"},
+        {"{'sliding_window':131072}", OCTAVO_OK, NULL},
+        {"{'sliding_window':null}", OCTAVO_OK, NULL},
+        {"{'model_type':'qwen2','sliding_window':4096}", OCTAVO_OK, NULL},
+        {"{'model_type':'qwen2','sliding_window':4096,'use_sliding_window':true}", OCTAVO_ENOTSUP,
+         AT "sliding_window: 4096 tokens"},
+        {"{'layer_types':['full_attention','full_attention']}", OCTAVO_OK, NULL},
+        {"{'layer_types':['full_attention','sliding_attention']}", OCTAVO_ENOTSUP, AT "layer_types: layer 1: only"},
+        {"{'rope_scaling':null}", OCTAVO_OK, NULL},
+        {"{'rope_scaling':{'rope_type':'yarn'}}", OCTAVO_ENOTSUP,
+         AT "rope_scaling.rope_type: yarn is not supported, only llama3 is"},
+        {"{'rope_scaling':{'rope_type':'dynamic'}}", OCTAVO_ENOTSUP, AT "rope_scaling.rope_type: dynamic is not"},
+        {"{'rope_scaling':{'factor':'(absent)'}}", OCTAVO_EFORMAT, AT "rope_scaling.factor: missing"},
+        {"{'rope_scaling':{'low_freq_factor':'(absent)'}}", OCTAVO_EFORMAT, AT "rope_scaling.low_freq_factor: missing"},
+        {"{'rope_scaling':{'high_freq_factor':1}}", OCTAVO_EFORMAT,
+         AT "rope_scaling.high_freq_factor: 1 is not more than low_freq_factor 1"},
+        {"{'rope_scaling':{'original_max_position_embeddings':'(absent)'}}", OCTAVO_EFORMAT,
+         AT "rope_scaling.original_max_position_embeddings: missing"},
+        {"{'rope_scaling':{'attention_factor':1.2}}", OCTAVO_ENOTSUP, AT "rope_scaling.attention_factor: not a field"},
+        {"{'quantization_config':{'quant_method':'awq'}}", OCTAVO_ENOTSUP, AT "quantization_config.quant_method: awq"},
+};
+
 /* Single quotes spare the table above its backslashes. */
 static json_t *parse(const char *patch)
 {
@@ -329,12 +401,10 @@ static void merge(json_t *into, json_t *patch)
 	}
 }
 
-static void test_bent(void **state)
+static void check_bent(const struct bent_case *c, json_t *json)
 {
-	const struct bent_case *c = *state;
 	struct octavo_config config;
 	struct octavo_error error = {"no message"};
-	json_t *json = ckpt_config(&(struct ckpt_options){0});
 	json_t *patch = parse(c->patch);
 	merge(json, patch);
 	char *text = json_dumps(json, 0);
@@ -349,6 +419,16 @@ static void test_bent(void **state)
 	assert_int_equal(status, c->status);
 	if (status != OCTAVO_OK)
 		assert_ptr_equal(strstr(error.text, c->text), error.text);
+}
+
+static void test_bent(void **state)
+{
+	check_bent(*state, ckpt_config(&(struct ckpt_options){0}));
+}
+
+static void test_bent_dense(void **state)
+{
+	check_bent(*state, json_loads(llama, 0, NULL));
 }
 
 static void expect_files(const char *config, const char *generation, const char *text)
@@ -403,11 +483,16 @@ int main(void)
 	struct CMUnitTest bends[COUNT];
 	for (size_t i = 0; i < COUNT; i++)
 		bends[i] = (struct CMUnitTest){bent[i].patch, test_bent, NULL, NULL, (void *)&bent[i]};
+	enum { DENSE_COUNT = sizeof bent_dense / sizeof *bent_dense };
+	struct CMUnitTest dense_bends[DENSE_COUNT];
+	for (size_t i = 0; i < DENSE_COUNT; i++)
+		dense_bends[i] = (struct CMUnitTest){bent_dense[i].patch, test_bent_dense, NULL, NULL, (void *)&bent_dense[i]};
 	const struct CMUnitTest models[] = {
 	        cmocka_unit_test(test_v3),      cmocka_unit_test(test_moonlight),
 	        cmocka_unit_test(test_v2_lite), cmocka_unit_test(test_newer_spelling),
-	        cmocka_unit_test(test_files),
+	        cmocka_unit_test(test_files),   cmocka_unit_test(test_llama),
 	};
 	return cmocka_run_group_tests_name("models", models, make_dir, drop_dir) +
-	       cmocka_run_group_tests_name("bent configs", bends, make_dir, drop_dir);
+	       cmocka_run_group_tests_name("bent configs", bends, make_dir, drop_dir) +
+	       cmocka_run_group_tests_name("bent dense configs", dense_bends, make_dir, drop_dir);
 }

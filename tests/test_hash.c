@@ -28,6 +28,9 @@ static const struct golden_hash {
 	{ "tiny-ragged", OCTAVO_W8A16, 0, UINT64_C(0xd5a531b95ae0b8ef) },
 	{ "tiny-ragged", OCTAVO_W8A8, 0, UINT64_C(0x5a150a8e167f4cdd) },
 	{ "tiny-blocks", OCTAVO_W8A16, OCTAVO_ROW_NAIVE, UINT64_C(0xb1c45bceb637d58c) },
+	{ "tiny-llama", OCTAVO_W8A16, 0, UINT64_C(0x2abd823b8bb286e7) },
+	{ "tiny-llama", OCTAVO_W8A8, 0, UINT64_C(0xcf02cd978907119c) },
+	{ "tiny-qwen3", OCTAVO_W8A16, 0, UINT64_C(0x99852bd86974b2a1) },
 	{ "tiny-v2", OCTAVO_W8A8, 0, UINT64_C(0x4ee40011a04e1e88) },
 };
 

@@ -258,10 +258,10 @@ static void dynamic_trees_heed_confidence(void **state)
 
 /* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
  * of that decode. */
-static void tree_rows_equal_chains(void **state)
+static void check_tree_rows(const char *model, enum octavo_kv_format kv)
 {
-	struct octavo_engine_settings settings = { .threads = 2, .kv = cache_of(state) };
-	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	struct octavo_engine_settings settings = { .threads = 2, .kv = kv };
+	struct octavo_engine *e = open_model(model, &settings);
 	size_t vocab = e->config.vocab;
 	struct octavo_error error;
 	const int32_t prompt[3] = { 0, 50, 60 };
@@ -293,12 +293,22 @@ static void tree_rows_equal_chains(void **state)
 	octavo_engine_close(&e);
 }
 
+static void tree_rows_equal_chains(void **state)
+{
+	check_tree_rows("tiny-ragged", cache_of(state));
+	if (cache_of(state) == OCTAVO_KV_FP8)
+		return; /* latents only */
+	check_tree_rows("tiny-llama", OCTAVO_KV_BF16);
+	check_tree_rows("tiny-qwen2", OCTAVO_KV_BF16);
+	check_tree_rows("tiny-qwen3", OCTAVO_KV_BF16);
+}
+
 /* After random patterns of accepted and refused rows, scattered over the batch, the cache is that of plain decoding. */
-static void scattered_rows_are_compacted(void **state)
+static void check_compaction(const char *model, enum octavo_kv_format kv)
 {
 	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
-	struct octavo_engine *e = open_model("tiny-ragged", &settings);
+	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = kv };
+	struct octavo_engine *e = open_model(model, &settings);
 	struct octavo_session_settings s = { .sampling = { .temperature = 0.8f }, .max_new = 200, .ignore_eos = 1 };
 	struct octavo_error error;
 	struct output plain;
@@ -335,6 +345,13 @@ static void scattered_rows_are_compacted(void **state)
 	assert_true(accepted > 200 && moved > 100 && refused > 200);
 	octavo_session_close(&a);
 	octavo_engine_close(&e);
+}
+
+static void scattered_rows_are_compacted(void **state)
+{
+	check_compaction("tiny-ragged", cache_of(state));
+	if (cache_of(state) == OCTAVO_KV_BF16)
+		check_compaction("tiny-llama", OCTAVO_KV_BF16);
 }
 
 int main(void)

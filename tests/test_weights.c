@@ -166,7 +166,8 @@ static void check_model(struct ckpt *ckpt, const struct octavo_weights *w)
 static void test_oracle_files(void **state)
 {
 	(void)state;
-	static const char *const names[] = {"tiny-blocks", "tiny-noq", "tiny-ragged", "tiny-v2"};
+	static const char *const names[] = {"tiny-blocks", "tiny-noq", "tiny-ragged", "tiny-v2",
+	                                    "tiny-llama",  "tiny-qwen2", "tiny-qwen3"};
 	const char *source = getenv("OCTAVO_SRCDIR");
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		char dir[PATH_MAX];

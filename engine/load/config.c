@@ -7,11 +7,10 @@
 #include "config.h"
 #endif
 
-#include "engine/load/load.h"
+#include "engine/load/config_parts.h"
 
 #include "fp8/error.h"
 #include "engine/load/file.h"
-#include "engine/load/fields.h"
 
 #include <math.h>
 #include <string.h>
@@ -19,27 +18,20 @@
 static const char config_name[] = "config.json";
 static const char generation_name[] = "generation_config.json";
 
-/* Bounds that keep every product of two or three sizes far from overflow; the largest published models have a
- * vocabulary of 2^18, 7168 hidden values and 128 heads. */
-enum { MAX_VOCAB = 1 << 22, MAX_WIDTH = 1 << 18, MAX_HEADS = 1 << 12, MAX_HEAD_DIM = 1 << 12, MAX_LAYERS = 1 << 12 };
-
 /* ---- Architectures --------------------------------------------------------------------------------- */
 
-/* What a config means by leaving a field out: the defaults of the architecture's class in transformers. */
-static const struct architecture {
-	const char *name;
-	enum octavo_topk_method method;
-	enum octavo_scoring scoring;
-	int normalise;
-	int grouped; /* n_group and topk_group have no neutral default and must be given */
-} architectures[] = {
-        {"deepseek_v3", OCTAVO_TOPK_NOAUX_TC, OCTAVO_SCORE_SIGMOID, 1, 1},
-        {"kimi_k2", OCTAVO_TOPK_NOAUX_TC, OCTAVO_SCORE_SIGMOID, 1, 1},
-        {"glm4_moe_lite", OCTAVO_TOPK_NOAUX_TC, OCTAVO_SCORE_SIGMOID, 1, 0},
-        {"deepseek_v2", OCTAVO_TOPK_GREEDY, OCTAVO_SCORE_SOFTMAX, 0, 0},
+static const struct octavo_architecture architectures[] = {
+        {.name = "deepseek_v3", .method = OCTAVO_TOPK_NOAUX_TC, .scoring = OCTAVO_SCORE_SIGMOID, .normalise = 1, .grouped = 1},
+        {.name = "kimi_k2", .method = OCTAVO_TOPK_NOAUX_TC, .scoring = OCTAVO_SCORE_SIGMOID, .normalise = 1, .grouped = 1},
+        {.name = "glm4_moe_lite", .method = OCTAVO_TOPK_NOAUX_TC, .scoring = OCTAVO_SCORE_SIGMOID, .normalise = 1},
+        {.name = "deepseek_v2", .method = OCTAVO_TOPK_GREEDY, .scoring = OCTAVO_SCORE_SOFTMAX},
+        {.name = "llama", .dense = 1},
+        {.name = "mistral", .dense = 1, .explicit_heads = 1},
+        {.name = "qwen2", .dense = 1, .qkv_bias = 1, .explicit_heads = 1, .optional_window = 1},
+        {.name = "qwen3", .dense = 1, .qk_norm = 1, .explicit_heads = 1, .optional_window = 1},
 };
 
-static const struct architecture *read_architecture(struct octavo_fields *fields)
+static const struct octavo_architecture *read_architecture(struct octavo_fields *fields)
 {
 	if (octavo_field(fields, "text_config")) {
 		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "text_config",
@@ -59,7 +51,8 @@ static const struct architecture *read_architecture(struct octavo_fields *fields
 		        "%s attends through the indexer of DeepSeek sparse attention, which is not implemented", name);
 	else
 		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "model_type",
-		                   "%.64s is not supported (deepseek_v3, deepseek_v2, kimi_k2 and glm4_moe_lite are)",
+		                   "%.64s is not supported (deepseek_v3, deepseek_v2, kimi_k2, glm4_moe_lite, llama, mistral, "
+		                   "qwen2 and qwen3 are)",
 		                   name);
 	return NULL;
 }
@@ -73,19 +66,23 @@ static void read_sizes(struct octavo_config *c, struct octavo_fields *fields)
 	octavo_field_size(fields, "num_hidden_layers", OCTAVO_REQUIRED, 1, MAX_LAYERS, &c->layers);
 	octavo_field_size(fields, "num_nextn_predict_layers", OCTAVO_OPTIONAL, 0, 16, &c->mtp_layers);
 	octavo_field_size(fields, "num_attention_heads", OCTAVO_REQUIRED, 1, MAX_HEADS, &c->heads);
+	octavo_field_size(fields, "max_position_embeddings", OCTAVO_REQUIRED, 1, 1 << 30, &c->max_position);
+	double eps = 1e-6;
+	octavo_field_number(fields, "rms_norm_eps", OCTAVO_OPTIONAL, 1e-12, 1e-2, &eps);
+	c->norm_eps = (float)eps;
+	octavo_field_bool(fields, "tie_word_embeddings", OCTAVO_OPTIONAL, &c->tied_head);
+}
+
+static void read_mla(struct octavo_config *c, struct octavo_fields *fields)
+{
 	octavo_field_size(fields, "q_lora_rank", OCTAVO_OPTIONAL, 1, MAX_WIDTH, &c->q_lora);
 	octavo_field_size(fields, "kv_lora_rank", OCTAVO_REQUIRED, 1, MAX_WIDTH, &c->kv_lora);
 	octavo_field_size(fields, "qk_nope_head_dim", OCTAVO_REQUIRED, 1, MAX_HEAD_DIM, &c->nope);
 	octavo_field_size(fields, "qk_rope_head_dim", OCTAVO_REQUIRED, 2, MAX_HEAD_DIM, &c->rope);
 	octavo_field_size(fields, "v_head_dim", OCTAVO_REQUIRED, 1, MAX_HEAD_DIM, &c->v_dim);
-	octavo_field_size(fields, "max_position_embeddings", OCTAVO_REQUIRED, 1, 1 << 30, &c->max_position);
 	size_t kv_heads = c->heads;
 	octavo_field_size(fields, "num_key_value_heads", OCTAVO_OPTIONAL, 1, MAX_HEADS, &kv_heads);
-	double eps = 1e-6;
-	octavo_field_number(fields, "rms_norm_eps", OCTAVO_OPTIONAL, 1e-12, 1e-2, &eps);
-	c->norm_eps = (float)eps;
 	c->latent_norm_eps = 1e-6f;
-	octavo_field_bool(fields, "tie_word_embeddings", OCTAVO_OPTIONAL, &c->tied_head);
 	if (fields->status != OCTAVO_OK)
 		return;
 	if (c->rope % 2 != 0)
@@ -98,10 +95,10 @@ static void read_sizes(struct octavo_config *c, struct octavo_fields *fields)
 }
 
 /* Fields whose usual value is the only one implemented. */
-static void check_variants(struct octavo_fields *fields)
+static void check_variants(const struct octavo_architecture *architecture, struct octavo_fields *fields)
 {
 	const char *act = "silu";
-	int bias = 0, interleave = 1;
+	int bias = 0, interleave = !architecture->dense;
 	double partial = 1;
 	octavo_field_string(fields, "hidden_act", OCTAVO_OPTIONAL, &act);
 	octavo_field_bool(fields, "attention_bias", OCTAVO_OPTIONAL, &bias);
@@ -114,9 +111,9 @@ static void check_variants(struct octavo_fields *fields)
 	else if (bias)
 		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "attention_bias",
 		                   "projections with a bias are not supported");
-	else if (!interleave)
-		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "rope_interleave",
-		                   "only adjacent pairs (true) are supported");
+	else if (interleave == architecture->dense)
+		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "rope_interleave", "only %s are supported",
+		                   architecture->dense ? "halves (false)" : "adjacent pairs (true)");
 	else if (partial != 1)
 		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "partial_rotary_factor", "%g is not supported, only 1 is",
 		                   partial);
@@ -127,7 +124,7 @@ static void check_variants(struct octavo_fields *fields)
 
 /* ---- Mixture of experts ---------------------------------------------------------------------------- */
 
-static void read_routing(struct octavo_config *c, const struct architecture *architecture, struct octavo_fields *fields)
+static void read_routing(struct octavo_config *c, const struct octavo_architecture *architecture, struct octavo_fields *fields)
 {
 	static const char *const methods[] = {
 	        [OCTAVO_TOPK_NOAUX_TC] = "noaux_tc",
@@ -196,7 +193,7 @@ static void check_experts(const struct octavo_config *c, struct octavo_fields *f
 		                   per_group * c->top_groups);
 }
 
-static void read_experts(struct octavo_config *c, const struct architecture *architecture, struct octavo_fields *fields)
+static void read_experts(struct octavo_config *c, const struct octavo_architecture *architecture, struct octavo_fields *fields)
 {
 	enum octavo_presence grouped = architecture->grouped ? OCTAVO_REQUIRED : OCTAVO_OPTIONAL;
 	double factor = 1;
@@ -228,7 +225,7 @@ static void read_experts(struct octavo_config *c, const struct architecture *arc
 		                   factor);
 }
 
-static void read_mlp(struct octavo_config *c, const struct architecture *architecture, struct octavo_fields *fields)
+static void read_mlp(struct octavo_config *c, const struct octavo_architecture *architecture, struct octavo_fields *fields)
 {
 	octavo_field_size(fields, "n_routed_experts", OCTAVO_OPTIONAL, 1, OCTAVO_MAX_EXPERTS, &c->experts);
 	if (fields->status == OCTAVO_OK && !json_object_get(fields->object, "n_routed_experts"))
@@ -249,103 +246,6 @@ int octavo_config_is_moe(const struct octavo_config *config, size_t layer)
 	if (layer >= config->layers) /* the block of an MTP module */
 		return 1;
 	return layer >= config->first_dense && layer % config->moe_every == 0;
-}
-
-/* ---- Rotary positions ------------------------------------------------------------------------------ */
-
-static void read_yarn(struct octavo_config *c, struct octavo_fields *fields)
-{
-	c->yarn = 1;
-	c->yarn_beta_fast = 32;
-	c->yarn_beta_slow = 1;
-	c->yarn_mscale = 1;
-	c->yarn_mscale_all_dim = 0;
-	octavo_field_number(fields, "factor", OCTAVO_REQUIRED, 1, 1e6, &c->yarn_factor);
-	octavo_field_size(fields, "original_max_position_embeddings", OCTAVO_REQUIRED, 1, 1 << 30, &c->yarn_original);
-	octavo_field_number(fields, "beta_fast", OCTAVO_OPTIONAL, 1e-3, 1e6, &c->yarn_beta_fast);
-	octavo_field_number(fields, "beta_slow", OCTAVO_OPTIONAL, 1e-3, 1e6, &c->yarn_beta_slow);
-	octavo_field_number(fields, "mscale", OCTAVO_OPTIONAL, 1e-3, 1e3, &c->yarn_mscale);
-	octavo_field_number(fields, "mscale_all_dim", OCTAVO_OPTIONAL, 1e-3, 1e3, &c->yarn_mscale_all_dim);
-	if (fields->status != OCTAVO_OK)
-		return;
-	if (c->yarn_beta_fast < c->yarn_beta_slow)
-		octavo_fields_fail(fields, OCTAVO_EFORMAT, "beta_fast", "%g is less than beta_slow %g",
-		                   c->yarn_beta_fast, c->yarn_beta_slow);
-	else if (!octavo_field(fields, "mscale") != !octavo_field(fields, "mscale_all_dim"))
-		octavo_fields_fail(
-		        fields, OCTAVO_ENOTSUP, "mscale",
-		        "without mscale_all_dim or the reverse: implementations disagree on the other's default");
-}
-
-/* A key that the type does not know would change the angles or the scale of the scores. */
-static void check_rope_keys(struct octavo_fields *fields, int yarn)
-{
-	static const char *const known[] = {
-	        "type",      "rope_type", "rope_theta", "factor",        "original_max_position_embeddings",
-	        "beta_fast", "beta_slow", "mscale",     "mscale_all_dim"};
-	size_t count = yarn ? sizeof known / sizeof *known : 3;
-	const char *key;
-	json_t *value;
-	json_object_foreach ((json_t *)fields->object, key, value) {
-		size_t i = 0;
-		while (i < count && strcmp(known[i], key) != 0)
-			i++;
-		/* An explicit null or a whole rotation is what leaving the field out says. */
-		int neutral = json_is_null(value) ||
-		              (strcmp(key, "partial_rotary_factor") == 0 && json_number_value(value) == 1);
-		if (i == count && !neutral) {
-			octavo_fields_fail(fields, OCTAVO_ENOTSUP, key, "not a field that is implemented for type %s",
-			                   yarn ? "yarn" : "default");
-			return;
-		}
-	}
-}
-
-static void read_scaling(struct octavo_config *c, struct octavo_fields *fields)
-{
-	const char *type = NULL, *rope_type = NULL;
-	octavo_field_string(fields, "type", OCTAVO_OPTIONAL, &type);
-	octavo_field_string(fields, "rope_type", OCTAVO_OPTIONAL, &rope_type);
-	if (fields->status != OCTAVO_OK)
-		return;
-	if (type && rope_type && strcmp(type, rope_type) != 0) {
-		octavo_fields_fail(fields, OCTAVO_EFORMAT, "rope_type", "%.64s, but type is %.64s", rope_type, type);
-		return;
-	}
-	type = type ? type : rope_type ? rope_type : "default";
-	int yarn = strcmp(type, "yarn") == 0;
-	if (!yarn && strcmp(type, "default") != 0) {
-		octavo_fields_fail(fields, OCTAVO_ENOTSUP, rope_type ? "rope_type" : "type",
-		                   "%.64s is not supported, only yarn is", type);
-		return;
-	}
-	check_rope_keys(fields, yarn);
-	octavo_field_number(fields, "rope_theta", OCTAVO_OPTIONAL, 2, 1e12, &c->rope_theta);
-	if (fields->status == OCTAVO_OK && yarn)
-		read_yarn(c, fields);
-}
-
-static void read_rope(struct octavo_config *c, struct octavo_fields *fields)
-{
-	const json_t *scaling = octavo_field(fields, "rope_scaling");
-	const json_t *parameters = octavo_field(fields, "rope_parameters");
-	c->rope_theta = 10000;
-	octavo_field_number(fields, "rope_theta", OCTAVO_OPTIONAL, 2, 1e12, &c->rope_theta);
-	if (fields->status != OCTAVO_OK || (!scaling && !parameters))
-		return;
-	const char *field = scaling ? "rope_scaling" : "rope_parameters";
-	const json_t *object = scaling ? scaling : parameters;
-	if (scaling && parameters) {
-		octavo_fields_fail(fields, OCTAVO_EFORMAT, "rope_parameters", "given beside rope_scaling");
-	} else if (!json_is_object(object)) {
-		octavo_fields_fail(fields, OCTAVO_EFORMAT, field, "not an object");
-	} else {
-		struct octavo_fields inner = *fields;
-		inner.object = object;
-		inner.prefix = scaling ? "rope_scaling." : "rope_parameters.";
-		read_scaling(c, &inner);
-		fields->status = inner.status;
-	}
 }
 
 /* ---- Quantisation ---------------------------------------------------------------------------------- */
@@ -467,16 +367,21 @@ static void read_generation(struct octavo_config *c, struct octavo_fields *field
 
 static void read_config(struct octavo_config *c, struct octavo_fields *fields)
 {
-	const struct architecture *architecture = read_architecture(fields);
+	const struct octavo_architecture *architecture = read_architecture(fields);
 	if (!architecture)
 		return;
 	strcpy(c->architecture, architecture->name);
 	read_sizes(c, fields);
-	check_variants(fields);
+	if (architecture->dense)
+		octavo_config_dense(c, architecture, fields);
+	else
+		read_mla(c, fields);
+	check_variants(architecture, fields);
+	if (fields->status == OCTAVO_OK && !architecture->dense)
+		read_mlp(c, architecture, fields);
 	if (fields->status != OCTAVO_OK)
 		return;
-	read_mlp(c, architecture, fields);
-	read_rope(c, fields);
+	octavo_config_rope(c, fields);
 	read_quantisation(c, fields);
 	read_tokens(c, fields);
 }

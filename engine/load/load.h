@@ -45,6 +45,10 @@ struct octavo_config {
 	size_t vocab, hidden, layers, mtp_layers, heads;
 	int tied_head;         /* tie_word_embeddings: no lm_head, the embedding serves */
 	size_t q_lora, kv_lora, nope, rope, v_dim; /* q_lora 0: a single q_proj */
+	/* Grouped-query attention of dense models: heads of keys and values, a divisor of heads; 0: MLA.  A head then has v_dim
+	 * values in queries, keys and values alike, all of them rotated in halves: rope is v_dim; nope and the loras are 0. */
+	size_t kv_heads;
+	int qkv_bias, qk_norm; /* of Qwen 2, of Qwen 3 */
 	size_t dense_width, expert_width;
 	size_t experts, shared_experts, top_k, groups, top_groups; /* experts 0: dense */
 	size_t first_dense, moe_every;
@@ -59,6 +63,9 @@ struct octavo_config {
 	int yarn;
 	double yarn_factor, yarn_beta_fast, yarn_beta_slow, yarn_mscale, yarn_mscale_all_dim;
 	size_t yarn_original;
+	int llama3;            /* the stretching of Llama 3.1 */
+	double llama3_factor, llama3_low, llama3_high;
+	size_t llama3_original;
 	enum octavo_scale_rule activation_scale; /* E8M0 with scale_fmt "ue8m0" */
 	int32_t bos;
 	int32_t eos[OCTAVO_MAX_EOS];
@@ -80,12 +87,17 @@ struct octavo_mlp {
 struct octavo_layer {
 	float *input_norm, *post_norm; /* [hidden]; input_norm may be NULL in a drafter's layer: none */
 	struct octavo_matrix q;        /* [heads * (nope + rope)][hidden], if q_lora == 0 */
+	/* MLA */
 	struct octavo_matrix q_a;      /* [q_lora][hidden] */
 	struct octavo_matrix q_b;      /* [heads * (nope + rope)][q_lora] */
 	float *q_norm;                 /* [q_lora] */
 	struct octavo_matrix kv_a;     /* [kv_lora + rope][hidden] */
 	float *kv_norm;                /* [kv_lora] */
 	struct octavo_matrix kv_b;     /* [heads * (nope + v_dim)][kv_lora] */
+	/* Grouped-query attention */
+	struct octavo_matrix k, v;     /* [kv_heads * v_dim][hidden] */
+	float *q_bias, *k_bias, *v_bias; /* [rows of q, k, v], or NULL */
+	float *q_head_norm, *k_head_norm; /* [v_dim] of every head before it is rotated, or NULL */
 	struct octavo_matrix o;        /* [hidden][heads * v_dim] */
 	int moe;
 	struct octavo_mlp dense;       /* if not moe: [dense_width][hidden] twice, [hidden][dense_width] */

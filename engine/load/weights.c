@@ -27,7 +27,26 @@ static void bind_mlp(struct octavo_binder *b, struct octavo_mlp *mlp, const char
 	octavo_bind_matrix(b, &mlp->down, name, b->config->hidden, width, OCTAVO_ANY_PRECISION);
 }
 
-static void bind_attention(struct octavo_binder *b, struct octavo_layer *layer)
+static void bind_grouped_attention(struct octavo_binder *b, struct octavo_layer *layer)
+{
+	const struct octavo_config *c = b->config;
+	size_t q_rows = c->heads * c->v_dim, kv_rows = c->kv_heads * c->v_dim;
+	octavo_bind_matrix(b, &layer->q, "self_attn.q_proj", q_rows, c->hidden, OCTAVO_ANY_PRECISION);
+	octavo_bind_matrix(b, &layer->k, "self_attn.k_proj", kv_rows, c->hidden, OCTAVO_ANY_PRECISION);
+	octavo_bind_matrix(b, &layer->v, "self_attn.v_proj", kv_rows, c->hidden, OCTAVO_ANY_PRECISION);
+	octavo_bind_matrix(b, &layer->o, "self_attn.o_proj", c->hidden, q_rows, OCTAVO_ANY_PRECISION);
+	if (c->qkv_bias) {
+		octavo_bind_vector(b, layer->q_bias, "self_attn.q_proj.bias", q_rows);
+		octavo_bind_vector(b, layer->k_bias, "self_attn.k_proj.bias", kv_rows);
+		octavo_bind_vector(b, layer->v_bias, "self_attn.v_proj.bias", kv_rows);
+	}
+	if (c->qk_norm) {
+		octavo_bind_vector(b, layer->q_head_norm, "self_attn.q_norm.weight", c->v_dim);
+		octavo_bind_vector(b, layer->k_head_norm, "self_attn.k_norm.weight", c->v_dim);
+	}
+}
+
+static void bind_latent_attention(struct octavo_binder *b, struct octavo_layer *layer)
 {
 	const struct octavo_config *c = b->config;
 	size_t q_rows = c->heads * (c->nope + c->rope);
@@ -65,7 +84,10 @@ void octavo_layer_bind(struct octavo_binder *b, struct octavo_layer *layer)
 {
 	if (layer->input_norm)
 		octavo_bind_vector(b, layer->input_norm, "input_layernorm.weight", b->config->hidden);
-	bind_attention(b, layer);
+	if (b->config->kv_heads)
+		bind_grouped_attention(b, layer);
+	else
+		bind_latent_attention(b, layer);
 	octavo_bind_vector(b, layer->post_norm, "post_attention_layernorm.weight", b->config->hidden);
 	if (layer->moe)
 		bind_experts(b, layer);
@@ -94,7 +116,19 @@ static void bind_mtp(struct octavo_binder *b, struct octavo_mtp *mtp)
 
 /* ---- The whole model ------------------------------------------------------------------------------- */
 
-/* `layer` is written only in the second pass, when the arena has memory. */
+static void carve_grouped_attention(struct octavo_arena *arena, const struct octavo_config *c, struct octavo_layer *layer)
+{
+	if (c->qkv_bias) {
+		layer->q_bias = octavo_carve(arena, c->heads * c->v_dim, sizeof(float));
+		layer->k_bias = octavo_carve(arena, c->kv_heads * c->v_dim, sizeof(float));
+		layer->v_bias = octavo_carve(arena, c->kv_heads * c->v_dim, sizeof(float));
+	}
+	if (c->qk_norm) {
+		layer->q_head_norm = octavo_carve(arena, c->v_dim, sizeof(float));
+		layer->k_head_norm = octavo_carve(arena, c->v_dim, sizeof(float));
+	}
+}
+
 void octavo_layer_carve(struct octavo_arena *arena, const struct octavo_config *c, size_t index,
                         struct octavo_layer *layer)
 {
@@ -103,7 +137,10 @@ void octavo_layer_carve(struct octavo_arena *arena, const struct octavo_config *
 	carved.post_norm = octavo_carve(arena, c->hidden, sizeof(float));
 	if (c->q_lora > 0)
 		carved.q_norm = octavo_carve(arena, c->q_lora, sizeof(float));
-	carved.kv_norm = octavo_carve(arena, c->kv_lora, sizeof(float));
+	if (c->kv_heads)
+		carve_grouped_attention(arena, c, &carved);
+	else
+		carved.kv_norm = octavo_carve(arena, c->kv_lora, sizeof(float));
 	if (carved.moe) {
 		if (c->topk_method == OCTAVO_TOPK_NOAUX_TC)
 			carved.router_bias = octavo_carve(arena, c->experts, sizeof(float));
@@ -207,7 +244,7 @@ static void count_parameters(struct octavo_weights *w, const struct octavo_confi
 	for (size_t i = 0; i < c->layers; i++) {
 		const struct octavo_layer *l = &w->layer[i];
 		active += elements(&l->q) + elements(&l->q_a) + elements(&l->q_b) + elements(&l->kv_a) +
-		          elements(&l->kv_b) + elements(&l->o);
+		          elements(&l->kv_b) + elements(&l->k) + elements(&l->v) + elements(&l->o);
 		active += mlp_elements(&l->dense) + elements(&l->router) + mlp_elements(&l->shared);
 		if (l->moe) {
 			active += c->top_k * mlp_elements(&l->expert[0]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One decoder layer: x += MLA(norm(x)); x += FFN(norm(x)), on an F32 residual stream.
+ * One decoder layer: x += attention(norm(x)); x += FFN(norm(x)), on an F32 residual stream.
  */
 #include "engine/internal.h"
 
@@ -159,7 +159,10 @@ void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, siz
 	size_t rows = e->geometry.rows, hidden = e->config.hidden;
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_ATTENTION);
 	octavo_norm_rows(e, s->normed, hidden, s->x, layer->input_norm, rows, hidden, e->config.norm_eps);
-	octavo_mla(e, layer, kv_layer);
+	if (e->config.kv_heads)
+		octavo_gqa(e, layer, kv_layer);
+	else
+		octavo_mla(e, layer, kv_layer);
 	add_residual(e);
 	enum octavo_phase ffn = layer->moe ? OCTAVO_PHASE_EXPERTS : OCTAVO_PHASE_DENSE;
 	octavo_phase_switch(e->profiler, OCTAVO_PHASE_ATTENTION, ffn);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The latent cache: where rows go, which earlier rows they see, commit and rewind.
+ * The KV cache: where rows go, which earlier rows they see, commit and rewind.
  */
 #include "engine/internal.h"
 
@@ -124,14 +124,14 @@ void octavo_kv_close(struct octavo_kv *kv)
 
 /* ---- The rows' contents ---------------------------------------------------------------------------- */
 
-void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *latent)
+void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *x)
 {
 	const struct octavo_geometry *g = &e->geometry;
 	unsigned char *entry = octavo_kv_slots(g->kv, g->sequence[row], layer) + g->slot[row] * g->kv->bytes;
 	if (g->kv->decoded)
-		octavo_kv_row_write(e->k, entry, latent, e->config.kv_lora, e->config.rope);
+		octavo_kv_row_write(e->k, entry, x, e->config.kv_lora, e->config.rope);
 	else
-		e->k->round->run((uint16_t *)(void *)entry, latent, g->kv->width);
+		e->k->round->run((uint16_t *)(void *)entry, x, g->kv->width);
 }
 
 enum { DECODE_SLOTS = 64 }; /* a task's */

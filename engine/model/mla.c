@@ -8,15 +8,12 @@
  * to the threads; each thread works in its own scratch, and the rows of a chain and a thread's heads share one read of
  * the cache.
  */
-#include "engine/internal.h"
+#include "engine/model/attend.h"
 
 #include <assert.h>
 #include <string.h>
 
-enum {
-	EXPAND_ROWS = 64, /* latents expanded at a time, naive form */
-	CHAIN_ROWS = 8,   /* rows of a chain that share one read of the cache */
-};
+enum { EXPAND_ROWS = 64 }; /* latents expanded at a time, naive form */
 
 /* Views into one thread's scratch; `heads` are those of one thread. */
 struct scratch {
@@ -24,11 +21,7 @@ struct scratch {
 	float *absorbed;  /* [rows][kv_lora] */
 	uint16_t *q;      /* [rows][heads][kv_lora + rope] bf16; naive: [rows][nope + rope] */
 	uint16_t *z;      /* [rows][heads][kv_lora] bf16 */
-	float *o[2];      /* [CHAIN_ROWS][heads][max(kv_lora, v_dim)] running, and of this segment */
-	float *m[2];      /* [CHAIN_ROWS][heads] */
-	float *l[2];      /* [CHAIN_ROWS][heads] */
-	size_t *end;      /* [CHAIN_ROWS][heads] */
-	float *p;         /* [CHAIN_ROWS][heads][512] */
+	struct octavo_attend attend; /* values as wide as max(kv_lora, v_dim) */
 	uint16_t *keys;   /* [slots][nope + rope] bf16, naive form */
 	uint16_t *values; /* [slots][v_dim] bf16, naive form */
 	float *expanded;  /* [EXPAND_ROWS][max(nope, v_dim)] */
@@ -37,18 +30,12 @@ struct scratch {
 static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows, size_t slots,
                   size_t heads)
 {
-	size_t width = octavo_larger(heads * (c->kv_lora + c->rope), c->nope + c->rope), queries = CHAIN_ROWS * heads;
+	size_t width = octavo_larger(heads * (c->kv_lora + c->rope), c->nope + c->rope);
 	s->q_nope = octavo_carve(a, rows * c->nope, sizeof *s->q_nope);
 	s->absorbed = octavo_carve(a, rows * c->kv_lora, sizeof *s->absorbed);
 	s->q = octavo_carve(a, rows * width, sizeof *s->q);
 	s->z = octavo_carve(a, rows * heads * c->kv_lora, sizeof *s->z);
-	for (int i = 0; i < 2; i++) {
-		s->o[i] = octavo_carve(a, queries * octavo_larger(c->kv_lora, c->v_dim), sizeof *s->o[i]);
-		s->m[i] = octavo_carve(a, queries, sizeof *s->m[i]);
-		s->l[i] = octavo_carve(a, queries, sizeof *s->l[i]);
-	}
-	s->end = octavo_carve(a, queries, sizeof *s->end);
-	s->p = octavo_carve(a, queries * OCTAVO_SEGMENT, sizeof *s->p);
+	octavo_attend_carve(a, &s->attend, heads, octavo_larger(c->kv_lora, c->v_dim));
 	s->keys = octavo_carve(a, slots * (c->nope + c->rope), sizeof *s->keys);
 	s->values = octavo_carve(a, slots * c->v_dim, sizeof *s->values);
 	s->expanded = octavo_carve(a, EXPAND_ROWS * octavo_larger(c->nope, c->v_dim), sizeof *s->expanded);
@@ -72,54 +59,6 @@ struct heads_task {
 	const struct octavo_layer *layer;
 	size_t kv_layer, per_task;
 };
-
-/* How many rows from `row` on are one chain of the same form, at most CHAIN_ROWS. */
-static size_t chain_length(const struct octavo_geometry *g, size_t row)
-{
-	size_t rows = 1;
-	while (rows < CHAIN_ROWS && row + rows < g->rows && g->chained[row + rows] &&
-	       g->naive[row + rows] == g->naive[row])
-		rows++;
-	return rows;
-}
-
-/* Attention of a chain's `rows` rows from `row` on, `heads` heads each, over all segments; s->o[0] gets the
- * quotients.  `a` brings queries [rows][heads], keys and values; rows that end before a segment take no part in it. */
-static void attend(const struct octavo_engine *e, struct scratch *s, struct octavo_attention a, size_t row, size_t rows,
-                   size_t heads)
-{
-	const struct octavo_kernels *k = e->k;
-	const struct octavo_geometry *g = &e->geometry;
-	const uint16_t *q = a.q;
-	size_t tokens = g->pos[row + rows - 1] + 1;
-	a.committed = g->committed[row];
-	a.path = g->path + (row + rows - 1) * g->path_ld; /* the others' paths are its beginnings */
-	a.p = s->p;
-	a.end = s->end;
-	for (size_t t0 = 0; t0 < tokens; t0 += OCTAVO_SEGMENT) {
-		size_t first = 0; /* the chain's first row that reaches this segment */
-		while (g->pos[row + first] < t0)
-			first++;
-		int later = t0 > 0;
-		size_t at = first * heads;
-		a.t0 = t0;
-		a.t1 = tokens < t0 + OCTAVO_SEGMENT ? tokens : t0 + OCTAVO_SEGMENT;
-		a.q = q + at * a.ldq;
-		a.heads = (rows - first) * heads;
-		for (size_t i = 0; i < a.heads; i++) {
-			size_t own = g->pos[row + first + i / heads] + 1;
-			s->end[i] = own < a.t1 ? own : a.t1;
-		}
-		a.m = s->m[later] + at;
-		a.l = s->l[later] + at;
-		a.o = s->o[later] + at * a.v_dim;
-		k->attention->run(&a);
-		if (later)
-			k->attention_merge->run(a.heads, a.v_dim, s->m[0] + at, s->l[0] + at, s->o[0] + at * a.v_dim, a.m, a.l,
-			                        a.o);
-	}
-	k->attention_finish->run(rows * heads, a.v_dim, s->o[0], s->l[0]);
-}
 
 static const float *query(const struct octavo_engine *e, size_t row, size_t head)
 {
@@ -169,7 +108,7 @@ static void absorbed_heads(const struct heads_task *t, struct scratch *s, size_t
 	for (size_t i = 0; i < heads; i++)
 		absorb_queries(t, s, first + i, i, heads);
 	for (size_t row = 0, rows; row < g->rows; row += rows) {
-		rows = chain_length(g, row);
+		rows = octavo_chain_length(g, row);
 		uint16_t *z = s->z + row * heads * c->kv_lora;
 		if (g->naive[row]) {
 			memset(z, 0, rows * heads * c->kv_lora * sizeof *z);
@@ -179,8 +118,8 @@ static void absorbed_heads(const struct heads_task *t, struct scratch *s, size_t
 		struct octavo_attention a = { .q = s->q + row * heads * width, .ldq = width, .k_dim = width,
 			                      .v_dim = c->kv_lora, .k = cache, .v = cache, .ldk = width, .ldv = width,
 			                      .tau = e->tau };
-		attend(e, s, a, row, rows, heads);
-		e->k->round->run(z, s->o[0], rows * heads * c->kv_lora);
+		octavo_attend(e, &s->attend, a, row, rows, heads);
+		e->k->round->run(z, s->attend.o[0], rows * heads * c->kv_lora);
 	}
 	for (size_t i = 0; i < heads; i++) {
 		struct octavo_matrix up_v = value_rows(t, first + i);
@@ -220,7 +159,7 @@ static void naive_head(const struct heads_task *t, struct scratch *s, size_t hea
 	const struct octavo_geometry *g = &e->geometry;
 	size_t key = c->nope + c->rope, expanded = SIZE_MAX;
 	for (size_t row = 0, rows; row < g->rows; row += rows) {
-		rows = chain_length(g, row);
+		rows = octavo_chain_length(g, row);
 		size_t sequence = g->sequence[row];
 		if (!g->naive[row])
 			continue;
@@ -236,9 +175,9 @@ static void naive_head(const struct heads_task *t, struct scratch *s, size_t hea
 			e->k->round->run(s->q + i * key, query(e, row + i, head), key);
 		struct octavo_attention a = { .q = s->q, .ldq = key, .k_dim = key, .v_dim = c->v_dim, .k = s->keys,
 			                      .v = s->values, .ldk = key, .ldv = c->v_dim, .tau = e->tau };
-		attend(e, s, a, row, rows, 1);
+		octavo_attend(e, &s->attend, a, row, rows, 1);
 		for (size_t i = 0; i < rows; i++)
-			memcpy(e->work.attended + ((row + i) * c->heads + head) * c->v_dim, s->o[0] + i * c->v_dim,
+			memcpy(e->work.attended + ((row + i) * c->heads + head) * c->v_dim, s->attend.o[0] + i * c->v_dim,
 			       c->v_dim * sizeof(float));
 	}
 }

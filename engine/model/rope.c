@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Rotary position embedding (Su et al., arXiv 2104.09864) with YaRN (Peng et al., arXiv 2309.00071) as
- * DeepSeek-V3's checkpoints configure it.  Tables are computed once in double and rounded.
+ * DeepSeek-V3's checkpoints configure it, or with the stretching of Llama 3.1.  Tables are computed once in double and rounded.
  */
 #include "engine/internal.h"
 
@@ -20,10 +20,24 @@ static double yarn_magnitude(double factor, double scale)
 	return factor <= 1.0 ? 1.0 : 0.1 * scale * log(factor) + 1.0;
 }
 
+/* Long wavelengths are stretched by the factor, short ones stay, between them a blend. */
+static double llama3_frequency(const struct octavo_config *c, double f)
+{
+	double turns = (double)c->llama3_original * f / (2.0 * pi); /* within the original context */
+	if (turns > c->llama3_high)
+		return f;
+	if (turns < c->llama3_low)
+		return f / c->llama3_factor;
+	double keep = (turns - c->llama3_low) / (c->llama3_high - c->llama3_low);
+	return (1.0 - keep) * f / c->llama3_factor + keep * f;
+}
+
 /* Angular frequency of pair i. */
 static double frequency(const struct octavo_config *c, size_t i)
 {
 	double f = pow(c->rope_theta, -2.0 * (double)i / (double)c->rope);
+	if (c->llama3)
+		return llama3_frequency(c, f);
 	if (!c->yarn)
 		return f;
 	double low = fmax(floor(yarn_dimension(c, c->yarn_beta_fast)), 0.0);

@@ -90,14 +90,15 @@ static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 	s->wide = octavo_carve(a, rows * 2 * c->hidden, sizeof *s->wide);
 	s->q_lat = octavo_carve(a, rows * c->q_lora, sizeof *s->q_lat);
 	s->q = octavo_carve(a, rows * c->heads * (c->nope + c->rope), sizeof *s->q);
-	s->kv = octavo_carve(a, rows * (c->kv_lora + c->rope), sizeof *s->kv);
+	s->kv = octavo_carve(a, rows * e->kv.width, sizeof *s->kv);
 	s->attended = octavo_carve(a, rows * c->heads * c->v_dim, sizeof *s->attended);
 	s->y = octavo_carve(a, rows * c->hidden, sizeof *s->y);
 	s->act[1] = octavo_carve(a, rows * w, sizeof *s->act[1]);
 	s->dense_width = c->dense_width;
 	carve_dense(a, s, c, rows, c->dense_width);
 	carve_moe(a, s, c, rows);
-	s->head_scratch_size = octavo_mla_scratch(c, rows, e->kv.slots, e->threads.parallel.threads);
+	s->head_scratch_size = c->kv_heads ? octavo_gqa_scratch(c)
+	                                   : octavo_mla_scratch(c, rows, e->kv.slots, e->threads.parallel.threads);
 	s->head_scratch = octavo_carve(a, e->threads.parallel.threads, s->head_scratch_size);
 }
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DeepSeek-V3 forward pass in float64, straight from its equations (arXiv 2412.19437, sections 2.1 and 2.2).
+"""The DeepSeek-V3 forward pass in float64, straight from its equations (arXiv 2412.19437, sections 2.1 and 2.2), and that
+of dense models with grouped-query attention (arXiv 2305.13245) in the layouts of Llama 3.1, Qwen 2 and Qwen 3.
 
 Everything is computed for a whole sequence at once.  Rounding is explicit and can be switched: with
 `Arithmetic(bf16=True)` activations become BF16 where Octavo's contract has them so (GEMM inputs, latent cache rows,
@@ -42,6 +43,12 @@ FAULTS = {
     "router_softmax": "softmax scores instead of sigmoid (or the reverse)",
     "no_shared_expert": "shared expert left out",
     "shared_scaled": "routed_scaling_factor also applied to the shared expert",
+    "gqa_head_order": "query head h reads keys and values h mod n instead of h / group",
+    "gqa_rope_pairs": "rotary pairs (2i, 2i + 1) in a dense model instead of (i, i + d/2)",
+    "rope_no_llama3": "frequencies not stretched as in Llama 3.1",
+    "no_qkv_bias": "biases of queries, keys and values left out",
+    "no_head_norm": "queries and keys not normalised per head",
+    "head_norm_late": "queries and keys normalised per head after rotation instead of before",
     "mtp_concat_order": "eh_proj fed with [hidden | embedding]",
     "mtp_pre_norm": "MTP fed with hidden states before the final norm",
     "mtp_same_token": "MTP fed with the token of its own position instead of the next",
@@ -73,6 +80,7 @@ class Model:
         self.arithmetic, self.faults = arithmetic, faults
         self.config = json.loads((directory / "config.json").read_text())
         self.tensors = read_checkpoint(directory)
+        self.grouped = "kv_lora_rank" not in self.config  # grouped-query attention, else MLA
         self.ue8m0 = self.config.get("quantization_config", {}).get("scale_fmt") == "ue8m0"
         self._cache: dict[str, Tensor] = {}
         self.frequency, self.tau = self._rope_constants()
@@ -149,6 +157,8 @@ class Model:
 
     def _rope_constants(self) -> tuple[Tensor, float]:
         """Frequencies [rope/2] and the softmax scale (YaRN: Peng et al., arXiv 2309.00071)."""
+        if self.grouped:
+            return self._grouped_rope_constants()
         c, d = self.config, self.config["qk_rope_head_dim"]
         base, yarn = c["rope_theta"], c.get("rope_scaling")
         i = torch.arange(d // 2, dtype=torch.float64)
@@ -171,12 +181,31 @@ class Model:
         mscale = 0.1 * yarn["mscale_all_dim"] * math.log(yarn["factor"]) + 1
         return frequency, tau if "no_mscale" in self.faults else tau * mscale**2
 
+    def _head_dim(self) -> int:
+        return self.config.get("head_dim") or self.config["hidden_size"] // self.config["num_attention_heads"]
+
+    def _grouped_rope_constants(self) -> tuple[Tensor, float]:
+        """The same for dense models, whose long wavelengths Llama 3.1 stretches."""
+        d, scaling = self._head_dim(), self.config.get("rope_scaling")
+        frequency = self.config["rope_theta"] ** (-2 * torch.arange(d // 2, dtype=torch.float64) / d)
+        if scaling is None or "rope_no_llama3" in self.faults:
+            return frequency, d**-0.5
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        stretched, wavelength = frequency / scaling["factor"], 2 * math.pi / frequency
+        blend = ((scaling["original_max_position_embeddings"] / wavelength - low) / (high - low)).clamp(0, 1)
+        return (1 - blend) * stretched + blend * frequency, d**-0.5
+
     def rope(self, x: Tensor, position: Tensor) -> Tensor:
         """Rotates the last axis of x [T][...][rope] by the positions [T]; F32 tables where x is F32."""
         angle = position.to(torch.float64)[:, None] * self.frequency
         angle = angle.reshape(len(position), *[1] * (x.dim() - 2), -1)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        if "rope_halves" in self.faults:
+        if ("gqa_rope_pairs" if self.grouped else "rope_halves") in self.faults:
+            return self._rotate_layout(x, cos, sin, halves=not self.grouped)
+        return self._rotate_layout(x, cos, sin, halves=self.grouped)
+
+    def _rotate_layout(self, x: Tensor, cos: Tensor, sin: Tensor, halves: bool) -> Tensor:
+        if halves:
             half = x.shape[-1] // 2
             return torch.cat(self.rotate(x[..., :half], x[..., half:], cos, sin), -1)
         return torch.stack(self.rotate(x[..., 0::2], x[..., 1::2], cos, sin), -1).flatten(-2)
@@ -248,6 +277,39 @@ class Model:
         out = torch.stack([self.attention(row, k[tokens], v[tokens]) for row, tokens in zip(q, visible, strict=True)])
         if not self.arithmetic.naive:
             out = self.unfold(kv_b, self.round(out))
+        return self.linear(prefix + "o_proj.weight", out.flatten(1))
+
+    # ---- Grouped-query attention -------------------------------------------------------------------
+
+    def _projected(self, prefix: str, name: str, x: Tensor) -> Tensor:
+        """Heads of queries, keys or values: [T][heads][d]."""
+        y = self.linear(f"{prefix}{name}_proj.weight", x)
+        if self.has(f"{prefix}{name}_proj.bias") and "no_qkv_bias" not in self.faults:
+            y = y + self.weight(f"{prefix}{name}_proj.bias")
+        return y.unflatten(-1, (-1, self._head_dim()))
+
+    def _rotated(self, prefix: str, name: str, x: Tensor, position: Tensor) -> Tensor:
+        y, norm = self._projected(prefix, name, x), f"{prefix}{name}_norm.weight"
+        if not self.has(norm) or "no_head_norm" in self.faults:
+            return self.rope(y, position)
+        if "head_norm_late" in self.faults:
+            return self.norm(self.rope(y, position), norm, self.config["rms_norm_eps"])
+        return self.rope(self.norm(y, norm, self.config["rms_norm_eps"]), position)
+
+    def keys_and_values(self, prefix: str, x: Tensor, position: Tensor) -> Tensor:
+        """Cache rows [T][2 kv_heads d]: rotated keys, then values."""
+        k, v = self._rotated(prefix, "k", x, position), self._projected(prefix, "v", x)
+        return self.round(torch.cat([k.flatten(1), v.flatten(1)], -1))
+
+    def attend_grouped(self, prefix: str, x: Tensor, position: Tensor, cache: Tensor, visible: list[Tensor]) -> Tensor:
+        heads, kv_heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
+        q = self.round(self._rotated(prefix, "q", x, position))
+        shared = torch.arange(heads) // (heads // kv_heads)
+        if "gqa_head_order" in self.faults:
+            shared = torch.arange(heads) % kv_heads
+        k, v = cache.unflatten(1, (2, kv_heads, -1)).unbind(1)
+        k, v = k[:, shared], v[:, shared]
+        out = torch.stack([self.attention(row, k[tokens], v[tokens]) for row, tokens in zip(q, visible, strict=True)])
         return self.linear(prefix + "o_proj.weight", out.flatten(1))
 
     # ---- Mixture of experts ------------------------------------------------------------------------
@@ -327,14 +389,17 @@ class Model:
         prefix, eps = f"model.layers.{i}.", self.config["rms_norm_eps"]
         norm = prefix + "input_layernorm.weight"
         h = self.norm(x, norm, eps) if self.has(norm) else x  # EAGLE-1's layer has none
-        cache = torch.cat([past, self.latent(prefix + "self_attn.", h, position)])
-        x = x + self.attend(prefix + "self_attn.", h, position, cache, visible)
+        entries, attend = (self.keys_and_values, self.attend_grouped) if self.grouped else (self.latent, self.attend)
+        cache = torch.cat([past, entries(prefix + "self_attn.", h, position)])
+        x = x + attend(prefix + "self_attn.", h, position, cache, visible)
         h = self.norm(x, prefix + "post_attention_layernorm.weight", eps)
         ffn = self.moe if self.has(prefix + "mlp.gate.weight") else self.mlp
         return x + ffn(prefix + "mlp.", h), cache
 
     def _no_past(self) -> Tensor:
-        width = self.config["kv_lora_rank"] + self.config["qk_rope_head_dim"]
+        c = self.config
+        width = (2 * c["num_key_value_heads"] * self._head_dim() if self.grouped
+                 else c["kv_lora_rank"] + c["qk_rope_head_dim"])
         return torch.empty(0, width, dtype=self.arithmetic.dtype)
 
     def run(self, tokens: list[int], mtp_depth: int = 0) -> Result:
@@ -348,10 +413,13 @@ class Model:
             x, _ = self.block(i, x, position, visible, self._no_past())
             hidden.append(x)
         final = self.norm(x, "model.norm.weight", self.config["rms_norm_eps"])
-        result = Result(hidden, final, self.linear("lm_head.weight", final))
+        result = Result(hidden, final, self.linear(self.head_name(), final))
         if self.config.get("num_nextn_predict_layers"):
             self._mtp(result, token, mtp_depth)
         return result
+
+    def head_name(self) -> str:
+        return "model.embed_tokens.weight" if self.config.get("tie_word_embeddings") else "lm_head.weight"
 
     def _mtp_input(self, token: Tensor, h: Tensor) -> Tensor:
         prefix, eps = f"model.layers.{self.config['num_hidden_layers']}.", self.config["rms_norm_eps"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs Hugging Face's DeepseekV3ForCausalLM on a tiny checkpoint and writes hf_golden.safetensors beside it.
+"""Runs Hugging Face's class for a tiny checkpoint's model_type on it and writes hf_golden.safetensors beside it.
 
 The weights are handed over dequantised, everything runs in F32 without rounding, and forward.py must agree.
 Needs the packages of requirements.txt; oracle.py does not.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from faults import row_figures
 from formats import read_safetensors, relative_l2, write_safetensors
@@ -21,13 +21,14 @@ from oracle import f32, i32
 AGREEMENT = 1e-5
 
 
-def transformers_model(directory: Path, oracle: Model) -> DeepseekV3ForCausalLM:
+def transformers_model(directory: Path, oracle: Model) -> PreTrainedModel:
     fields = json.loads((directory / "config.json").read_text())
     for field in ("quantization_config", "torch_dtype", "architectures"):
         fields.pop(field, None)
-    config = DeepseekV3Config(**fields, attn_implementation="eager")
-    model = DeepseekV3ForCausalLM(config).float().eval()
-    state = {name: oracle.weight(name) for name in model.state_dict()}
+    config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    state = {name: oracle.weight(oracle.head_name() if name == "lm_head.weight" else name)
+             for name in model.state_dict()}
     model.load_state_dict(state, strict=True)
     return model
 
@@ -49,7 +50,7 @@ def write(directory: Path, tokens: list[int], result: Result) -> None:
 def main() -> int:
     torch.set_num_threads(1)  # one order of summation everywhere, and nothing here is big
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, nargs="+", help="a deepseek_v3 checkpoint with its golden.safetensors")
+    parser.add_argument("directory", type=Path, nargs="+", help="checkpoints with their golden.safetensors, of types that transformers has")
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     options = parser.parse_args()
     status = 0

@@ -24,8 +24,8 @@ export PYTHONDONTWRITEBYTECODE=1
 "$python" tests/oracle/drafters.py --out "$work"
 "$python" tests/oracle/faults.py "$work"/tiny-* --json "$work/faults.json"
 if [ -n "${HF_PYTHON:-}" ]; then
-	"$HF_PYTHON" tests/oracle/hf_golden.py "$work/tiny-ragged"
-	"$HF_PYTHON" tests/oracle/hf_golden.py --check "$work/tiny-noq"
+	"$HF_PYTHON" tests/oracle/hf_golden.py "$work/tiny-ragged" "$work/tiny-llama"
+	"$HF_PYTHON" tests/oracle/hf_golden.py --check "$work/tiny-noq" "$work/tiny-qwen2" "$work/tiny-qwen3"
 fi
 
 if $update; then

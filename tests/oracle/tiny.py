@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tiny random checkpoints of the DeepSeek-V3 family with awkward sizes, as Hugging Face directories.
+"""Writes tiny random checkpoints of the DeepSeek-V3 family and of dense models with awkward sizes, as Hugging Face
+directories.
 
 Every checkpoint is a pure function of its name.  Sizes, scales, gains and biases are chosen so that the classic
 mistakes (README.md lists them) change the output visibly.
@@ -53,6 +54,21 @@ V3 = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-6,
     "rope_theta": 10000,
+    "max_position_embeddings": 2048,
+    "attention_bias": False,
+    "tie_word_embeddings": False,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "torch_dtype": "bfloat16",
+}
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": VOCAB,
+    "num_hidden_layers": 2,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
     "max_position_embeddings": 2048,
     "attention_bias": False,
     "tie_word_embeddings": False,
@@ -175,6 +191,61 @@ RECIPES = {
             "quantization_config": FP8,
         },
     ),
+    # Dense, FP8, three query heads to a head of keys and values; of ten wavelengths Llama 3.1 keeps two, blends one and
+    # stretches the rest.
+    "llama": Recipe(
+        seed=5,
+        config={
+            **LLAMA,
+            "hidden_size": 136,
+            "intermediate_size": 152,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "head_dim": 20,
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                             "original_max_position_embeddings": 64},
+            "mlp_bias": False,
+            "quantization_config": FP8,
+        },
+    ),
+    # As Qwen 2.5: biases, one head of keys and values for all five of queries, the embedding as head, BF16.
+    "qwen2": Recipe(
+        seed=6,
+        fp8=False,
+        config={
+            **LLAMA,
+            "architectures": ["Qwen2ForCausalLM"],
+            "model_type": "qwen2",
+            "hidden_size": 70,
+            "intermediate_size": 90,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 1,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1000000.0,
+            "sliding_window": 512,
+            "use_sliding_window": False,
+            "tie_word_embeddings": True,
+        },
+    ),
+    # As Qwen 3: queries and keys normalised per head, heads wider than hidden / heads, F32 gains, the embedding as head.
+    "qwen3": Recipe(
+        seed=7,
+        fp8=False,
+        f32_norms=True,
+        config={
+            **LLAMA,
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "hidden_size": 72,
+            "intermediate_size": 88,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "head_dim": 26,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1000000.0,
+            "tie_word_embeddings": True,
+        },
+    ),
 }
 
 
@@ -212,8 +283,22 @@ class Builder:
         self.linear(prefix + "up_proj.weight", width, hidden)
         self.linear(prefix + "down_proj.weight", hidden, width, 1.5)
 
+    def grouped_attention(self, prefix: str) -> None:
+        c = self.config
+        hidden, dim = c["hidden_size"], c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
+        for name, heads in (("q", "num_attention_heads"), ("k", "num_key_value_heads"), ("v", "num_key_value_heads")):
+            self.linear(f"{prefix}{name}_proj.weight", c[heads] * dim, hidden)
+            if c["model_type"] == "qwen2":
+                self.bf16(f"{prefix}{name}_proj.bias", (c[heads] * dim,), 0.5)
+            if c["model_type"] == "qwen3" and name != "v":
+                self.gain(f"{prefix}{name}_norm.weight", dim)
+        self.linear(prefix + "o_proj.weight", hidden, c["num_attention_heads"] * dim)
+
     def attention(self, prefix: str) -> None:
         c = self.config
+        if "kv_lora_rank" not in c:
+            self.grouped_attention(prefix)
+            return
         hidden, heads, latent = c["hidden_size"], c["num_attention_heads"], c["kv_lora_rank"]
         q_rows = heads * (c["qk_nope_head_dim"] + c["qk_rope_head_dim"])
         if c["q_lora_rank"] is None:
@@ -243,7 +328,7 @@ class Builder:
         self.gain(prefix + "input_layernorm.weight", c["hidden_size"])
         self.attention(prefix + "self_attn.")
         self.gain(prefix + "post_attention_layernorm.weight", c["hidden_size"])
-        if i < c["first_k_dense_replace"]:
+        if i < c.get("first_k_dense_replace", c["num_hidden_layers"]):
             self.mlp(prefix + "mlp.", c["intermediate_size"])
         else:
             self.experts(prefix + "mlp.")
@@ -262,11 +347,13 @@ class Builder:
     def build(self) -> Tensors:
         c = self.config
         hidden = c["hidden_size"]
-        self.bf16("model.embed_tokens.weight", (VOCAB, hidden), 1.0)
+        # Of size 1 as a head, it would make every law one token.
+        self.bf16("model.embed_tokens.weight", (VOCAB, hidden), 2.0 / np.sqrt(hidden) if c["tie_word_embeddings"] else 1.0)
         for i in range(c["num_hidden_layers"]):
             self.layer(i)
         self.gain("model.norm.weight", hidden)
-        self.bf16("lm_head.weight", (VOCAB, hidden), 2.0 / np.sqrt(hidden))
+        if not c["tie_word_embeddings"]:
+            self.bf16("lm_head.weight", (VOCAB, hidden), 2.0 / np.sqrt(hidden))
         for i in range(c.get("num_nextn_predict_layers", 0)):
             self.mtp(c["num_hidden_layers"] + i)
         return self.tensors
