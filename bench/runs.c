@@ -58,6 +58,7 @@ static const struct {
 	{ "mtp", { 1, 2, 4, 0 }, 4 },
 	{ "parallel", { 4, 0 }, 2 },
 	{ "eagle", { 1, 2, 4, 0 }, 4 },
+	{ "model", { 1, 2, 4, 0 }, 4 },
 	{ "ngram", { 4, 0 }, 2 },
 	{ "lookahead", { 4, 0 }, 2 },
 	{ "medusa", { 4, 0 }, 2 },

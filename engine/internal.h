@@ -238,5 +238,15 @@ size_t octavo_cost_knots(const struct octavo_engine *e, size_t committed);
 
 /* forward.c: x [hidden] F32 */
 void octavo_embed(const struct octavo_engine *e, int32_t token, float *x);
+/* Runs `rows` tokens behind a sequence's committed ones, in one batch, and commits them.  The last one has the flags
+ * `last` besides.  Afterwards e->staging.row holds 0, 1, 2, … */
+enum octavo_status octavo_append(struct octavo_engine *e, size_t seq, const int32_t *token, size_t rows, uint8_t flags,
+                                 uint8_t last, struct octavo_error *error);
+/* Runs nodes [first, first + rows) of a tree whose root, node 0, is the sequence's last committed token, and whose nodes
+ * below `first` have been run before.  Leaves the logits of node first + i in e->logits[i * vocab]. */
+enum octavo_status octavo_forward_nodes(struct octavo_engine *e, size_t seq, const int32_t *token,
+                                        const int32_t *parent, size_t first, size_t rows, struct octavo_error *error);
+/* kv.c: makes a path of such nodes, below the root and ascending, part of the sequence; the other nodes are gone. */
+void octavo_commit_nodes(struct octavo_engine *e, size_t seq, const size_t *node, size_t count);
 
 #endif

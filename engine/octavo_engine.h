@@ -196,7 +196,7 @@ struct octavo_stop {
 };
 
 struct octavo_session_settings {
-	const char *drafter; /* "none" (also NULL), "mtp", "ngram", "medusa", … (octavo_drafter_names lists them);
+	const char *drafter; /* "none" (also NULL), "mtp", "ngram", "model", "medusa", … (octavo_drafter_names lists them);
 	                      * "NAME:DIR" for one with files of its own in DIR, which without :DIR are in
 	                      * <model_dir>/drafters/NAME; or a pair: "ngram+mtp" drafts with the second where the first
 	                      * has nothing to propose */

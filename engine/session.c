@@ -191,21 +191,11 @@ void octavo_session_close(struct octavo_session **session)
 /* The next `rows` tokens of the prompt: a chain behind what is committed. */
 static enum octavo_status prefill_rows(struct octavo_session *s, size_t rows, uint8_t flags, struct octavo_error *error)
 {
-	struct octavo_staging *b = &s->engine->staging;
+	struct octavo_engine *e = s->engine;
 	const int32_t *token = s->token + s->committed;
-	for (size_t i = 0; i < rows; i++) {
-		b->pos[i] = (int32_t)(s->committed + i);
-		b->seq[i] = (int32_t)s->sequence;
-		b->parent[i] = (int32_t)i - 1;
-		b->flags[i] = flags;
-		b->row[i] = (uint32_t)i;
-	}
-	struct octavo_batch batch = { rows, token, b->pos, b->seq, b->parent, b->flags };
-	enum octavo_status status = octavo_forward(s->engine, &batch, error);
+	enum octavo_status status = octavo_append(e, s->sequence, token, rows, flags, 0, error);
 	if (status == OCTAVO_OK)
-		status = octavo_commit(s->engine, (int32_t)s->sequence, b->row, rows, error);
-	if (status == OCTAVO_OK)
-		status = s->drafter->ops->commit(s->drafter, s->committed, token, b->row, rows, error);
+		status = s->drafter->ops->commit(s->drafter, s->committed, token, e->staging.row, rows, error);
 	s->committed += rows;
 	return status;
 }

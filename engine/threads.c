@@ -53,6 +53,10 @@ enum octavo_status octavo_threads_open(struct octavo_threads *t, unsigned thread
 {
 	*t = (struct octavo_threads){ .profiler = profiler };
 	t->parallel.context = t;
+	if (outer && (outer->run == run_outer || outer->run == run_pool)) {
+		t->parallel = *outer; /* another engine's with the same profiler: its workers have environment and phase */
+		return OCTAVO_OK;
+	}
 	if (outer && outer->run) {
 		t->outer = *outer;
 		t->parallel.run = run_outer;

@@ -15,7 +15,8 @@ struct octavo_threads {
 	struct octavo_parallel parallel; /* what the engine and the kernels' drivers use */
 };
 
-/* `threads` 0: all processors that this process may run on.  The object must stay where it is. */
+/* `threads` 0: all processors that this process may run on.  The object must stay where it is.  `outer` may be the
+ * `parallel` of another engine's threads, which must live longer. */
 enum octavo_status octavo_threads_open(struct octavo_threads *t, unsigned threads, const struct octavo_parallel *outer,
                                        struct octavo_profiler *profiler, struct octavo_error *error);
 void octavo_threads_close(struct octavo_threads *t);

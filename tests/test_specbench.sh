@@ -122,6 +122,18 @@ expect 0 "The first" generate --model "$model" --prompt "The first" --tokens 8 -
 cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
 result $? "the same text with copied weights"
 expect 2 'option --weights: "shared" is neither map nor copy' generate --model "$model" --prompt x --weights shared
+dense=$src/tests/data/tiny-llama
+expect 0 "The first" generate --model "$dense" --prompt "The first" --tokens 8 --seed 3
+cp "$dir/out" "$dir/plain"
+for drafter in "ngram -k 4" "model:$model -k 3" "ngram+model:$dense"; do
+	# shellcheck disable=SC2086
+	expect 0 "The first" generate --model "$dense" --prompt "The first" --tokens 8 --seed 3 --drafter $drafter
+	cmp "$dir/out" "$dir/plain" >"$dir/err" 2>&1
+	result $? "the same text of a dense model with drafter $drafter"
+done
+expect 2 "drafter model: $dir/bare: " generate --model "$model" --prompt x --drafter "model:$dir/bare"
+expect 2 "drafter model: $dir/none is no directory" generate --model "$model" --prompt x --drafter "model:$dir/none"
+expect 2 "FP8 KV cache" generate --model "$dense" --prompt x --kv fp8
 expect 0 "" generate --model "$model" --prompt x --tokens 2 --temperature 0 --accept greedy --arithmetic w8a8 \
 	--kv fp8
 # A stop string ends the text before it, wherever it stands; what only begins one is not lost.
@@ -425,6 +437,8 @@ json "$dir/eval.json" 'all(e["tokens"] == 100 and e["kl_bf16"] is None for e in 
 json "$dir/eval.json" 'all(3 < e["nats_per_token"] < 12 for e in d["eval"])'
 expect 0 w8a8 eval --model "$model" --text "$src/LICENSE" --tokens 600 --arithmetic w8a8 --kv bf16 --json "$dir/eval8.json"
 json "$dir/eval8.json" 'len(d["eval"]) == 1 and d["eval"][0]["windows"] == 2 and d["eval"][0]["tokens"] == 600'
+expect 0 "fp8   not run: " eval --model "$dense" --text "$src/LICENSE" --tokens 40 --json "$dir/dense.json"
+json "$dir/dense.json" '[e["kv"] for e in d["eval"]] == ["bf16", "bf16"]'
 expect 2 "$dir/none.txt" eval --model "$model" --text "$dir/none.txt"
 expect 2 "$model/eval/heldout.txt" eval --model "$model"
 expect 2 "$dir/empty: the file is empty" eval --model "$model" --text "$dir/empty"

@@ -71,7 +71,7 @@ static enum octavo_status parse_part(struct part *part, const char *text, const 
 	if (part->dir && part->ops->argument == OCTAVO_NO_ARGUMENT)
 		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: takes no argument, here \"%.*s\"", part->ops->name,
 		                   (int)part->length, part->dir);
-	if (part->dir ? !part->length : part->ops->argument == OCTAVO_GIVEN_DIRECTORY)
+	if (part->dir && !part->length)
 		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: needs a directory: %s:DIR", part->ops->name,
 		                   part->ops->name);
 	return OCTAVO_OK;

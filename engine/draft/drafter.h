@@ -24,8 +24,7 @@ struct octavo_drafter {
 /* What may follow a drafter's name and a colon. */
 enum octavo_drafter_argument {
 	OCTAVO_NO_ARGUMENT,
-	OCTAVO_OWN_DIRECTORY,   /* where its files are; without it <model_dir>/drafters/NAME */
-	OCTAVO_GIVEN_DIRECTORY, /* the same, but it must be given */
+	OCTAVO_OWN_DIRECTORY, /* where its files are; without it <model_dir>/drafters/NAME */
 };
 
 struct octavo_drafter_ops {
@@ -61,6 +60,7 @@ struct octavo_drafter_ops {
 	X(mtp) \
 	X(ngram) \
 	X(lookahead) \
+	X(model) \
 	X(medusa) \
 	X(hydra) \
 	X(parallel) \

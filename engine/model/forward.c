@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The main model's pass over a batch: embedding, layers, final norm, head.
+ * The main model's pass over a batch, or over a level of a tree: embedding, layers, final norm, head.
  */
 #include "engine/internal.h"
 
@@ -25,14 +25,14 @@ static void remember(struct octavo_engine *e, const struct octavo_batch *b)
 	}
 }
 
-/* Logits of the rows that want them, packed; ids without a token can never win. */
-static void head(struct octavo_engine *e, const struct octavo_batch *b)
+/* Logits of the rows that want them (flags NULL: all), packed; ids without a token can never win. */
+static void head(struct octavo_engine *e, size_t rows, const uint8_t *flags)
 {
 	size_t hidden = e->config.hidden, vocab = e->config.vocab, wanted = 0;
 	float *packed = e->work.normed;
-	for (size_t row = 0; row < b->rows; row++) {
+	for (size_t row = 0; row < rows; row++) {
 		e->logit_row[row] = -1;
-		if (!(b->flags[row] & OCTAVO_ROW_LOGITS))
+		if (flags && !(flags[row] & OCTAVO_ROW_LOGITS))
 			continue;
 		memcpy(packed + wanted * hidden, e->hidden[OCTAVO_TAP_POST_NORM] + row * hidden, hidden * sizeof *packed);
 		e->logit_row[row] = (int32_t)wanted++;
@@ -47,6 +47,26 @@ static void head(struct octavo_engine *e, const struct octavo_batch *b)
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 }
 
+/* The rows of the geometry, from embedding to logits. */
+static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *flags)
+{
+	octavo_fpenv saved = octavo_fpenv_enter();
+	size_t hidden = e->config.hidden, rows = e->geometry.rows;
+	e->expert_union = e->expert_rows = 0;
+	for (size_t row = 0; row < rows; row++)
+		octavo_embed(e, token[row], e->work.x + row * hidden);
+	for (size_t layer = 0; layer < e->config.layers; layer++) {
+		octavo_block(e, &e->weights.layer[layer], layer);
+		if (e->observe)
+			e->observe(e->observe_context, layer, e->work.x, rows);
+	}
+	memcpy(e->hidden[OCTAVO_TAP_PRE_NORM], e->work.x, rows * hidden * sizeof *e->work.x);
+	octavo_norm_rows(e, e->hidden[OCTAVO_TAP_POST_NORM], hidden, e->work.x, e->weights.final_norm, rows, hidden,
+	                 e->config.norm_eps);
+	head(e, rows, flags);
+	octavo_fpenv_leave(saved);
+}
+
 enum octavo_status octavo_forward(struct octavo_engine *e, const struct octavo_batch *b, struct octavo_error *error)
 {
 	if (!e || !b || !b->token || !b->pos || !b->seq || !b->parent || !b->flags)
@@ -54,22 +74,36 @@ enum octavo_status octavo_forward(struct octavo_engine *e, const struct octavo_b
 	enum octavo_status status = octavo_geometry_of(e, b, error);
 	if (status != OCTAVO_OK)
 		return status;
-	octavo_fpenv saved = octavo_fpenv_enter();
-	size_t hidden = e->config.hidden;
 	remember(e, b);
-	e->expert_union = e->expert_rows = 0;
-	for (size_t row = 0; row < b->rows; row++)
-		octavo_embed(e, b->token[row], e->work.x + row * hidden);
-	for (size_t layer = 0; layer < e->config.layers; layer++) {
-		octavo_block(e, &e->weights.layer[layer], layer);
-		if (e->observe)
-			e->observe(e->observe_context, layer, e->work.x, b->rows);
+	run(e, b->token, b->flags);
+	return OCTAVO_OK;
+}
+
+enum octavo_status octavo_append(struct octavo_engine *e, size_t seq, const int32_t *token, size_t rows, uint8_t flags,
+                                 uint8_t last, struct octavo_error *error)
+{
+	struct octavo_staging *b = &e->staging;
+	for (size_t i = 0; i < rows; i++) {
+		b->pos[i] = (int32_t)(e->kv.length[seq] + i);
+		b->seq[i] = (int32_t)seq;
+		b->parent[i] = (int32_t)i - 1;
+		b->flags[i] = i + 1 < rows ? flags : flags | last;
+		b->row[i] = (uint32_t)i;
 	}
-	memcpy(e->hidden[OCTAVO_TAP_PRE_NORM], e->work.x, b->rows * hidden * sizeof *e->work.x);
-	octavo_norm_rows(e, e->hidden[OCTAVO_TAP_POST_NORM], hidden, e->work.x, e->weights.final_norm, b->rows, hidden,
-	                 e->config.norm_eps);
-	head(e, b);
-	octavo_fpenv_leave(saved);
+	struct octavo_batch batch = { rows, token, b->pos, b->seq, b->parent, b->flags };
+	enum octavo_status status = octavo_forward(e, &batch, error);
+	return status == OCTAVO_OK ? octavo_commit(e, (int32_t)seq, b->row, rows, error) : status;
+}
+
+enum octavo_status octavo_forward_nodes(struct octavo_engine *e, size_t seq, const int32_t *token,
+                                        const int32_t *parent, size_t first, size_t rows, struct octavo_error *error)
+{
+	size_t pos = e->kv.length[seq];
+	if (rows == 0 || rows > e->settings.max_rows || pos + first + rows - 1 > e->kv.slots)
+		return octavo_fail(error, OCTAVO_ELIMIT, "nodes: %zu rows at position %zu do not fit", rows, pos);
+	e->last_rows = 0; /* these rows are not committed as a batch's are */
+	octavo_geometry_nodes(e, &e->kv, seq, pos, parent, first, rows);
+	run(e, token + first, NULL);
 	return OCTAVO_OK;
 }
 

@@ -175,6 +175,14 @@ void octavo_kv_prepare(struct octavo_engine *e, size_t layer)
 
 /* ---- Commit and rewind ------------------------------------------------------------------------------- */
 
+static void move_slot(struct octavo_engine *e, size_t seq, size_t to, size_t from)
+{
+	for (size_t layer = 0; layer < e->config.layers && to != from; layer++) {
+		unsigned char *slots = octavo_kv_slots(&e->kv, seq, layer);
+		memcpy(slots + to * e->kv.bytes, slots + from * e->kv.bytes, e->kv.bytes);
+	}
+}
+
 enum octavo_status octavo_commit(struct octavo_engine *e, int32_t seq, const uint32_t *row, size_t count,
                                  struct octavo_error *error)
 {
@@ -190,20 +198,21 @@ enum octavo_status octavo_commit(struct octavo_engine *e, int32_t seq, const uin
 		parent = (int32_t)row[i];
 	}
 	/* Slots ascend along a path and never lie before their target: moving in order overwrites nothing needed. */
-	for (size_t i = 0; i < count; i++) {
-		size_t from = e->geometry.slot[row[i]], to = committed + i;
-		if (from == to)
-			continue;
-		for (size_t layer = 0; layer < e->config.layers; layer++) {
-			unsigned char *slots = octavo_kv_slots(&e->kv, (size_t)seq, layer);
-			memcpy(slots + to * e->kv.bytes, slots + from * e->kv.bytes, e->kv.bytes);
-		}
-	}
+	for (size_t i = 0; i < count; i++)
+		move_slot(e, (size_t)seq, committed + i, e->geometry.slot[row[i]]);
 	e->kv.length[seq] = committed + count;
 	for (size_t i = 0; i < e->last_rows; i++) /* the rest of this forward is gone */
 		if (e->last_seq[i] == seq)
 			e->last_seq[i] = -1;
 	return OCTAVO_OK;
+}
+
+void octavo_commit_nodes(struct octavo_engine *e, size_t seq, const size_t *node, size_t count)
+{
+	size_t committed = e->kv.length[seq];
+	for (size_t i = 0; i < count; i++)
+		move_slot(e, seq, committed + i, committed + node[i] - 1);
+	e->kv.length[seq] = committed + count;
 }
 
 enum octavo_status octavo_rewind(struct octavo_engine *e, int32_t seq, size_t length, struct octavo_error *error)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Drafting with a model of its own that shares the vocabulary (speculative sampling proper: Leviathan et al., arXiv
+ * 2211.17192; Chen et al., arXiv 2302.01318).  It is an engine beside the main one, on the same threads, opened once for
+ * all sessions: the draft for the main engine's sequence i is kept in its own sequence i.
+ *
+ * Cache discipline: what the main model kept of a draft is the same text, so its rows stay (their bits are those of any
+ * other batch), and the sequence becomes that much longer; the rest is forgotten.  What the drafter has not seen, the
+ * target's own token or a prompt, waits and is run before the next draft.
+ */
+#include "engine/draft/files.h"
+#include "engine/draft/growth.h"
+#include "engine/draft/drafter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- The draft model --------------------------------------------------------------------------------------- */
+
+struct draft_model {
+	struct octavo_draft_files base;
+	struct octavo_engine *engine;
+};
+
+/* Drafts are token ids, so what must agree is the text of each id. */
+static enum octavo_status compare_tokens(const struct octavo_engine *main, const struct octavo_engine *draft,
+                                         struct octavo_error *error)
+{
+	for (size_t id = 0; id < main->config.vocab; id++) {
+		size_t length = 0, wanted = 0;
+		const char *text = octavo_tokenizer_text(draft->tokenizer, (int32_t)id, &length);
+		const char *expected = octavo_tokenizer_text(main->tokenizer, (int32_t)id, &wanted);
+		if (!text != !expected || length != wanted || (length && memcmp(text, expected, length) != 0))
+			return octavo_fail(error, OCTAVO_EFORMAT, "tokenizer.json: token %zu is another one than the model's",
+			                   id);
+	}
+	return OCTAVO_OK;
+}
+
+static enum octavo_status load(struct octavo_draft_files *files, struct octavo_engine *main, struct octavo_error *error)
+{
+	struct draft_model *m = (struct draft_model *)files;
+	const struct octavo_engine_settings *s = &main->settings;
+	struct octavo_config config;
+	enum octavo_status status = octavo_config_load(&config, files->dir, error);
+	if (status == OCTAVO_OK)
+		status = octavo_draft_fits(main, main->config.hidden, config.vocab, error); /* any hidden size will do */
+	if (status != OCTAVO_OK)
+		return status;
+	struct octavo_engine_settings settings = {
+		.model_dir = files->dir,
+		.parallel = &main->threads.parallel,
+		.kernels = main->k,
+		.profiler = main->profiler,
+		.arithmetic = s->arithmetic,
+		.weights = s->weights,
+		.max_context = s->max_context < config.max_position ? s->max_context : config.max_position,
+		.max_rows = octavo_larger(s->max_rows, OCTAVO_MAX_DRAFT), /* room for all nodes that a draft runs */
+		.sequences = s->sequences,
+	};
+	status = octavo_engine_open(&m->engine, &settings, error);
+	return status == OCTAVO_OK ? compare_tokens(main, m->engine, error) : status;
+}
+
+static void release(struct octavo_draft_files *files)
+{
+	octavo_engine_close(&((struct draft_model *)files)->engine);
+}
+
+static const struct octavo_draft_format format = { "model", sizeof(struct draft_model), load, release };
+
+/* ---- The drafter ------------------------------------------------------------------------------------------- */
+
+struct model {
+	struct octavo_drafter base;
+	struct octavo_engine *engine; /* the draft model's */
+	size_t sequence, vocab;       /* vocab: ids below this can be drafted */
+	size_t length, cap;
+	int32_t *token; /* [cap] the whole sequence, the next, not yet committed token included */
+	struct octavo_growth growth; /* of the last draft: its root is the last committed token of the draft model */
+};
+
+static void begin_model(struct octavo_drafter *drafter)
+{
+	struct model *d = (struct model *)drafter;
+	d->length = 0;
+	octavo_rewind(d->engine, (int32_t)d->sequence, 0, NULL);
+}
+
+static void close_model(struct octavo_drafter *drafter)
+{
+	struct model *d = (struct model *)drafter;
+	begin_model(drafter);
+	free(d->token);
+	free(d);
+}
+
+static enum octavo_status open_model(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
+                                     const char *dir, struct octavo_error *error)
+{
+	struct octavo_draft_files *files;
+	enum octavo_status status = octavo_draft_files_open(&files, e, &format, dir, error);
+	if (status != OCTAVO_OK)
+		return status;
+	struct model *d = calloc(1, sizeof *d);
+	if (d)
+		d->token = calloc(d->cap = e->settings.max_context + 1, sizeof *d->token);
+	if (!d || !d->token) {
+		free(d);
+		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
+	}
+	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_model, .sources = 1 };
+	d->engine = ((struct draft_model *)files)->engine;
+	d->sequence = sequence;
+	d->vocab = e->choosable;
+	begin_model(&d->base);
+	*out = &d->base;
+	return OCTAVO_OK;
+}
+
+/* How many tokens the draft model has behind it. */
+static size_t seen(const struct model *d)
+{
+	return octavo_sequence_length(d->engine, (int32_t)d->sequence);
+}
+
+/* Token token[1] follows the root of the last draft, and so on: as far as nodes that were run carry them, their rows
+ * stay. */
+static void keep(struct model *d, const int32_t *token, size_t count)
+{
+	const struct octavo_growth *g = &d->growth;
+	size_t path[OCTAVO_MAX_DRAFT], length = 0, at = 0;
+	for (size_t node = 1; node < g->rows && length + 1 < count; node++)
+		if (g->parent[node] == (int32_t)at && g->token[node] == token[length + 1])
+			path[length++] = at = node;
+	octavo_commit_nodes(d->engine, d->sequence, path, length);
+}
+
+/* Runs the next tokens that the draft model has not seen. */
+static enum octavo_status run_known(struct model *d, size_t rows, uint8_t last, struct octavo_error *error)
+{
+	return octavo_append(d->engine, d->sequence, d->token + seen(d), rows, 0, last, error);
+}
+
+static enum octavo_status commit_model(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
+                                       const uint32_t *row, size_t count, struct octavo_error *error)
+{
+	struct model *d = (struct model *)drafter;
+	size_t chunk = d->engine->settings.max_rows;
+	enum octavo_status status = OCTAVO_OK;
+	(void)row;
+	if (pos + count + 1 > d->cap)
+		return octavo_fail(error, OCTAVO_ELIMIT, "drafter model: the context is full");
+	if (pos + 1 == seen(d)) /* there was a draft in this round */
+		keep(d, token, count);
+	memcpy(d->token + pos, token, (count + 1) * sizeof *token);
+	d->length = pos + count + 1;
+	/* Of long prompts, what fills a batch need not wait. */
+	while (status == OCTAVO_OK && d->length - seen(d) > chunk && seen(d) + chunk <= d->engine->settings.max_context)
+		status = run_known(d, chunk, 0, error);
+	return status;
+}
+
+/* Where the draft model's context ends before the main one's, so do its drafts. */
+static enum octavo_status draft_model(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+                                      struct octavo_tree *tree, struct octavo_error *error)
+{
+	struct model *d = (struct model *)drafter;
+	struct octavo_engine *e = d->engine;
+	struct octavo_growth *g = &d->growth;
+	struct octavo_shape fitting = *shape;
+	enum octavo_status status = OCTAVO_OK;
+	if (!d->length) { /* a prompt of one token, the root */
+		d->token[0] = tree->token[0];
+		d->length = 1;
+	}
+	if (!shape->depth || d->length > e->settings.max_context)
+		return OCTAVO_OK;
+	size_t room = e->settings.max_context - d->length + 1; /* the last token drafted is not run */
+	fitting.depth = room < shape->depth ? (unsigned)room : shape->depth;
+	while (status == OCTAVO_OK && d->length - seen(d) > e->settings.max_rows)
+		status = run_known(d, e->settings.max_rows, 0, error);
+	if (status == OCTAVO_OK)
+		status = run_known(d, d->length - seen(d), OCTAVO_ROW_LOGITS, error);
+	octavo_growth_begin(g, tree);
+	while (status == OCTAVO_OK && octavo_growth_next(g, &fitting, tree, e->logits, e->config.vocab, d->vocab))
+		status = octavo_forward_nodes(e, d->sequence, g->token, g->parent, g->first, g->rows - g->first, error);
+	return status;
+}
+
+const struct octavo_drafter_ops octavo_drafter_model = {
+	.name = "model", .open = open_model, .close = close_model, .begin = begin_model, .commit = commit_model,
+	.draft = draft_model, .argument = OCTAVO_OWN_DIRECTORY,
+};
