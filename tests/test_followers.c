@@ -503,6 +503,25 @@ static void misfit_configs_are_refused(void **state)
 	ckpt_dir_free(dir);
 }
 
+/* A model without latents has no layers for such drafters, not even of its own kind. */
+static void dense_models_are_refused(void **state)
+{
+	struct octavo_engine_settings settings = { .threads = 1 };
+	struct octavo_engine *e = open_model("tiny-llama", &settings);
+	struct ckpt *ckpt = new_drafter(1);
+	size_t bytes;
+	unsigned char *text = ckpt_read_file(source_path("tests/data/tiny-llama"), "config.json", &bytes);
+	json_decref(ckpt->config);
+	ckpt->config = json_loadb((const char *)text, bytes, 0, NULL);
+	free(text);
+	(void)state;
+	json_object_set_new(ckpt->config, "eagle", json_true());
+	json_object_set_new(ckpt->config, "num_hidden_layers", json_integer(1));
+	expect_opening(e, 1, ckpt, "config.json: model_type: layers of drafters attend through latents (MLA), which a model "
+	                           "of type llama has not");
+	octavo_engine_close(&e);
+}
+
 static void misshapen_tensors_are_refused(void **state)
 {
 	static const struct {
@@ -568,6 +587,7 @@ int main(void)
 		cmocka_unit_test(drawn_drafts_run),
 		cmocka_unit_test(sessions_are_apart),
 		cmocka_unit_test(misfit_configs_are_refused),
+		cmocka_unit_test(dense_models_are_refused),
 		cmocka_unit_test(misshapen_tensors_are_refused),
 		{ "caches_follow_the_text, FP8 cache", caches_follow_the_text, NULL, NULL, "fp8" },
 		{ "streams_are_identical, FP8 cache", streams_are_identical, NULL, NULL, "fp8" },

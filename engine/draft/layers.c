@@ -44,7 +44,11 @@ static void check_layers(const struct octavo_config *c, const struct octavo_conf
 		sparse++;
 	if (fields->status != OCTAVO_OK)
 		return;
-	if (i < count)
+	if (model->kv_heads)
+		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "model_type",
+		                   "layers of drafters attend through latents (MLA), which a model of type %s has not",
+		                   model->architecture);
+	else if (i < count)
 		octavo_fields_fail(fields, OCTAVO_EFORMAT, shared[i].field, "%zu, but the model's is %zu", size_at(c, i),
 		                   size_at(model, i));
 	else if (c->norm_eps != model->norm_eps)
