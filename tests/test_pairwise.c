@@ -118,7 +118,8 @@ static const float temperatures[] = { 0.0f, 0.8f, 1.2f };
 static const unsigned threads[] = { 1, 2 };
 static const size_t sequences[] = { 1, 4 };
 static const enum octavo_accept rules[] = { OCTAVO_ACCEPT_MATCH, OCTAVO_ACCEPT_GREEDY };
-enum { CHAIN, TREE, SHAPES };
+enum { CHAIN, TREE, DYNAMIC, SHAPES };
+static const char *const shape_names[SHAPES] = { "chain", "tree", "dynamic tree" };
 enum { PROMPTS = 4 };
 
 /* The greedy rule is for temperature 0. */
@@ -256,16 +257,18 @@ static void run_case(const struct world *w, const int *chosen, size_t number)
 	int t = chosen[TEMPERATURE];
 	snprintf(what, sizeof what, "case %zu: %s, %s, temperature %g, %u threads, %zu sequences, %s, %s kernels", number,
 	         w->drafter[chosen[DRAFTER]], octavo_accept_name(rules[chosen[ACCEPT]]), (double)temperatures[t],
-	         machine.threads, count, chosen[SHAPE] == TREE ? "tree" : "chain", octavo_cpu_name(w->mask[chosen[KERNELS]]));
+	         machine.threads, count, shape_names[chosen[SHAPE]], octavo_cpu_name(w->mask[chosen[KERNELS]]));
 	struct octavo_engine *e = open_model(w->dir, &machine);
 	for (size_t i = 0; i < count; i++) {
 		size_t p = (number + i) % PROMPTS;
 		struct octavo_session_settings settings = settings_of(w, p, t);
 		settings.drafter = w->drafter[chosen[DRAFTER]];
 		settings.accept = rules[chosen[ACCEPT]];
-		settings.k = chosen[SHAPE] == TREE ? 0 : 3 + (unsigned)number % 3;
+		settings.k = chosen[SHAPE] == CHAIN ? 3 + (unsigned)number % 3 : 0;
 		if (chosen[SHAPE] == TREE)
 			memcpy(settings.tree, (const unsigned[]){ 3, 2, 1 }, 3 * sizeof(unsigned));
+		if (chosen[SHAPE] == DYNAMIC)
+			settings.dynamic = (struct octavo_dynamic){ 9, 3, 4 };
 		s[i] = open_session(e, &settings);
 		out[i].count = 0;
 		if (octavo_session_prompt(s[i], w->prompt[p], w->length[p], &error) != OCTAVO_OK)
