@@ -74,7 +74,7 @@ static void add_round(struct half *h, const struct octavo_session_stats *before,
 	size_t rows = 0;
 	for (size_t i = 0; i < l->running; i++)
 		if (octavo_session_last(l->session[i], &round) == OCTAVO_OK)
-			rows += round.draft.rows;
+			rows += round.rows;
 	h->steps++;
 	h->rows[rows]++;
 	h->ns += (double)ns;

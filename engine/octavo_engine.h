@@ -295,6 +295,7 @@ struct octavo_session_round {
 	const int32_t *context; /* [length] the prompt and what was emitted before this step; its last token is the root */
 	size_t length;
 	struct octavo_draft draft;            /* row 0 is the root */
+	size_t rows;                          /* of the forward: the draft's, and those that only teach the drafter */
 	unsigned source;                      /* who drafted: 0, or 1 for the second of a pair */
 	const struct octavo_outcome *outcome; /* the rows that were kept and the target's token behind them: along this path,
 	                                       * each row's next token is what the target chose behind it */

@@ -324,8 +324,8 @@ enum octavo_status octavo_session_last(const struct octavo_session *s, struct oc
 		return OCTAVO_EINVAL;
 	const struct octavo_engine *e = s->engine;
 	*round = (struct octavo_session_round){
-		.context = s->token, .length = s->first, .draft = { s->tree.rows, s->tree.token, s->tree.parent },
-		.source = s->tree.source, .outcome = &s->outcome, .emitted = s->emitted,
+		.context = s->token, .length = s->first, .draft = octavo_tree_offered(&s->tree),
+		.rows = s->tree.rows, .source = s->tree.source, .outcome = &s->outcome, .emitted = s->emitted,
 		.hidden = e->hidden[OCTAVO_TAP_POST_NORM] + s->first_row * e->config.hidden,
 	};
 	return OCTAVO_OK;

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { PROMPT = 12, CROWD = 5 };
+enum { PROMPT = 12, CROWD = 6 };
 
 static const int32_t prompt[PROMPT] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
 
@@ -22,6 +22,7 @@ static const struct octavo_session_settings crowd[CROWD] = {
 	{ .drafter = "mtp", .tree = { 4, 2 }, .max_new = 31, .ignore_eos = 1, .stream = { 0, 7 },
 	  .sampling = { .temperature = 0.7f }, .accept = OCTAVO_ACCEPT_MULTIROUND },
 	{ .drafter = "ngram+mtp", .max_new = 37, .ignore_eos = 1 },
+	{ .drafter = "lookahead", .k = 4, .max_new = 45, .ignore_eos = 1 },
 };
 
 /* Takes a step over into the replayed stream, having looked at all that is said of it. */
@@ -35,7 +36,10 @@ static void replay(const struct octavo_session *s, const struct octavo_emitted *
 	assert_memory_equal(round.context + PROMPT, stream->token, stream->count * sizeof *stream->token);
 	assert_int_equal(round.draft.token[0], round.context[round.length - 1]);
 	assert_int_equal(round.emitted, got->count);
+	assert_true(round.draft.rows <= round.rows && octavo_tree_offered(&s->tree).rows == round.draft.rows);
 	assert_true(round.emitted <= round.outcome->accepted + 1);
+	for (size_t row = 1; row < round.draft.rows; row++)
+		assert_true(round.draft.parent[row] >= 0 && round.draft.parent[row] < (int32_t)row);
 	memcpy(state + (round.length - 1) * hidden, round.hidden, hidden * sizeof *state);
 	for (size_t i = 0; i < round.emitted; i++) {
 		uint32_t row = round.outcome->path[i];
