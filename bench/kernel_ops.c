@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct op *const kernel_ops[] = {&op_gemm,   &op_gemm_bf16, &op_gemm_t, &op_attention, &op_gqa, &op_norm,
-                                       &op_swiglu, &op_quantise,  &op_decode, &op_encode,    NULL};
+const struct op *const kernel_ops[] = {&op_gemm, &op_gemm_bf16, &op_gemm_t,  &op_moe,
+                                       &op_mla_up, &op_attention, &op_gqa,    &op_norm,
+                                       &op_swiglu, &op_quantise,  &op_decode, &op_encode, NULL};
 
 /* ---- Random contents ------------------------------------------------------------------------------------------ */
 

@@ -26,6 +26,7 @@ struct op {
 	const char *name;
 	const char *shape_means; /* what N,K are, and what they must be */
 	size_t shape[4][2];      /* DeepSeek-V3's; ends with 0 */
+	size_t rows[8];          /* what is timed by default; ends with 0; none: 1 to 16 */
 	enum fill fill;
 	bool streams; /* bound by memory: stands beside the read bandwidth */
 	bool (*takes)(size_t n, size_t k);
@@ -42,8 +43,8 @@ struct op {
 
 /* NULL-terminated; the first is the default. */
 extern const struct op *const kernel_ops[];
-/* kernel_products.c, kernel_attention.c, kernel_rows.c */
-extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_attention, op_gqa, op_norm, op_swiglu, op_quantise, op_decode,
+/* kernel_products.c, kernel_moe.c, kernel_attention.c, kernel_rows.c */
+extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_moe, op_mla_up, op_attention, op_gqa, op_norm, op_swiglu, op_quantise, op_decode,
         op_encode;
 
 /* What a task of a parallel operation needs. */

@@ -14,18 +14,21 @@ static const char help[] =
         "Times the kernels with cold weights, beside plain read loops over the same memory and beside the peak of\n"
         "FP32 fused multiply-adds. First checks that each kernel gives the reference's bits.\n"
         "\n"
-        "  --op NAME       gemm (FP8 weights; default), gemm_bf16, gemm_t, attention (MLA's), gqa, norm, swiglu,\n"
-        "                  quantise, decode, encode; or emulate: no times, but the error of FP8 products as Hopper's\n"
-        "                  tensor cores add them, by the interval N_C of promotion to FP32\n"
+        "  --op NAME       gemm (FP8 weights; default), gemm_bf16, gemm_t; moe: a mixture of experts, each row with 8\n"
+        "                  of 256 and a shared one; mla_up: latents to keys and values; attention (MLA's), gqa; norm,\n"
+        "                  swiglu, quantise, decode, encode; or emulate: no times, but the error of FP8 products as\n"
+        "                  Hopper's tensor cores add them, by the interval N_C of promotion to FP32\n"
         "  --isa NAME      one set of kernels, ref too (default: every set this machine has, except ref)\n"
         "  --backend NAME  onednn or xsmm in place of ours, for gemm and gemm_bf16; checked against its error bound\n"
         "  --peers         instead: gemm beside oneDNN, libxsmm, OpenBLAS and BLIS with weights in their own formats\n"
         "  --shape N,K     may be repeated (default: DeepSeek-V3's). gemm, gemm_bf16: rows and columns of the\n"
-        "                  matrix; gemm_t: 128 rows per head, columns; attention, gqa: tokens, heads; emulate:\n"
+        "                  matrix; gemm_t: 128 rows per head, columns; moe: an expert's width, hidden size;\n"
+        "                  mla_up: 256 rows per head, a latent's values; attention, gqa: tokens, heads; emulate:\n"
         "                  outputs, products of each; others: 1,LENGTH\n"
-        "  --rows LIST     activation rows per call (default 1,2,4,8,16; with --peers 1,4,16)\n"
+        "  --rows LIST     activation rows per call (default 1,2,4,8,16; moe to 8; mla_up, whose rows are a prompt's\n"
+        "                  tokens, 64,512; with --peers 1,4,16)\n"
         "  --threads N     default: all processors\n"
-        "  --pool MIB      memory that the weights rotate through (default: 256, or four times the L3 cache)\n"
+        "  --pool MIB      memory that the weights rotate through (default: 256, four times the L3 cache, or what a call needs)\n"
         "  --repeats N     interleaved measurements of each kernel (default 15; with --peers 21)\n"
         "  --json FILE     write the figures as JSON\n";
 
@@ -33,18 +36,12 @@ static const char help[] =
 
 static const struct op *find_op(const char *name)
 {
-	static const char *const later[] = {"moe", "mla_up", "mla_attn"};
 	char known[128] = "";
 	for (const struct op *const *op = kernel_ops; *op; op++) {
 		if (!strcmp((*op)->name, name))
 			return *op;
 		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", *known ? ", " : "", (*op)->name);
 	}
-	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-		if (!strcmp(later[i], name)) {
-			complain("kernels: option --op: %s is not available in this version", name);
-			return NULL;
-		}
 	complain("kernels: option --op: unknown operation \"%s\" (known: %s, emulate)", name, known);
 	return NULL;
 }
@@ -62,6 +59,31 @@ static size_t weight_bytes(const struct work *w)
 	return w->op->weights ? w->op->weights(w) : 0;
 }
 
+/* What the rows that read most of this shape need. */
+static size_t most_bytes(const struct plan *p, const size_t shape[2])
+{
+	size_t most = 0;
+	for (size_t i = 0; i < p->rows_count; i++) {
+		struct work work = {.op = p->op, .m = p->rows[i], .n = shape[0], .k = shape[1]};
+		size_t bytes = weight_bytes(&work);
+		most = bytes > most ? bytes : most;
+	}
+	return most;
+}
+
+/* Unless it was said how large it is, the pool grows with what a call reads. */
+static bool fits(struct plan *p, const struct options *o, const size_t shape[2])
+{
+	size_t bytes = most_bytes(p, shape), available = machine_available();
+	if (bytes > p->pool_bytes && !o->pool_mib && (!available || bytes < available))
+		p->pool_bytes = bytes;
+	if (bytes <= p->pool_bytes)
+		return true;
+	complain("kernels: option --shape: %zu,%zu needs %zu MiB, the pool has %zu (--pool)", shape[0], shape[1],
+	         (bytes >> 20) + 1, p->pool_bytes >> 20);
+	return false;
+}
+
 static bool plan_shapes(struct plan *p, const struct options *o)
 {
 	for (size_t i = 0; i < o->shapes; i++) {
@@ -75,20 +97,30 @@ static bool plan_shapes(struct plan *p, const struct options *o)
 	}
 	for (size_t i = 0; i < p->shapes; i++) {
 		size_t n = p->shape[i][0], k = p->shape[i][1];
-		struct work work = {.op = p->op, .m = 1, .n = n, .k = k};
-		size_t bytes = weight_bytes(&work);
 		if (!p->op->takes(n, k)) {
 			complain("kernels: option --shape: %zu,%zu: %s takes %s", n, k, p->op->name,
 			         p->op->shape_means);
 			return false;
 		}
-		if (bytes > p->pool_bytes) {
-			complain("kernels: option --shape: %zu,%zu needs %zu MiB, the pool has %zu (--pool)", n, k,
-			         (bytes >> 20) + 1, p->pool_bytes >> 20);
+		if (!fits(p, o, p->shape[i]))
 			return false;
-		}
 	}
 	return true;
+}
+
+/* The rows that are asked for, or the operation's usual ones. */
+static void plan_rows(struct plan *p, const struct options *o)
+{
+	static const size_t usual[] = {1, 2, 4, 8, 16, 0}, peers[] = {1, 4, 16, 0};
+	const size_t *rows = o->peers ? peers : p->op->rows[0] ? p->op->rows : usual;
+	p->rows_count = o->rows_count;
+	if (o->rows_count)
+		memcpy(p->rows, o->rows, o->rows_count * sizeof *p->rows);
+	else
+		while (rows[p->rows_count]) {
+			p->rows[p->rows_count] = rows[p->rows_count];
+			p->rows_count++;
+		}
 }
 
 /* What --peers and --backend leave no choice of. */
@@ -109,21 +141,20 @@ static bool options_agree(const struct options *o, const struct op *op)
 
 static bool plan_full(struct plan *p, const struct options *o, const struct machine *m)
 {
-	static const size_t usual_rows[] = {1, 2, 4, 8, 16}, peers_rows[] = {1, 4, 16};
-	size_t usual_count = o->peers ? sizeof peers_rows / sizeof *peers_rows : sizeof usual_rows / sizeof *usual_rows;
 	*p = (struct plan){
 	        .op = find_op(o->op ? o->op : "gemm"),
 	        .isa = o->isa,
 	        .backend = o->backend,
 	        .all_sets = true,
-	        .rows_count = o->rows_count ? o->rows_count : usual_count,
 	        .repeats = o->repeats ? o->repeats
 	                   : o->peers ? 21
 	                              : 15,
 	        .pool_bytes = pool_for(o, m),
 	};
-	memcpy(p->rows, o->rows_count ? o->rows : o->peers ? peers_rows : usual_rows, p->rows_count * sizeof *p->rows);
-	return p->op && options_agree(o, p->op) && plan_shapes(p, o);
+	if (!p->op || !options_agree(o, p->op))
+		return false;
+	plan_rows(p, o);
+	return plan_shapes(p, o);
 }
 
 /* What fits into the default report: some ten seconds on two busy cores. */

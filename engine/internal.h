@@ -6,7 +6,7 @@
 #define OCTAVO_INTERNAL_H
 
 #include "octavo_engine.h"
-#include "engine/arena.h"
+#include "fp8/arena.h"
 #include "fp8/error.h"
 #include "engine/load/load.h"
 #include "engine/text/tokenizer.h"
@@ -67,19 +67,12 @@ struct octavo_work {
 	float *y;        /* [rows][hidden] output of o_proj, of down */
 	uint16_t *act[2];    /* [rows][widest] bf16: rounded, and quantised, left operands */
 	float *act_scale;    /* [rows][ceil(widest / 128)] */
-	/* MoE: slots are (row, chosen expert) pairs sorted by expert, then row, then the shared expert's rows */
+	float *other_scale;  /* the same, for two operands at a time */
+	float *gate, *up;    /* [rows][dense width] */
+	void *moe;           /* octavo_moe_run's, in the same place */
 	float *router;       /* [rows][experts] logits */
 	uint32_t *chosen;    /* [rows][top_k] ascending */
 	float *chosen_weight;/* [rows][top_k] */
-	uint32_t *place;     /* [rows][top_k] the pair's slot */
-	uint32_t *expert_first; /* [experts + 1] first slot of each expert */
-	uint16_t *gathered;  /* [rows * top_k][hidden] bf16 */
-	float *gathered_scale; /* [rows * top_k][ceil(hidden / 128)] */
-	float *gate, *up;    /* [rows * (top_k + shared)][expert width] or [rows][dense width] */
-	float *expert_out;   /* [rows * (top_k + 1)][hidden] */
-	uint16_t *expert_act;/* left operand of down, shapes of gate */
-	float *expert_act_scale;
-	struct octavo_product *product; /* [2 * (experts + 1)] */
 	size_t dense_width;  /* the widest dense layer that fits */
 	void *wider;         /* of octavo_work_widen */
 	/* Attention, one set per thread (model/mla.c and gqa.c say the inner shapes) */
@@ -197,8 +190,6 @@ void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
 /* Bytes of one thread's scratch when `threads` threads share the heads. */
 size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots, size_t threads);
 size_t octavo_gqa_scratch(const struct octavo_config *config);
-/* The GEMM slot for a matrix's dtype. */
-const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w);
 
 /* mtp.c: rows of a module.  A chain's row i is position pos + i; a tree's rows are its nodes first, first + 1, … whose
  * parents have been run before, and a node of depth d is position pos + d - 1. */

@@ -6,7 +6,7 @@
 #ifndef OCTAVO_STOP_H
 #define OCTAVO_STOP_H
 
-#include "engine/arena.h"
+#include "fp8/arena.h"
 #include "octavo_engine.h"
 
 /* Knuth, Morris and Pratt's automaton for each string. */

@@ -295,6 +295,61 @@ OCTAVO_API enum octavo_status octavo_gemm_transposed(const struct octavo_kernels
                                                      const struct octavo_matrix *w, const struct octavo_rows *x,
                                                      float *y, size_t ldy);
 
+/* ---- Mixture of experts ------------------------------------------------------------------------
+ * A gated feed-forward network: down(silu(gate x) * up x). */
+struct octavo_mlp {
+	struct octavo_matrix gate, up; /* [width][hidden] */
+	struct octavo_matrix down;     /* [hidden][width] */
+};
+
+/* The feed-forward part of a mixture of experts (DeepSeekMoE, arXiv 2401.06066, equation 3), for rows that a router has
+ * been through: each expert that any row chose is read once for all its rows, the shared one with them.  Per row,
+ *     y = 0;  y = fma(weight, expert(x), y) in ascending expert id;  y = fma(1, shared(x), y)
+ * where the left operands of gate and up, and of down, are made of F32 rows by the `round` slot, or by `quantise` where
+ * that is asked for and the matrices are FP8. */
+struct octavo_moe {
+	const struct octavo_mlp *expert;  /* [experts], all of one shape, gates, ups and downs each all FP8 or all not */
+	const struct octavo_mlp *shared;  /* of any width; NULL: none */
+	size_t experts, top_k;
+	const float *x; /* [rows][hidden] */
+	size_t rows;
+	const uint32_t *chosen; /* [rows][top_k] experts, ascending */
+	const float *weight;    /* [rows][top_k] */
+	int quantise;           /* W8A8 */
+	enum octavo_scale_rule rule; /* of quantise */
+	float *y;      /* [rows][hidden]; not x */
+	void *scratch; /* octavo_moe_scratch() bytes, any address that malloc would give */
+	int checked;   /* the caller vouches for all matrices, as in octavo_product */
+};
+/* Bytes of scratch for so many rows at most; SIZE_MAX if that overflows. */
+OCTAVO_API size_t octavo_moe_scratch(size_t rows, size_t experts, size_t top_k, size_t hidden, size_t width,
+                                     size_t shared_width);
+/* EINVAL: null pointers, zero sizes, more than OCTAVO_MAX_EXPERTS experts, choices that do not ascend or exceed them,
+ * matrices whose shapes or precisions do not agree; ENUMERIC: scales outside the contract (when not `checked`). */
+OCTAVO_API enum octavo_status octavo_moe_run(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
+                                             const struct octavo_moe *moe);
+
+/* ---- MLA's latents to keys and values ----------------------------------------------------------
+ * For prompts of many rows, whose attention is cheaper per head (the naive form; DeepSeek-V2, arXiv 2405.04434,
+ * equations 10 to 15): head h has rows [h * (nope + v_dim), (h + 1) * (nope + v_dim)) of kv_b, those of its keys first.
+ * Per cache row [c | k_rope]
+ *     key = [W_UK c | k_rope],  value = W_UV c
+ * with the products of the GEMM slots, rounded by the `round` slot. */
+struct octavo_mla_up {
+	const struct octavo_matrix *kv_b; /* [heads * (nope + v_dim)][latent] */
+	size_t heads, nope, rope, v_dim;
+	const uint16_t *cache; /* [tokens][ld] bf16: latent, then rope */
+	size_t tokens, ld;
+	uint16_t *keys;   /* [heads][tokens][nope + rope] bf16 */
+	uint16_t *values; /* [heads][tokens][v_dim] bf16 */
+	int checked;      /* the caller vouches for kv_b, as in octavo_product */
+};
+/* EINVAL: null pointers, zero sizes (rope may be 0), sizes that do not agree; ENUMERIC: scales outside the contract
+ * (when not `checked`). */
+OCTAVO_API enum octavo_status octavo_mla_up_run(const struct octavo_kernels *table,
+                                                const struct octavo_parallel *parallel,
+                                                const struct octavo_mla_up *up);
+
 /* ---- Rows of an FP8 latent cache -----------------------------------------------------------------
  * MLA's cache row as FlashMLA keeps it for DeepSeek-V3.2, and as other engines exchange it: E4M3 codes of the latent
  * [latent], one F32 scale per 128 of them (the last group may be shorter), then the rotated key [rope] in BF16; no

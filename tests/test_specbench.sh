@@ -495,16 +495,13 @@ small="--pool 1 --repeats 2 --threads 2"
 	json "$dir/kernels.json" '{(k["m"], k["n"], k["k"]) for k in d["kernels"]} == {(1, 64, 256), (3, 64, 256)}'
 	json "$dir/kernels.json" 'all(k["r"] == 1 for k in d["kernels"] if k["m"] == 1)'
 	json "$dir/kernels.json" 'd["machine"]["read_gbs"] > 0 and d["machine"]["peak_gflops"] > 0'
-	for case in gemm:97,333 gemm_bf16:33,77 gemm_t:256,72 attention:600,2 gqa:600,16 norm:1,333 \
+	for case in gemm:97,333 gemm_bf16:33,77 gemm_t:256,72 moe:40,136 mla_up:256,72 attention:600,2 gqa:600,16 norm:1,333 \
 		swiglu:1,333 quantise:1,333 decode:1,333 encode:1,333; do
 		expect 0 "${case%:*} " kernels --op "${case%:*}" --shape "${case#*:}" --rows 1,2 $small
 	done
 	expect 0 " ref " kernels --isa ref --shape 32,64 --rows 2 $small
 	expect 2 '"sse9"' kernels --isa sse9 --shape 32,64 $small
 }
-for op in moe mla_up mla_attn; do
-	expect 2 "$op is not available in this version" kernels --op $op
-done
 expect 2 '"frobnicate" (known: gemm, ' kernels --op frobnicate
 expect 2 '"mkl" (known: onednn, xsmm)' kernels --backend mkl
 expect 2 "--backend and --isa exclude each other" kernels --backend onednn --isa ref
@@ -543,6 +540,8 @@ json "$dir/emulate.json" 'min(e["rms"] for e in d["emulate"] if e["n_c"] == 1000
 expect 2 "--isa does not apply to --op emulate" kernels --op emulate --isa ref
 expect 2 "emulate takes up to 4096 outputs" kernels --op emulate --shape 4097,32
 expect 2 "the pool has 1" kernels --shape 2048,7168 --pool 1
+expect 2 "the pool has 1" kernels --op moe --shape 128,256 --rows 8 --pool 1
+expect 2 "--shape: 128,64: mla_up takes" kernels --op mla_up --shape 128,64
 expect 2 'option --rows: "1,x"' kernels --rows 1,x
 expect 2 'option --rows: "0"' kernels --rows 0
 expect 2 'option --repeats: "0"' kernels --repeats 0

@@ -6,7 +6,7 @@
 #ifndef OCTAVO_BIND_H
 #define OCTAVO_BIND_H
 
-#include "engine/arena.h"
+#include "fp8/arena.h"
 #include "engine/load/load.h"
 
 /* The first failure sticks: later binds do nothing, so that a layer reads as the list of its tensors. */

@@ -80,10 +80,6 @@ int octavo_config_is_moe(const struct octavo_config *config, size_t layer);
 
 /* ---- weights.c: tensors bound to the roles they play, shapes and dtypes checked ------------------- */
 
-struct octavo_mlp {
-	struct octavo_matrix gate, up, down;
-};
-
 struct octavo_layer {
 	float *input_norm, *post_norm; /* [hidden]; input_norm may be NULL in a drafter's layer: none */
 	struct octavo_matrix q;        /* [heads * (nope + rope)][hidden], if q_lora == 0 */

@@ -7,19 +7,6 @@
 #include <assert.h>
 #include <string.h>
 
-const struct octavo_gemm_kernel *octavo_gemm_slot(const struct octavo_kernels *k, const struct octavo_matrix *w)
-{
-	switch (w->dtype) {
-	case OCTAVO_E4M3:
-	case OCTAVO_E5M2:
-		return k->gemm_fp8;
-	case OCTAVO_F32:
-		return k->gemm_f32;
-	default:
-		return k->gemm_bf16;
-	}
-}
-
 static int quantises(const struct octavo_engine *e, const struct octavo_matrix *w)
 {
 	return e->settings.arithmetic == OCTAVO_W8A8 && octavo_is_fp8(w);

@@ -10,10 +10,10 @@
  */
 #include "engine/model/attend.h"
 
+#include "kernels/driver.h"
+
 #include <assert.h>
 #include <string.h>
-
-enum { EXPAND_ROWS = 64 }; /* latents expanded at a time, naive form */
 
 /* Views into one thread's scratch; `heads` are those of one thread. */
 struct scratch {
@@ -24,7 +24,6 @@ struct scratch {
 	struct octavo_attend attend; /* values as wide as max(kv_lora, v_dim) */
 	uint16_t *keys;   /* [slots][nope + rope] bf16, naive form */
 	uint16_t *values; /* [slots][v_dim] bf16, naive form */
-	float *expanded;  /* [EXPAND_ROWS][max(nope, v_dim)] */
 };
 
 static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows, size_t slots,
@@ -38,7 +37,6 @@ static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo
 	octavo_attend_carve(a, &s->attend, heads, octavo_larger(c->kv_lora, c->v_dim));
 	s->keys = octavo_carve(a, slots * (c->nope + c->rope), sizeof *s->keys);
 	s->values = octavo_carve(a, slots * c->v_dim, sizeof *s->values);
-	s->expanded = octavo_carve(a, EXPAND_ROWS * octavo_larger(c->nope, c->v_dim), sizeof *s->expanded);
 }
 
 static size_t heads_per_task(const struct octavo_config *c, size_t tasks)
@@ -134,22 +132,14 @@ static void expand(const struct heads_task *t, struct scratch *s, size_t head, s
 {
 	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
-	size_t key = c->nope + c->rope, width = e->kv.width;
-	struct octavo_matrix up_k = key_rows(t, head), up_v = value_rows(t, head);
-	const uint16_t *cache = octavo_kv_rows(e->geometry.kv, sequence, t->kv_layer);
-	for (size_t first = 0; first < count; first += EXPAND_ROWS) {
-		size_t rows = count - first < EXPAND_ROWS ? count - first : EXPAND_ROWS;
-		struct octavo_rows left = { .x = cache + first * width, .rows = rows, .ld = width };
-		octavo_gemm_slot(e->k, &up_k)->run(&up_k, 0, c->nope, &left, s->expanded, c->nope);
-		for (size_t i = 0; i < rows; i++) {
-			uint16_t *k = s->keys + (first + i) * key;
-			e->k->round->run(k, s->expanded + i * c->nope, c->nope);
-			memcpy(k + c->nope, cache + (first + i) * width + c->kv_lora, c->rope * sizeof *k);
-		}
-		octavo_gemm_slot(e->k, &up_v)->run(&up_v, 0, c->v_dim, &left, s->expanded, c->v_dim);
-		for (size_t i = 0; i < rows; i++)
-			e->k->round->run(s->values + (first + i) * c->v_dim, s->expanded + i * c->v_dim, c->v_dim);
-	}
+	struct octavo_matrix own = octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim), c->nope + c->v_dim, 0,
+	                                              c->kv_lora);
+	struct octavo_mla_up up = { .kv_b = &own, .heads = 1, .nope = c->nope, .rope = c->rope, .v_dim = c->v_dim,
+		                    .cache = octavo_kv_rows(e->geometry.kv, sequence, t->kv_layer), .tokens = count,
+		                    .ld = e->kv.width, .keys = s->keys, .values = s->values, .checked = 1 };
+	enum octavo_status status = octavo_mla_up_run(e->k, NULL, &up);
+	assert(status == OCTAVO_OK);
+	(void)status;
 }
 
 static void naive_head(const struct heads_task *t, struct scratch *s, size_t head)
@@ -215,7 +205,7 @@ static void project_down(struct octavo_engine *e, const struct octavo_layer *lay
 	/* The same left operand unless one of the two is not FP8. */
 	pair[1].x = octavo_is_fp8(q) == octavo_is_fp8(&layer->kv_a)
 	                    ? pair[0].x
-	                    : octavo_left(e, s->normed, rows, hidden, &layer->kv_a, s->act[1], s->gathered_scale);
+	                    : octavo_left(e, s->normed, rows, hidden, &layer->kv_a, s->act[1], s->other_scale);
 	enum octavo_status status = octavo_gemm_group(e->k, &e->threads.parallel, pair, 2);
 	assert(status == OCTAVO_OK);
 	(void)status;

@@ -42,42 +42,30 @@ static void carve_staging(struct octavo_arena *a, struct octavo_staging *b, size
 	b->running = octavo_carve(a, rows, sizeof *b->running);
 }
 
-/* Values between the products of all layers' feed-forward parts, dense ones of `width`. */
-static size_t gated_values(const struct octavo_config *c, size_t rows, size_t width)
-{
-	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
-	return octavo_larger(pairs * c->expert_width + rows * shared, rows * width);
-}
-
-/* What depends on the width of dense layers.  Nothing in it outlives a layer, so other pieces may take its place. */
+/* What depends on the width of dense layers.  Nothing in it outlives a layer, so other pieces may take its place; a layer
+ * is dense or has experts, so that one piece serves both. */
 static void carve_dense(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows,
                         size_t width)
 {
-	size_t values = gated_values(c, rows, width), w = octavo_larger(widest(c), width);
-	s->gate = octavo_carve(a, values, sizeof *s->gate);
-	s->up = octavo_carve(a, values, sizeof *s->up);
+	size_t values = rows * width, bytes = 2 * values * sizeof *s->gate, w = octavo_larger(widest(c), width);
+	if (c->experts)
+		bytes = octavo_larger(bytes, octavo_moe_scratch(rows, c->experts, c->top_k, c->hidden, c->expert_width,
+		                                                c->shared_experts * c->expert_width));
+	s->gate = octavo_carve(a, bytes, 1);
+	s->up = s->gate ? s->gate + values : NULL;
+	s->moe = s->gate;
 	s->act[0] = octavo_carve(a, rows * w, sizeof *s->act[0]);
 	s->act_scale = octavo_carve(a, rows * groups(w), sizeof *s->act_scale);
 }
 
-static void carve_moe(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
+static void carve_router(struct octavo_arena *a, struct octavo_work *s, const struct octavo_config *c, size_t rows)
 {
-	size_t pairs = rows * c->top_k, shared = c->shared_experts * c->expert_width;
-	size_t values = gated_values(c, rows, c->dense_width);
-	size_t value_groups = pairs * groups(c->expert_width) + rows * groups(shared);
-	s->gathered_scale = octavo_carve(a, octavo_larger(pairs, rows) * groups(c->hidden), sizeof *s->gathered_scale);
+	size_t pairs = rows * c->top_k;
 	if (!c->experts)
 		return;
 	s->router = octavo_carve(a, rows * c->experts, sizeof *s->router);
 	s->chosen = octavo_carve(a, pairs, sizeof *s->chosen);
 	s->chosen_weight = octavo_carve(a, pairs, sizeof *s->chosen_weight);
-	s->place = octavo_carve(a, pairs, sizeof *s->place);
-	s->expert_first = octavo_carve(a, c->experts + 1, sizeof *s->expert_first);
-	s->gathered = octavo_carve(a, pairs * c->hidden, sizeof *s->gathered);
-	s->expert_out = octavo_carve(a, (pairs + rows) * c->hidden, sizeof *s->expert_out);
-	s->expert_act = octavo_carve(a, values, sizeof *s->expert_act);
-	s->expert_act_scale = octavo_carve(a, value_groups, sizeof *s->expert_act_scale);
-	s->product = octavo_carve(a, 2 * (c->experts + 1), sizeof *s->product);
 }
 
 static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
@@ -94,9 +82,10 @@ static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 	s->attended = octavo_carve(a, rows * c->heads * c->v_dim, sizeof *s->attended);
 	s->y = octavo_carve(a, rows * c->hidden, sizeof *s->y);
 	s->act[1] = octavo_carve(a, rows * w, sizeof *s->act[1]);
+	s->other_scale = octavo_carve(a, rows * groups(w), sizeof *s->other_scale);
 	s->dense_width = c->dense_width;
 	carve_dense(a, s, c, rows, c->dense_width);
-	carve_moe(a, s, c, rows);
+	carve_router(a, s, c, rows);
 	s->head_scratch_size = c->kv_heads ? octavo_gqa_scratch(c)
 	                                   : octavo_mla_scratch(c, rows, e->kv.slots, e->threads.parallel.threads);
 	s->head_scratch = octavo_carve(a, e->threads.parallel.threads, s->head_scratch_size);

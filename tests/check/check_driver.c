@@ -5,10 +5,9 @@
 #include "fpstate.h"
 #include "gemm_case.h"
 #include "memory.h"
+#include "team.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 /* ---- The table ---- */
@@ -32,54 +31,6 @@ static void complete(struct check *check)
 	octavo_kernels_init(&detected, octavo_cpu_detect());
 	check_that(check, memcmp(&detected, octavo_kernels_get(), sizeof detected) == 0,
 	           "is not the table of octavo_cpu_detect");
-}
-
-/* ---- A parallel_for of threads, as an embedding engine might bring ---- */
-
-struct work {
-	octavo_task_fn *fn;
-	void *arg;
-	size_t tasks;
-	atomic_size_t next;
-	bool hostile; /* run each task in a floating-point environment that rounds and flushes otherwise */
-	atomic_size_t damaged;
-};
-
-static void *work_thread(void *arg)
-{
-	struct work *work = arg;
-	if (work->hostile)
-		fp_make_hostile();
-	uint32_t control = fp_control();
-	for (size_t task; (task = atomic_fetch_add(&work->next, 1)) < work->tasks;) {
-		/* From the last task to the first, to make order matter if it can. */
-		work->fn(work->arg, work->tasks - 1 - task);
-		atomic_fetch_add(&work->damaged, fp_control() != control);
-	}
-	return NULL;
-}
-
-struct team {
-	size_t threads;
-	bool hostile;
-	size_t damaged; /* tasks that left another control register than they found */
-	size_t failed;  /* threads that could not be started; the others do their work */
-};
-
-static void team_run(void *context, size_t tasks, octavo_task_fn *fn, void *arg)
-{
-	struct team *team = context;
-	struct work work = {.fn = fn, .arg = arg, .tasks = tasks, .hostile = team->hostile};
-	pthread_t thread[8];
-	size_t started = 0;
-
-	while (started < team->threads && pthread_create(&thread[started], NULL, work_thread, &work) == 0)
-		started++;
-	if (started == 0)
-		team->failed++;
-	for (size_t i = 0; i < started; i++)
-		pthread_join(thread[i], NULL);
-	team->damaged += atomic_load(&work.damaged);
 }
 
 /* ---- Groups ---- */
