@@ -52,7 +52,7 @@ static bool join(const struct decoding *d, struct lanes *l, size_t index, struct
 		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
 		.confidence = o->confidence, .dynamic = run->tree.dynamic,
 		.stream = { o->seed, index }, .max_new = d->tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
-		.stop = o->stop, .stops = o->stops,
+		.stop = o->stop, .stops = o->stops, .history = out->history,
 	};
 	memcpy(settings.tree, run->tree.width, sizeof settings.tree);
 	out->count = 0;

@@ -91,7 +91,25 @@ static void add_output(struct run *run, struct half *half, const struct output *
 	run->prompts++;
 }
 
-static void compare(struct run *run, const struct output *got, const struct output *plain, const struct prompt *prompt)
+/* In an engine of its own, since it takes two sequences. */
+static void explain(const struct runs *r, struct divergence *d, const struct octavo_history *history)
+{
+	struct octavo_engine_settings settings = *r->engine;
+	struct octavo_engine *engine;
+	struct octavo_error error;
+	settings.sequences = 2;
+	settings.profiler = NULL;
+	enum octavo_status status = octavo_engine_open(&engine, &settings, &error);
+	if (status == OCTAVO_OK)
+		status = octavo_explain(engine, history, &d->why, &error);
+	if (status != OCTAVO_OK)
+		complain("the divergence on prompt %s cannot be explained: %s", d->prompt, error.text);
+	d->explained = status == OCTAVO_OK;
+	octavo_engine_close(&engine);
+}
+
+static void compare(const struct runs *r, struct run *run, const struct output *got, const struct output *plain,
+                    const struct prompt *prompt)
 {
 	if (run->divergence.found || run_promise(run) != OCTAVO_SAME_TOKENS)
 		return;
@@ -99,7 +117,9 @@ static void compare(struct run *run, const struct output *got, const struct outp
 		int32_t a = i < plain->count ? plain->token[i] : -1, b = i < got->count ? got->token[i] : -1;
 		if (a == b)
 			continue;
-		run->divergence = (struct divergence){ true, prompt->id, i, a, b, i < plain->count ? plain->margin[i] : 0.0f };
+		run->divergence = (struct divergence){ .found = true, .prompt = prompt->id, .token = i, .plain = a, .got = b,
+			                               .margin = i < plain->count ? plain->margin[i] : 0.0f };
+		explain(r, &run->divergence, got->history);
 		return;
 	}
 }
@@ -136,7 +156,8 @@ static bool allocate(struct measurement *m)
 	for (size_t i = 0; good && i < r->total * m->group; i++) {
 		m->outputs[i].token = calloc(m->room, sizeof *m->outputs[i].token);
 		m->outputs[i].margin = calloc(m->room, sizeof *m->outputs[i].margin);
-		good = m->outputs[i].token && m->outputs[i].margin;
+		good = m->outputs[i].token && m->outputs[i].margin &&
+		       octavo_history_open(&m->outputs[i].history, NULL) == OCTAVO_OK;
 	}
 	if (!good)
 		complain("out of memory");
@@ -148,6 +169,7 @@ static void release(struct measurement *m)
 	for (size_t i = 0; m->outputs && i < m->runs->total * m->group; i++) {
 		free(m->outputs[i].token);
 		free(m->outputs[i].margin);
+		octavo_history_close(&m->outputs[i].history);
 	}
 	free(m->outputs);
 }
@@ -199,7 +221,7 @@ static bool measure_group(struct measurement *m, size_t index)
 			return false;
 	for (size_t i = 0; i < r->total; i++)
 		for (size_t p = 0; p < count; p++)
-			compare(&r->run[i], &m->outputs[i * m->group + p], &m->outputs[reference_of(r, i) * m->group + p],
+			compare(r, &r->run[i], &m->outputs[i * m->group + p], &m->outputs[reference_of(r, i) * m->group + p],
 			        &m->prompts->item[first + p]);
 	r->prompts += count;
 	return true;

@@ -4,6 +4,7 @@
  */
 #include "bench/runs.h"
 
+#include <math.h>
 #include <string.h>
 
 static bool is_plain(const struct run *run)
@@ -96,10 +97,21 @@ static void print_speed_row(const struct run *run, int width)
 static void print_divergence(const struct run *run)
 {
 	const struct divergence *d = &run->divergence;
-	if (d->found)
-		printf("  %s %s left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
-		       "%.6g\n",
-		       run->label, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
+	const struct octavo_explanation *why = &d->why;
+	if (!d->found)
+		return;
+	printf("  %s %s left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
+	       "%.6g\n",
+	       run->label, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
+	if (why->found)
+		printf("    run again, row by row and in its batches, it first differs at position %zu (the prompt's first is 0), row %zu\n"
+		       "    of a batch of %zu: layer %zu, %s, element %zu of %zu is %.9g alone and %.9g in the batch,\n"
+		       "    all of them are at most %.3g apart, and the row's logits at most %.3g\n",
+		       why->position, why->row, why->rows, why->layer, why->operation, why->element, why->elements,
+		       (double)why->alone, (double)why->together, why->largest, why->logits);
+	else if (d->explained)
+		printf("    run again, row by row and in its batches, all of it has the same bits: it lies neither in kernels nor in\n"
+		       "    the rows of one sequence\n");
 }
 
 /* What the labels leave out. */
@@ -378,12 +390,30 @@ static json_t *threads_json(const struct run *run)
 	return all;
 }
 
+/* What went wrong may have gone wrong far. */
+static json_t *finite_json(double x)
+{
+	return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *explanation_json(const struct octavo_explanation *why)
+{
+	if (!why->found)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "position", (json_int_t)why->position,
+	                 "row", (json_int_t)why->row, "rows", (json_int_t)why->rows, "layer", (json_int_t)why->layer,
+	                 "operation", why->operation, "element", (json_int_t)why->element, "elements",
+	                 (json_int_t)why->elements, "alone", finite_json(why->alone), "together", finite_json(why->together),
+	                 "largest", finite_json(why->largest), "logits", finite_json(why->logits));
+}
+
 static json_t *divergence_json(const struct divergence *d)
 {
 	if (!d->found)
 		return json_null();
-	return json_pack("{s:s, s:I, s:i, s:i, s:f}", "prompt", d->prompt, "token", (json_int_t)d->token, "plain",
-	                 (int)d->plain, "got", (int)d->got, "margin", (double)d->margin);
+	return json_pack("{s:s, s:I, s:i, s:i, s:f, s:o}", "prompt", d->prompt, "token", (json_int_t)d->token, "plain",
+	                 (int)d->plain, "got", (int)d->got, "margin", (double)d->margin, "explanation",
+	                 explanation_json(&d->why));
 }
 
 /* Distinct experts that a step reads in an MoE layer: more than one token's experts, fewer than as many for each of

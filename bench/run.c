@@ -168,7 +168,8 @@ static int report_runs(const struct options *o, const struct machine *m, json_t 
 	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads,
 		                                   .max_context = o->context, .sequences = batch };
 	struct runs runs = { .batch = batch, .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
-		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer };
+		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer,
+		             .engine = &settings };
 	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
 	    !weights_parse(o, &settings.weights) || !engine_backend(o, &settings) || !runs_check(o) ||
 	    (o->layer && !layer_curve_load(&runs.full, o->layer)) || !find_prompts(&runs, o, path))

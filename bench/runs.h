@@ -29,6 +29,8 @@ struct divergence {
 	size_t token;
 	int32_t plain, got;
 	float margin; /* of the plain run's logits there */
+	bool explained; /* the rest of this could be found out */
+	struct octavo_explanation why;
 };
 
 /* What predictions are made of and tested on: sums over every other prompt, or group of prompts. */
@@ -112,6 +114,7 @@ struct runs {
 	size_t prompts; /* measured; fewer than loaded if the time was up */
 	size_t loaded, tokens; /* per prompt */
 	const struct octavo_model_info *info;
+	const struct octavo_engine_settings *engine; /* what it was opened with */
 	const char *model, *arithmetic, *kv, *prompts_file;
 	double seconds;
 };
@@ -130,6 +133,7 @@ void runs_free(struct runs *r);
 struct output {
 	int32_t *token; /* [tokens, or the context if that is less] */
 	float *margin;  /* the same */
+	struct octavo_history *history; /* for what may have to be explained */
 	size_t count;
 	struct octavo_session_stats stats;
 };

@@ -88,6 +88,21 @@ struct octavo_staging {
 	struct octavo_session **running;
 };
 
+/* What can be observed of a forward: of each layer, but for the first and the last two. */
+enum octavo_operation {
+	OCTAVO_AT_EMBEDDING,      /* [hidden] */
+	OCTAVO_AT_ATTENTION_NORM, /* [hidden] */
+	OCTAVO_AT_QUERY,          /* [heads * (nope + rope)], or of heads of v_dim; rotated */
+	OCTAVO_AT_KEY_VALUE,      /* [kv.width] latent after its norm, keys rotated: what goes to the cache */
+	OCTAVO_AT_ATTENTION,      /* [heads * v_dim] */
+	OCTAVO_AT_OUTPUT,         /* [hidden] */
+	OCTAVO_AT_FFN_NORM,       /* [hidden] */
+	OCTAVO_AT_FFN,            /* [hidden] */
+	OCTAVO_AT_LAYER,          /* [hidden] the residual stream behind the layer; only of main layers */
+	OCTAVO_AT_FINAL_NORM,     /* [hidden] */
+	OCTAVO_AT_HEAD,           /* [vocab], of the rows that want logits */
+};
+
 struct octavo_engine {
 	struct octavo_engine_settings settings; /* defaults filled in; model_dir not kept */
 	char *model_dir; /* a copy: drafters may have files below it */
@@ -120,11 +135,20 @@ struct octavo_engine {
 	float *mtp_hidden[2]; /* [rows][hidden], by tap: after the norm before the head, or before it */
 	float *mtp_logits;    /* [rows][vocab] */
 	size_t expert_union, expert_rows; /* of the last main forward, summed over MoE layers */
-	/* Sees x [rows][hidden] F32, the residual stream, after each main layer.  NULL but in tests. */
-	void (*observe)(void *context, size_t layer, const float *x, size_t rows);
+	/* Sees x [rows][cols] F32, what an operation gave, in the order in which they come.  NULL but in octavo_explain and
+	 * tests. */
+	void (*observe)(void *context, size_t layer, enum octavo_operation operation, const float *x, size_t rows,
+	                size_t cols);
 	void *observe_context;
 	void *arena;
 };
+
+static inline void octavo_observe(const struct octavo_engine *e, size_t layer, enum octavo_operation operation,
+                                  const float *x, size_t rows, size_t cols)
+{
+	if (e->observe)
+		e->observe(e->observe_context, layer, operation, x, rows, cols);
+}
 
 static inline size_t octavo_larger(size_t a, size_t b)
 {

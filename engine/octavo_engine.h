@@ -23,6 +23,7 @@ extern "C" {
 
 struct octavo_engine;
 struct octavo_session;
+struct octavo_history;
 
 /* W8A16 keeps activations in BF16; W8A8 quantises them 1x128 before every FP8 matrix, as the model is
  * served on GPUs.  Matrices that are not FP8 see BF16 activations in both. */
@@ -221,7 +222,13 @@ struct octavo_session_settings {
 	 * the last tokens hold the stop and perhaps more: the text to show is the first stats->text bytes. */
 	const struct octavo_stop *stop;
 	size_t stops;
+	struct octavo_history *history; /* borrowed: takes down what each round since the last prompt verified, for
+	                                 * octavo_explain; NULL: nothing does */
 };
+
+/* Takes memory as a session goes on: some 8 bytes per row that it verifies. */
+OCTAVO_API enum octavo_status octavo_history_open(struct octavo_history **out, struct octavo_error *error);
+OCTAVO_API void octavo_history_close(struct octavo_history **history);
 
 /* NULL-terminated; pairs are not listed. */
 OCTAVO_API const char *const *octavo_drafter_names(void);
@@ -310,6 +317,24 @@ OCTAVO_API enum octavo_status octavo_session_last(const struct octavo_session *s
  * session, and its second choice.  EINVAL if i was not emitted. */
 OCTAVO_API enum octavo_status octavo_session_margin(const struct octavo_session *session, size_t i, float *margin,
                                                     int32_t *second);
+
+/* Where the rows of a session's rounds, in their batches, first gave other bits than each of them alone. */
+struct octavo_explanation {
+	int found;             /* 0: nowhere, and nothing below is set */
+	size_t position;       /* of the row's token, the prompt's first being 0 */
+	size_t row, rows;      /* it was this one of so many in its round's batch */
+	size_t layer;          /* of the operation; of the logits and the final norm: the number of layers */
+	const char *operation; /* "attention", … */
+	size_t element, elements; /* the first of the row's elements that differs */
+	float alone, together; /* its values */
+	double largest;        /* difference among the operation's elements */
+	double logits;         /* the largest difference of the row's logits */
+};
+/* Runs a history's prompt and rounds again, and beside them plain decoding of the same tokens, and compares.  For rules
+ * of SAME_TOKENS; the rows of other sessions that shared its rounds are left out.  Takes two free sequences (ELIMIT) of an
+ * engine like the session's and memory for what one row's operations give; EINVAL for a history that holds nothing. */
+OCTAVO_API enum octavo_status octavo_explain(struct octavo_engine *engine, const struct octavo_history *history,
+                                             struct octavo_explanation *out, struct octavo_error *error);
 
 #ifdef __cplusplus
 }

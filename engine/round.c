@@ -296,6 +296,8 @@ static void verify(struct round *r)
 static enum octavo_status finish(struct octavo_session *s, struct octavo_error *error)
 {
 	(void)error;
+	if (s->settings.history)
+		octavo_history_note(s->settings.history, &s->tree, s->token + s->first, s->emitted);
 	keep_margins(s);
 	count_round(s);
 	return OCTAVO_OK;

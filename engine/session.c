@@ -246,6 +246,8 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 	s->stats = (struct octavo_session_stats){ .prompt_tokens = count, .finish = OCTAVO_RUNNING };
 	s->text = 0;
 	octavo_stopper_begin(&s->stopper);
+	if (s->settings.history)
+		octavo_history_begin(s->settings.history, token, count);
 	s->drafter->ops->begin(s->drafter);
 	uint64_t start = octavo_now_ns();
 	octavo_phase_begin(s->engine->profiler, OCTAVO_PHASE_PREFILL);

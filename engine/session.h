@@ -11,6 +11,7 @@
 
 #include "engine/draft/depth.h"
 #include "engine/draft/drafter.h"
+#include "engine/history.h"
 #include "engine/stop.h"
 
 struct octavo_session {

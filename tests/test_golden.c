@@ -52,9 +52,13 @@ struct capture {
 	size_t hidden, at[MOST_LAYERS];
 };
 
-static void capture_layer(void *context, size_t layer, const float *x, size_t rows)
+static void capture_layer(void *context, size_t layer, enum octavo_operation operation, const float *x, size_t rows,
+                          size_t cols)
 {
 	struct capture *c = context;
+	if (operation != OCTAVO_AT_LAYER)
+		return;
+	assert_int_equal(cols, c->hidden);
 	assert_true(layer < MOST_LAYERS);
 	memcpy(c->x[layer] + c->at[layer] * c->hidden, x, rows * c->hidden * sizeof *x);
 	c->at[layer] += rows;

@@ -146,18 +146,22 @@ void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, siz
 	size_t rows = e->geometry.rows, hidden = e->config.hidden;
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_ATTENTION);
 	octavo_norm_rows(e, s->normed, hidden, s->x, layer->input_norm, rows, hidden, e->config.norm_eps);
+	octavo_observe(e, kv_layer, OCTAVO_AT_ATTENTION_NORM, s->normed, rows, hidden);
 	if (e->config.kv_heads)
 		octavo_gqa(e, layer, kv_layer);
 	else
 		octavo_mla(e, layer, kv_layer);
+	octavo_observe(e, kv_layer, OCTAVO_AT_OUTPUT, s->y, rows, hidden);
 	add_residual(e);
 	enum octavo_phase ffn = layer->moe ? OCTAVO_PHASE_EXPERTS : OCTAVO_PHASE_DENSE;
 	octavo_phase_switch(e->profiler, OCTAVO_PHASE_ATTENTION, ffn);
 	octavo_norm_rows(e, s->normed, hidden, s->x, layer->post_norm, rows, hidden, e->config.norm_eps);
+	octavo_observe(e, kv_layer, OCTAVO_AT_FFN_NORM, s->normed, rows, hidden);
 	if (layer->moe)
 		octavo_moe(e, layer);
 	else
 		dense(e, &layer->dense);
+	octavo_observe(e, kv_layer, OCTAVO_AT_FFN, s->y, rows, hidden);
 	add_residual(e);
 	octavo_phase_end(e->profiler, ffn);
 }

@@ -44,6 +44,7 @@ static void head(struct octavo_engine *e, size_t rows, const uint8_t *flags)
 	for (size_t i = 0; i < wanted; i++)
 		for (size_t id = e->choosable; id < vocab; id++)
 			e->logits[i * vocab + id] = -__builtin_inff();
+	octavo_observe(e, e->config.layers, OCTAVO_AT_HEAD, e->logits, wanted, vocab);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 }
 
@@ -55,14 +56,15 @@ static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *fl
 	e->expert_union = e->expert_rows = 0;
 	for (size_t row = 0; row < rows; row++)
 		octavo_embed(e, token[row], e->work.x + row * hidden);
+	octavo_observe(e, 0, OCTAVO_AT_EMBEDDING, e->work.x, rows, hidden);
 	for (size_t layer = 0; layer < e->config.layers; layer++) {
 		octavo_block(e, &e->weights.layer[layer], layer);
-		if (e->observe)
-			e->observe(e->observe_context, layer, e->work.x, rows);
+		octavo_observe(e, layer, OCTAVO_AT_LAYER, e->work.x, rows, hidden);
 	}
 	memcpy(e->hidden[OCTAVO_TAP_PRE_NORM], e->work.x, rows * hidden * sizeof *e->work.x);
 	octavo_norm_rows(e, e->hidden[OCTAVO_TAP_POST_NORM], hidden, e->work.x, e->weights.final_norm, rows, hidden,
 	                 e->config.norm_eps);
+	octavo_observe(e, e->config.layers, OCTAVO_AT_FINAL_NORM, e->hidden[OCTAVO_TAP_POST_NORM], rows, hidden);
 	head(e, rows, flags);
 	octavo_fpenv_leave(saved);
 }

@@ -144,6 +144,9 @@ void octavo_gqa(struct octavo_engine *e, const struct octavo_layer *layer, size_
 	size_t rows = e->geometry.rows;
 	project(e, layer);
 	octavo_for_rows(e, rows, finish_row, &t);
+	octavo_observe(e, kv_layer, OCTAVO_AT_QUERY, e->work.q, rows, e->config.heads * e->config.v_dim);
+	octavo_observe(e, kv_layer, OCTAVO_AT_KEY_VALUE, e->work.kv, rows, e->kv.width);
 	octavo_run(&e->threads, t.tasks, some_groups, &t);
+	octavo_observe(e, kv_layer, OCTAVO_AT_ATTENTION, e->work.attended, rows, e->config.heads * e->config.v_dim);
 	octavo_linear(e, &layer->o, e->work.attended, rows, e->work.y);
 }

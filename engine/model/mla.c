@@ -260,8 +260,11 @@ void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_
 		octavo_linear(e, &layer->q_b, s->q_lat, rows, s->q);
 	}
 	octavo_for_rows(e, rows, finish_row, &(struct rows_task){ e, layer, kv_layer });
+	octavo_observe(e, kv_layer, OCTAVO_AT_QUERY, s->q, rows, c->heads * (c->nope + c->rope));
+	octavo_observe(e, kv_layer, OCTAVO_AT_KEY_VALUE, s->kv, rows, c->kv_lora + c->rope);
 	octavo_kv_prepare(e, kv_layer);
 	struct heads_task t = { e, layer, kv_layer, heads_per_task(c, e->threads.parallel.threads) };
 	octavo_run(&e->threads, (c->heads + t.per_task - 1) / t.per_task, some_heads, &t);
+	octavo_observe(e, kv_layer, OCTAVO_AT_ATTENTION, s->attended, rows, c->heads * c->v_dim);
 	octavo_linear(e, &layer->o, s->attended, rows, s->y);
 }
