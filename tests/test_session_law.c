@@ -100,6 +100,8 @@ static const struct setup {
 	{ OCTAVO_ACCEPT_REJECTION, "ngram", 3, { 0 }, 0 },
 	{ OCTAVO_ACCEPT_BLOCK, "ngram+mtp", 2, { 0 }, 0 },
 	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0.4 },
+	{ OCTAVO_ACCEPT_REJECTION, "model:%s", 3, { 0 }, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "model:%s", 0, { 2, 2 }, 0 },
 	{ OCTAVO_ACCEPT_REJECTION, "medusa:%s", 2, { 0 }, 0 },
 	{ OCTAVO_ACCEPT_MULTIROUND, "medusa:%s", 0, { 2, 2 }, 0 },
 	{ OCTAVO_ACCEPT_BLOCK, "hydra:%s", 2, { 0 }, 0 },
@@ -128,7 +130,9 @@ static void rules_keep_the_law(void **state)
 	char *heads[2] = { write_heads(e, 0), write_heads(e, 1) }, drafter[PATH_MAX];
 	exact_law(e, &sampling, law);
 	for (size_t i = 0; i < sizeof setups / sizeof *setups; i++) {
-		snprintf(drafter, sizeof drafter, setups[i].drafter, heads[setups[i].drafter[0] == 'h']);
+		const char *files = setups[i].drafter[1] == 'o' ? source_path("tests/data/tiny-llama") /* model */
+		                                                : heads[setups[i].drafter[0] == 'h'];
+		snprintf(drafter, sizeof drafter, setups[i].drafter, files);
 		size_t count[CELLS] = { 0 }, drafted = 0, accepted = 0, used = 0;
 		double chi = 0.0;
 		for (uint64_t stream = 0; stream < STREAMS; stream++) {
