@@ -344,7 +344,7 @@ bool backend_overlay(const char *backend, struct octavo_kernels *table)
 	if (octavo_backend_overlay(table, backend, &error) == OCTAVO_OK)
 		return true;
 	const char *const *known = octavo_backend_names();
-	complain("option --backend: %s (known: %s, %s)", error.text, known[0], known[1]);
+	complain("option --backend: %s (known: %s, %s, %s)", error.text, known[0], known[1], known[2]);
 	return false;
 }
 

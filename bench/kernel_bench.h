@@ -44,6 +44,12 @@ struct bench {
 	struct octavo_summary read_gbs;       /* of the loop with the best median */
 };
 
+/* The backend that this set stands for; NULL for a set of ours, which a backend's comes beside. */
+static inline const char *backend_of(const struct bench *b, size_t set)
+{
+	return set == b->sets.count - 1 ? b->plan->backend : NULL;
+}
+
 /* kernels_peers.c: measures, prints and appends to array; an exit status. */
 int peers_measure(const struct plan *plan, const struct machine *machine, json_t *array);
 

@@ -19,7 +19,7 @@ static const char help[] =
         "                  swiglu, quantise, decode, encode; or emulate: no times, but the error of FP8 products as\n"
         "                  Hopper's tensor cores add them, by the interval N_C of promotion to FP32\n"
         "  --isa NAME      one set of kernels, ref too (default: every set this machine has, except ref)\n"
-        "  --backend NAME  onednn or xsmm in place of ours, for gemm and gemm_bf16; checked against its error bound\n"
+        "  --backend NAME  bf16dot, onednn or xsmm beside ours, for gemm and gemm_bf16; checked against its error bound\n"
         "  --peers         instead: gemm beside oneDNN, libxsmm, OpenBLAS and BLIS with weights in their own formats\n"
         "  --shape N,K     may be repeated (default: DeepSeek-V3's). gemm, gemm_bf16: rows and columns of the\n"
         "                  matrix; gemm_t: 128 rows per head, columns; moe: an expert's width, hidden size;\n"
@@ -186,13 +186,13 @@ static void find_sets(struct sets *s, const struct op *op)
 			s->set[s->count++] = all[i];
 }
 
-/* The best set with the backend's kernels over it, alone. */
+/* The best set, and with the backend's kernels over it. */
 static bool choose_backend(struct sets *s, const char *backend)
 {
-	s->set[0] = s->set[s->count - 1];
-	s->set[0].name = backend;
-	s->count = 1;
-	return backend_overlay(backend, &s->set[0].table);
+	s->set[0] = s->set[1] = s->set[s->count - 1];
+	s->set[1].name = backend;
+	s->count = 2;
+	return backend_overlay(backend, &s->set[1].table);
 }
 
 /* Keeps those that the plan asks for; false after complaining if there are none. */
@@ -291,15 +291,15 @@ static int verify(struct bench *b)
 			progress("comparing with the reference", set * b->plan->rows_count + row,
 			         b->sets.count * b->plan->rows_count);
 			int agrees = work_agrees(w, b->pool, &b->sets.set[set].table, &b->sets.reference,
-			                         b->plan->backend != NULL);
+			                         backend_of(b, set) != NULL);
 			if (agrees == 1)
 				continue;
 			if (agrees < 0)
 				return complain("%s %zux%zu, %zu rows: %s", w->op->name, w->n, w->k, w->m,
 				                octavo_status_string((enum octavo_status)agrees));
 			complain("%s %zux%zu, %zu rows: %s %s", w->op->name, w->n, w->k, w->m, b->sets.set[set].name,
-			         b->plan->backend ? "is not within its error bound"
-			                          : "does not give the reference's bits");
+			         backend_of(b, set) ? "is not within its error bound"
+			                            : "does not give the reference's bits");
 			return EXIT_CHECK_FAILED;
 		}
 	progress_clear();

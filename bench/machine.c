@@ -84,7 +84,7 @@ static void describe_isa(struct machine *m)
 	} groups[] = {
 		{ OCTAVO_CPU_AVX2, "avx2" }, { OCTAVO_CPU_AVX512, "avx512" }, { OCTAVO_CPU_VBMI, "vbmi" },
 		{ OCTAVO_CPU_GFNI, "gfni" }, { OCTAVO_CPU_AMX, "amx" },       { OCTAVO_CPU_NEON, "neon" },
-		{ OCTAVO_CPU_HWY, "hwy" },
+		{ OCTAVO_CPU_HWY, "hwy" },   { OCTAVO_CPU_BF16, "avx512_bf16" },
 	};
 	uint32_t cpu = octavo_cpu_detect_all();
 	size_t at = 0;

@@ -40,7 +40,7 @@ static const struct {
         {"hwy", OCTAVO_CPU_HWY},
         {"neon", OCTAVO_CPU_NEON},
         {"avx2", OCTAVO_CPU_AVX2},
-        {"avx512", OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_GFNI},
+        {"avx512", OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_GFNI | OCTAVO_CPU_BF16},
         {"amx", OCTAVO_CPU_AMX},
 };
 #define LEVELS (sizeof levels / sizeof levels[0])
@@ -146,6 +146,13 @@ static uint32_t detect_amx(uint32_t edx, uint64_t states, uint32_t have)
 	return tile_permission() ? OCTAVO_CPU_AMX : 0;
 }
 
+static int has_bf16(void)
+{
+	uint32_t eax, ebx, ecx, edx;
+
+	return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax & 1u << 5; /* AVX512_BF16 */
+}
+
 static uint32_t detect(uint32_t allowed)
 {
 	uint32_t eax, ebx, ecx, edx, have = 0;
@@ -174,6 +181,8 @@ static uint32_t detect(uint32_t allowed)
 		have |= OCTAVO_CPU_VBMI;
 	if (ecx & bit_GFNI)
 		have |= OCTAVO_CPU_GFNI;
+	if (have & OCTAVO_CPU_VBMI && has_bf16())
+		have |= OCTAVO_CPU_BF16;
 	if (allowed & OCTAVO_CPU_AMX)
 		have |= detect_amx(edx, states, have);
 	return have;

@@ -38,6 +38,8 @@ extern const struct octavo_kernels octavo_set_codec_avx512;
 extern const struct octavo_kernels octavo_set_gemm_amx;
 extern const struct octavo_kernels octavo_set_gemm_t_amx;
 extern const struct octavo_kernels octavo_set_attention_amx;
+/* HAVE_AVX512BF16, the backend bf16dot; stands on HAVE_AVX512 */
+extern const struct octavo_kernels octavo_set_gemm_bf16dot;
 /* HAVE_NEON */
 extern const struct octavo_kernels octavo_set_gemm_neon;
 extern const struct octavo_kernels octavo_set_gemm_t_neon;

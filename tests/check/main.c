@@ -27,7 +27,7 @@ const struct check_entry *const check_families[] = {
 };
 
 /* What can be executed or not: the reference, and each group of CPU features (OCTAVO_CPU_*, by bit). */
-static const char *const groups[] = {"hwy", "avx2", "avx512", "vbmi", "gfni", "amx", "neon"};
+static const char *const groups[] = {"hwy", "avx2", "avx512", "vbmi", "gfni", "amx", "neon", "bf16"};
 enum { GROUPS = sizeof groups / sizeof *groups, VARIANTS = 64, FILTERS = 16 };
 
 /* What can lie in a slot on this machine (or, for SLOT_TABLE, what tables there are). */
