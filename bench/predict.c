@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Is the speed-up understood?  With times in forwards of a single row, T(1), a step of a run emits tau tokens and costs
- *     draft + r(rows) + accept,
+ *     draft + verify + accept,
  * and plain decoding's step, of one row, emits one and costs 1 + its own accept (with sequences side by side: as many as
  * there are, for r of them) (Leviathan et al., arXiv 2211.17192, theorem 3.8,
- * with a measured price for the rows of a verification in place of 1).  tau, draft, accept and the number of rows come
- * from the even prompts, r from the cost curve; the quotient is compared with what the odd prompts took.
+ * with a measured price for the rows of a verification in place of 1).  All terms come from the even prompts; the
+ * quotient is compared with what the odd prompts took.  Beside verify stands what the cost curve, from which -k auto
+ * chooses, says of the same numbers of rows: it is measured over one piece of text, forward upon forward.
  */
 #include "bench/runs.h"
 
@@ -73,9 +74,8 @@ struct prediction predict(const struct octavo_cost *cost, const struct run *run,
 		if (!run->half[i].steps || !plain->half[i].steps || cost->count < 2)
 			return p;
 	struct terms even = measure(cost, run, plain, 0), odd = measure(cost, run, plain, 1);
-	even.verify = from_curve(cost, &run->half[0]);
 	p = (struct prediction){ .known = true, .tau = even.tau, .draft = even.draft, .verify = even.verify,
-		                 .accept = even.accept, .speedup = speedup(&even),
+		                 .curve = from_curve(cost, &run->half[0]), .accept = even.accept, .speedup = speedup(&even),
 		                 .measured = plain->half[1].ns / run->half[1].ns *
 		                             ((double)run->half[1].tokens / (double)plain->half[1].tokens) };
 	if (fabs(p.speedup / p.measured - 1.0) > 0.1)

@@ -169,12 +169,12 @@ static void print_predictions(const struct runs *r, size_t first, size_t end)
 		if (!p.known)
 			continue;
 		if (!any)
-			printf("\nPredicted: tokens per step / (draft + r(rows) + accept), in forwards of one row, from the even\n"
-			       "prompts and r(M) above; measured: the odd prompts\n\n"
-			       "  %-*s k      tok/step   draft  r(rows)  accept  predicted  measured   error\n", width, "drafter");
+			printf("\nPredicted: tokens per step / (draft + verify + accept), in forwards of one row, from the even\n"
+			       "prompts; measured: the odd prompts; r(rows): what r(M) above says of verify\n\n"
+			       "  %-*s k      tok/step   draft  verify  r(rows)  accept  predicted  measured   error\n", width, "drafter");
 		any = true;
-		printf("  %-*s %-5s  %8.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", width, r->run[i].label,
-		       r->run[i].shape, p.tau, p.draft, p.verify, p.accept, p.speedup, p.measured,
+		printf("  %-*s %-5s  %8.2f  %6.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", width, r->run[i].label,
+		       r->run[i].shape, p.tau, p.draft, p.verify, p.curve, p.accept, p.speedup, p.measured,
 		       100.0 * (p.speedup / p.measured - 1.0), p.off ? ", because of " : "", p.off ? p.off : "");
 	}
 }
@@ -436,8 +436,8 @@ static json_t *prediction_json(const struct prediction *p)
 {
 	if (!p->known)
 		return json_null();
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:s?}", "tau", p->tau, "draft", p->draft, "verify", p->verify,
-	                 "accept", p->accept, "speedup", p->speedup, "measured", p->measured, "off", p->off);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s?}", "tau", p->tau, "draft", p->draft, "verify", p->verify,
+	                 "curve", p->curve, "accept", p->accept, "speedup", p->speedup, "measured", p->measured, "off", p->off);
 }
 
 static const char *const promises[] = { [OCTAVO_SAME_TOKENS] = "in tokens", [OCTAVO_SAME_LAW] = "in law",

@@ -77,12 +77,13 @@ void cost_print(const struct octavo_cost *cost);
 /* {"1": 1.0, "2": r(2), …} */
 json_t *cost_json(const struct octavo_cost *cost);
 
-/* predict.c: the speed-up of a run over plain decoding, from the terms of the even prompts and the cost curve, beside
+/* predict.c: the speed-up of a run over plain decoding, from the terms of the even prompts, beside
  * what the odd prompts measured. */
 struct prediction {
 	bool known; /* there are two prompts and a curve */
 	double tau;                    /* tokens per step */
 	double draft, verify, accept;  /* per step, in forwards of one row; accept: all else */
+	double curve;                  /* verify by the cost curve */
 	double speedup, measured;      /* of the odd prompts */
 	const char *off;               /* the term that explains most of an error above a tenth; NULL: none */
 };

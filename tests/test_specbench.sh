@@ -356,7 +356,7 @@ expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafte
 expect 0 "identical: yes" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 --drafter mtp,ngram+mtp -k 2,auto \
 	--tree 3,2,1 --temperature 0.8 --json "$dir/tree.json"
 json "$dir/tree.json" '[(r["drafter"], r["shape"]) for r in d["runs"]] == [("none", None)] + [(m, s) for m in ("mtp", "ngram+mtp") for s in ("3,2,1", "2", "auto")]'
-json "$dir/tree.json" 'all(r["speedup_predicted"] > 0 and r["prediction"]["measured"] > 0 for r in d["runs"] if r["shape"])'
+json "$dir/tree.json" 'all(r["speedup_predicted"] > 0 and r["prediction"]["measured"] > 0 and r["prediction"]["curve"] >= 1 for r in d["runs"] if r["shape"])'
 expect 2 "--tree" run --model "$dir/none" --tree 9,9
 # Draft heads: a table names the directory briefly, the document as it was given.
 if command -v python3 >/dev/null; then
