@@ -1,4 +1,5 @@
-"""The drafters of the bundled model: Medusa, Hydra, parallel and EAGLE heads on its frozen trunk, and a small draft model.
+"""The drafters of the bundled model: Medusa, Hydra, parallel and EAGLE heads on its frozen trunk, a small draft model, and the
+trunk's own MTP layer once more (only when asked for: graft_mtp.py puts it back).
 
 Row s of a drafter's guess of depth d predicts token s+2, from a chain begun at row s-d: the trunk's hidden state of row s-d and
 the tokens up to s+1 as far as that drafter reads them. Its target is the trunk's law at row s+1, true tokens given.
@@ -13,6 +14,7 @@ from ops import BF16, distil_loss, embedding, head_loss, linear, rms_norm
 from optim import Optimizer
 
 NAMES = ("medusa", "hydra", "parallel", "eagle", "model")
+MTP = "mtp"
 DEPTH = 3
 _ATTENTION = ("q_a", "q_norm", "q_b", "kv_a", "kv_norm", "kv_b")
 
@@ -113,6 +115,10 @@ class Drafters(Layers):
             gate[here], up[here] = part("gate_up").chunk(2)
             p[to + "down"][:, here] = part("down") * (0.5 if i else 1)
 
+    def _create_mtp(self):
+        self._copy("", "", [n for n in self.trunk.p if n.startswith("mtp.")])
+        self.bias["mtp."], self.load["mtp."] = self.trunk.bias["mtp."], torch.zeros(self.c.experts)
+
     def _create_model(self):
         """Embedding and head begin as the trunk's in fewer dimensions."""
         self.llama.create(self, self.c.vocab)
@@ -146,16 +152,25 @@ class Drafters(Layers):
             out.append((rms_norm(x, t["norm"]), t["head"]))
         return out
 
-    def eagle(self, b, rows):
-        """Unrolled on its own outputs; as in MTP training every row of a further step is a recycled one."""
+    def _unroll(self, b, rows, step):
+        """On its own outputs; as in MTP training every row of a further step is a recycled one."""
         g, out = b.g, []
         for d in range(DEPTH):
             if d:
                 g = self.shift(g, b.B, b.S)
-            x = linear(torch.cat([b.next, g], -1), self.p["eagle.fc"])
-            g = self.block("eagle.", x, b.B, b.S, dense=True)
+            g = step(g)
             out.append((g[rows], self.trunk.p["head"]))
         return out
+
+    def eagle(self, b, rows):
+        return self._unroll(b, rows, lambda g: self.block(
+            "eagle.", linear(torch.cat([b.next, g], -1), self.p["eagle.fc"]), b.B, b.S, dense=True))
+
+    def mtp(self, b, rows):
+        p = self.p
+        e = rms_norm(b.next, p["mtp.enorm"])
+        return self._unroll(b, rows, lambda g: rms_norm(self.block(
+            "mtp.", linear(torch.cat([e, rms_norm(g, p["mtp.hnorm"])], -1), p["mtp.eh"]), b.B, b.S), p["mtp.norm"]))
 
     def model(self, b, rows):
         """A model of its own reads all tokens: one guess for all depths."""
@@ -200,7 +215,7 @@ class Drafters(Layers):
 
 class DrafterOptimizer(Optimizer):
     # What begins far from its task needs large steps: twenty minutes are few of them. By short trials.
-    RATE = {"medusa": 2, "hydra": 2, "parallel": 5, "eagle": 0.7}
+    RATE = {"medusa": 2, "hydra": 2, "parallel": 5, "eagle": 0.7, MTP: 0.3}
 
     @staticmethod
     def rate(name):

@@ -53,6 +53,7 @@ class Layers:
         self.load = {}   # tokens per expert since the last bias update
         self.cs = rope_table(config.context, config.rope_theta)
         self._rng = torch.Generator().manual_seed(seed)
+
     def _matrix(self, name, *shape, std=None, dtype=BF16, gain=1.0):
         std = 0.5 / math.sqrt(shape[-1]) * gain if std is None else std
         self.p[name] = (torch.randn(*shape, generator=self._rng) * std).to(dtype)

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the cores are shared
 
 import torch
 
-from drafters import NAMES, DrafterOptimizer, Drafters
+from drafters import MTP, NAMES, DrafterOptimizer, Drafters
 from export import load_published
 from train import Corpus, Log, latest, save
 from workers import Workers
@@ -80,8 +80,8 @@ def main():
     ap.add_argument("--workers", type=int, default=2, help="processes, with one thread each")
     a = ap.parse_args()
     a.only = ["model"] if a.text else a.only
-    if set(a.only) - set(NAMES):
-        ap.error("drafters are " + ", ".join(NAMES))
+    if set(a.only) - {*NAMES, MTP}:
+        ap.error("drafters are " + ", ".join((*NAMES, MTP)))
     torch.set_num_threads(1)
     os.makedirs(a.run, exist_ok=True)
     d, opt, done, source = begin(a)
