@@ -279,6 +279,19 @@ static void print_sums(const struct runs *r, size_t first, size_t end, enum octa
 	}
 }
 
+/* As many runs side by side as fit a line. */
+static void print_phase_tables(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
+{
+	enum { ABREAST = 8 };
+	for (size_t at = first, next; at < end; at = next) {
+		next = end - at > ABREAST ? at + ABREAST : end;
+		if (at > first)
+			putchar('\n');
+		print_phase_table(r, at, next, counter, unit);
+		print_sums(r, at, next, counter, unit);
+	}
+}
+
 static void print_phases(const struct runs *r, size_t first, size_t end)
 {
 	const struct octavo_profile *p = &r->run[first].profile;
@@ -287,12 +300,10 @@ static void print_phases(const struct runs *r, size_t first, size_t end)
 	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
 		return; /* measured without the profiler */
 	printf("\nWhere the time goes: microseconds per emitted token\n\n");
-	print_phase_table(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
-	print_sums(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
+	print_phase_tables(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
 	printf("\nThe same in thousands of %s per emitted token (%s)\n\n", octavo_counter_name(cycles),
 	       p->source[cycles].source);
-	print_phase_table(r, first, end, cycles, 1e3);
-	print_sums(r, first, end, cycles, 1e3);
+	print_phase_tables(r, first, end, cycles, 1e3);
 }
 
 static bool any_promises(const struct runs *r, enum octavo_promise promise)

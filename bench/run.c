@@ -235,7 +235,7 @@ int command_default(int argc, char **argv)
 	o.temperature[o.temperature_count++] = USUAL_TEMPERATURE;
 	o.temperature[o.temperature_count++] = 0;
 	if (o.seconds == 0)
-		o.seconds = 80;
+		o.seconds = 100;
 	const char *path = o.json ? o.json : "specbench.json";
 	if (!json_writable(path) || !find_model(&o))
 		return EXIT_BAD_INPUT;
