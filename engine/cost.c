@@ -7,6 +7,8 @@
 static const size_t knots[OCTAVO_MAX_KNOTS] = { 1, 2, 3, 4, 5, 6, 8, 16 };
 
 enum { REPEATS = 9 };
+/* Threads that slept may be woken on one processor, and it takes the system a while to part them. */
+static const uint64_t warm_ns = 50000000;
 static const uint64_t enough_ns = 1000000000; /* no further repeat after so long: a large model is timed once */
 
 /* One forward of a chain of provisional rows; its time in ns. */
@@ -46,6 +48,13 @@ enum octavo_status octavo_measure_cost(struct octavo_engine *e, int32_t seq, con
 	if (!cost->count)
 		return octavo_fail(error, OCTAVO_ELIMIT, "cost: the sequence has no room for a row");
 	uint64_t start = octavo_now_ns();
+	do {
+		double untold;
+		enum octavo_status status = time_forward(e, seq, token, count, 1, &untold, error);
+		if (status != OCTAVO_OK)
+			return status;
+	} while (octavo_now_ns() - start < warm_ns);
+	start = octavo_now_ns();
 	for (size_t repeat = 0; repeat < REPEATS && (!repeat || octavo_now_ns() - start < enough_ns); repeat++)
 		for (size_t i = 0; i < cost->count; i++) { /* interleaved: a machine that slows down slows all of them */
 			double ns;
