@@ -13,42 +13,35 @@
 
 /* ---- Words that stand for enums -------------------------------------------------------------------------------- */
 
+/* Which of two words an option's value is, the first without one; -1 after complaining. */
+static int either(const char *option, const char *value, const char *const word[2])
+{
+	for (int i = 0; i < 2; i++)
+		if (!strcmp(value ? value : word[0], word[i]))
+			return i;
+	complain("option --%s: \"%s\" is neither %s nor %s", option, value, word[0], word[1]);
+	return -1;
+}
+
 bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out)
 {
-	if (!o->arithmetic || !strcmp(o->arithmetic, "w8a16")) {
-		*out = OCTAVO_W8A16;
-		return true;
-	}
-	if (!strcmp(o->arithmetic, "w8a8")) {
-		*out = OCTAVO_W8A8;
-		return true;
-	}
-	complain("option --arithmetic: \"%s\" is neither w8a16 nor w8a8", o->arithmetic);
-	return false;
+	int which = either("arithmetic", o->arithmetic, (const char *const[]){"w8a16", "w8a8"});
+	*out = which == 1 ? OCTAVO_W8A8 : OCTAVO_W8A16;
+	return which >= 0;
 }
 
 bool kv_parse(const struct options *o, enum octavo_kv_format *out)
 {
-	*out = OCTAVO_KV_BF16;
-	if (!o->kv || !strcmp(o->kv, "bf16"))
-		return true;
-	*out = OCTAVO_KV_FP8;
-	if (!strcmp(o->kv, "fp8"))
-		return true;
-	complain("option --kv: \"%s\" is neither bf16 nor fp8", o->kv);
-	return false;
+	int which = either("kv", o->kv, (const char *const[]){"bf16", "fp8"});
+	*out = which == 1 ? OCTAVO_KV_FP8 : OCTAVO_KV_BF16;
+	return which >= 0;
 }
 
 bool weights_parse(const struct options *o, enum octavo_weight_place *out)
 {
-	*out = OCTAVO_WEIGHTS_MAP;
-	if (!o->weights || !strcmp(o->weights, "map"))
-		return true;
-	*out = OCTAVO_WEIGHTS_COPY;
-	if (!strcmp(o->weights, "copy"))
-		return true;
-	complain("option --weights: \"%s\" is neither map nor copy", o->weights);
-	return false;
+	int which = either("weights", o->weights, (const char *const[]){"map", "copy"});
+	*out = which == 1 ? OCTAVO_WEIGHTS_COPY : OCTAVO_WEIGHTS_MAP;
+	return which >= 0;
 }
 
 bool accept_parse(const struct options *o, enum octavo_accept *out)

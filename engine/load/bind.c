@@ -62,25 +62,11 @@ static void wrong_dtype(struct octavo_binder *b, const struct octavo_tensor *ten
 
 /* ---- Vectors --------------------------------------------------------------------------------------- */
 
-/* Of F32, BF16, F16 or E8M0 data, which need not be aligned. */
+/* The i-th of all the tensor's values. */
 static float element(const struct octavo_tensor *tensor, size_t i)
 {
-	const unsigned char *at = (const unsigned char *)tensor->data + i * octavo_dtype_size(tensor->dtype);
-	uint16_t half;
-	float single;
-	switch (tensor->dtype) {
-	case OCTAVO_F32:
-		memcpy(&single, at, sizeof single);
-		return single;
-	case OCTAVO_BF16:
-		memcpy(&half, at, sizeof half);
-		return octavo_bf16_decode(half);
-	case OCTAVO_F16:
-		memcpy(&half, at, sizeof half);
-		return octavo_f16_decode(half);
-	default:
-		return octavo_e8m0_decode(*at);
-	}
+	const struct octavo_matrix all = {.data = tensor->data, .dtype = tensor->dtype};
+	return octavo_matrix_value(&all, 0, i);
 }
 
 void octavo_bind_vector(struct octavo_binder *b, float *out /* [size] */, const char *name, size_t size)
