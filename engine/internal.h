@@ -24,7 +24,7 @@ struct octavo_kv {
 	uint16_t *decoded;   /* FP8: [sequences][slots][width] bf16, the layer that attention is at; BF16: NULL */
 	size_t *length;     /* [sequences] committed tokens of the main model */
 	unsigned char *used; /* [sequences] taken by a session */
-	void *memory;       /* of a drafter's own cache; the engine's lies in its arena */
+	void *memory;       /* of a cache of drafters; the engine's lies in its arena */
 };
 
 /* What is kept: [slots][bytes]. */
@@ -43,7 +43,7 @@ static inline const uint16_t *octavo_kv_rows(const struct octavo_kv *kv, size_t 
 
 /* ---- One forward's rows as attention sees them ------------------------------------------------------ */
 struct octavo_geometry {
-	struct octavo_kv *kv; /* the cache that the rows lie in: the engine's, or a drafter's own */
+	struct octavo_kv *kv; /* the cache that the rows lie in: the engine's, or one of drafters */
 	size_t rows;
 	size_t *sequence;  /* [rows] */
 	size_t *pos;       /* [rows] absolute position, for RoPE and the causal bound */
@@ -86,6 +86,7 @@ struct octavo_staging {
 	uint8_t *flags;
 	uint32_t *row; /* 0, 1, 2, … for commits of a prompt */
 	struct octavo_session **running;
+	struct octavo_drafting **drafting; /* theirs; engine/draft/drafter.h */
 };
 
 /* What can be observed of a forward: of each layer, but for the first and the last two. */
@@ -179,17 +180,36 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *x);
 /* Makes octavo_kv_rows valid for the batch's sequences: once per layer, for all heads and rows, when all are stored. */
 void octavo_kv_prepare(struct octavo_engine *e, size_t layer);
-/* A cache of `layers` layers for one sequence of a drafter, as large and in the format of the engine's; `sequence` is the
- * engine's that it belongs to, whose room for decoded rows it shares.  Nothing is to be closed after a failure. */
-enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t sequence, size_t layers,
+/* A cache of `layers` layers beside the engine's, as large and in its format, with whose room for decoded rows it makes
+ * do.  Closing is allowed after a failure. */
+enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t layers,
                                   struct octavo_error *error);
 void octavo_kv_close(struct octavo_kv *kv);
-/* Geometry of `rows` consecutive positions from `pos` in sequence `seq`, all earlier ones in their own slots. */
-void octavo_geometry_run(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, size_t rows);
-/* Geometry of nodes [first, first + rows) of a tree below node 0, whose depth-1 nodes are at `pos`: node i lies in slot
- * pos + i - 1. */
-void octavo_geometry_nodes(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, const int32_t *parent,
-                           size_t first, size_t rows);
+
+/* One sequence's share of a forward that drafters make: a chain, whose row i is position pos + i, or nodes first,
+ * first + 1, … of a tree, whose parents have been run before: node i lies in slot pos + i - 1, and one of depth d is
+ * position pos + d - 1. */
+struct octavo_share {
+	struct octavo_share *beside; /* another sequence's in the same forward; NULL: the last */
+	size_t seq;
+	size_t pos;            /* positions before have their entries in their slots */
+	size_t rows;
+	const int32_t *token;  /* [rows] mtp.c: the token after each row's position; NULL in trunk_heads.c */
+	const float *state;    /* [rows][hidden] the main model's or a module's, of each row's position; NULL in forward.c */
+	const int32_t *parent; /* of the tree's nodes, node 0 being the root; NULL: a chain */
+	size_t first;
+	size_t quiet;  /* a chain's rows before this one only leave their cache entries; 0 for a tree */
+	size_t heads;  /* trunk_heads.c: of the last row the first so many heads' laws are wanted */
+	size_t result; /* set by the forward: where the share's results begin */
+};
+
+/* ELIMIT unless the rows of all shares fit the engine and the cache. */
+enum octavo_status octavo_shares_check(const struct octavo_engine *e, const struct octavo_kv *kv,
+                                       const struct octavo_share *shares, struct octavo_error *error);
+/* A geometry without rows, in this cache, and `rows` more of them: those of a share from its row `from` on, the rows before
+ * it being in their slots. */
+void octavo_geometry_begin(struct octavo_engine *e, struct octavo_kv *kv);
+void octavo_geometry_add(struct octavo_engine *e, const struct octavo_share *share, size_t from, size_t rows);
 
 /* block.c: one decoder layer over e->work.x in place; `kv_layer` is its index in the cache. */
 void octavo_block(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
@@ -215,34 +235,16 @@ void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
 size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots, size_t threads);
 size_t octavo_gqa_scratch(const struct octavo_config *config);
 
-/* mtp.c: rows of a module.  A chain's row i is position pos + i; a tree's rows are its nodes first, first + 1, … whose
- * parents have been run before, and a node of depth d is position pos + d - 1. */
-struct octavo_mtp_batch {
-	struct octavo_kv *kv; /* where its entries lie: in layer `layer` of sequence `seq` */
-	size_t layer, seq;
-	size_t pos;           /* positions before have their entries in their slots */
-	size_t rows;
-	const int32_t *next;  /* [rows] the token after each row's position */
-	const float *g;       /* [rows][hidden] the state of each row's position */
-	const int32_t *parent; /* of the tree's nodes, node 0 being the root; NULL: a chain */
-	size_t first;
-	size_t logits_from;   /* a chain's rows before this one only leave their cache entries; 0 for a tree */
-};
-/* Fills e->mtp_hidden and e->mtp_logits, of the rows from logits_from on. */
-enum octavo_status octavo_mtp_forward(struct octavo_engine *e, const struct octavo_mtp *module,
-                                      const struct octavo_mtp_batch *b, struct octavo_error *error);
+/* mtp.c: the module's entries lie in layer `layer` of the cache.  Fills e->mtp_hidden and e->mtp_logits with what comes of
+ * the rows that are not quiet, a share's from row share->result on. */
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, const struct octavo_mtp *module, struct octavo_kv *kv,
+                                      size_t layer, struct octavo_share *shares, struct octavo_error *error);
 
-/* trunk_heads.c: rows of heads on the trunk, each one layer, at consecutive positions. */
-struct octavo_trunk_batch {
-	struct octavo_kv *kv; /* of one sequence: head i's entries lie in layer i */
-	size_t pos;           /* positions before have their entries in their slots */
-	size_t rows;
-	const float *x;       /* [rows][hidden] the residual stream after the main model's last layer */
-	size_t wanted;        /* heads whose laws behind the last row are wanted, the first ones */
-};
-/* Every head leaves the entries of all rows; the wanted heads' laws of the last row go to e->mtp_logits[head]. */
+/* trunk_heads.c: heads on the trunk, each one layer, head i's entries in layer i of the cache; a share's states are the
+ * residual stream after the main model's last layer.  Every head leaves the entries of all rows; the laws that are wanted
+ * go to e->mtp_logits, head i's to row share->result + i. */
 enum octavo_status octavo_trunk_heads(struct octavo_engine *e, const struct octavo_layer *head, size_t heads,
-                                      const struct octavo_trunk_batch *b, struct octavo_error *error);
+                                      struct octavo_kv *kv, struct octavo_share *shares, struct octavo_error *error);
 
 /* engine.c: whether what a layer's matrices share can be shared; `index` is for the message. */
 enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t index, size_t experts,
@@ -257,10 +259,10 @@ void octavo_embed(const struct octavo_engine *e, int32_t token, float *x);
  * `last` besides.  Afterwards e->staging.row holds 0, 1, 2, … */
 enum octavo_status octavo_append(struct octavo_engine *e, size_t seq, const int32_t *token, size_t rows, uint8_t flags,
                                  uint8_t last, struct octavo_error *error);
-/* Runs nodes [first, first + rows) of a tree whose root, node 0, is the sequence's last committed token, and whose nodes
- * below `first` have been run before.  Leaves the logits of node first + i in e->logits[i * vocab]. */
-enum octavo_status octavo_forward_nodes(struct octavo_engine *e, size_t seq, const int32_t *token,
-                                        const int32_t *parent, size_t first, size_t rows, struct octavo_error *error);
+/* Runs chains behind sequences' committed tokens, or nodes of trees whose roots, node 0, are the last committed ones;
+ * commits nothing.  Leaves the logits of the rows that are not quiet in e->logits, a share's from row share->result on. */
+enum octavo_status octavo_forward_shares(struct octavo_engine *e, struct octavo_share *shares,
+                                         struct octavo_error *error);
 /* kv.c: makes a path of such nodes, below the root and ascending, part of the sequence; the other nodes are gone. */
 void octavo_commit_nodes(struct octavo_engine *e, size_t seq, const size_t *node, size_t count);
 

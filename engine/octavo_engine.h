@@ -257,11 +257,11 @@ OCTAVO_API enum octavo_status octavo_session_prompt(struct octavo_session *sessi
 OCTAVO_API enum octavo_status octavo_session_step(struct octavo_session *session, const int32_t **token,
                                                   size_t *count, struct octavo_error *error);
 
-/* One round of several sessions of one engine, their drafts side by side in one forward; emitted[i] is what session i
- * emitted, none if it had ended before.  Each keeps its own drafter, parameters and tokens: what a session emits does
- * not depend on its company, and sessions join and leave from one call to the next.  At most max_rows sessions; they
- * share the rows evenly, and drafts that do not fit are cut.  The first failure is returned; sessions that did not
- * fail with it go on. */
+/* One round of several sessions of one engine, their drafts side by side in one forward, and made so: those with the same
+ * drafter in one forward of it per depth; emitted[i] is what session i emitted, none if it had ended before.  Each keeps
+ * its own drafter, parameters and tokens: what a session emits does not depend on its company, and sessions join and
+ * leave from one call to the next.  At most max_rows sessions; they share the rows evenly, and drafts that do not fit are
+ * cut.  The first failure is returned; sessions that shared no forward with it go on. */
 struct octavo_emitted {
 	const int32_t *token; /* valid until the session's next round or prompt */
 	size_t count;
@@ -288,7 +288,7 @@ struct octavo_session_stats {
 	/* Sums over steps and MoE layers of distinct experts read, and of rows; of the whole batch with others */
 	size_t expert_union, expert_rows;
 	uint64_t prefill_ns, decode_ns; /* wall time of its steps */
-	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of the last two */
+	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of what was run for several */
 	enum octavo_finish finish;
 	/* How many bytes of the emitted tokens' text (octavo_token_text; end-of-sequence tokens have none) are output for
 	 * certain: those before the stop string, and while the session runs, those before what may become one. */

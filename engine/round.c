@@ -31,7 +31,7 @@ static void choose_depth(struct octavo_session *s)
 	const struct octavo_cost *cost = &s->engine->cost;
 	double rate[OCTAVO_MAX_SOURCES] = { 0.0 };
 	for (unsigned i = 0; i < s->drafter->sources; i++) {
-		size_t most = least(budget(s), least(OCTAVO_MAX_K, s->tree.room - 1));
+		size_t most = least(budget(s), least(OCTAVO_MAX_K, s->room - 1));
 		if (s->drafter->most[i])
 			most = least(most, s->drafter->most[i]);
 		s->shape[i] = octavo_shape_chain(
@@ -48,25 +48,35 @@ static void watch(struct octavo_session *s, const struct octavo_shape *shape)
 	s->tree.watched = s->tree.rows - offered;
 }
 
-static enum octavo_status draft(struct octavo_session *s, struct octavo_error *error)
+/* What the session wants drafted. */
+static enum octavo_status ask(struct octavo_session *s, struct octavo_error *error)
 {
-	struct octavo_shape shape[OCTAVO_MAX_SOURCES];
-	uint64_t start = octavo_now_ns();
+	struct octavo_drafting *d = &s->drafting;
+	size_t room = s->shape[0].most ? least(s->room, s->shape[0].most) : s->room;
+	(void)error;
 	if (s->adaptive)
 		choose_depth(s);
+	d->whole = s->drafter;
+	d->tree = &s->tree;
 	for (size_t i = 0; i < OCTAVO_MAX_SOURCES; i++) {
-		shape[i] = s->shape[i];
-		shape[i].depth = (unsigned)least(shape[i].depth, budget(s));
+		d->shapes[i] = s->shape[i];
+		d->shapes[i].depth = (unsigned)least(s->shape[i].depth, budget(s));
 	}
 	s->chance.prefix = prefix_of(s);
-	size_t all = s->tree.room, room = s->shape[0].most ? least(all, s->shape[0].most) : all;
 	octavo_tree_begin(&s->tree, s->token[s->committed], room, &s->chance);
-	enum octavo_status status = s->drafter->ops->draft(s->drafter, shape, &s->tree, error);
-	s->tree.room = all;
-	if (status == OCTAVO_OK && s->drafter->ops->watch)
-		watch(s, shape);
-	s->draft_ns = octavo_now_ns() - start;
-	return status;
+	return OCTAVO_OK;
+}
+
+/* What else is to run with the draft. */
+static enum octavo_status complete(struct octavo_session *s, struct octavo_error *error)
+{
+	uint64_t start = octavo_now_ns();
+	(void)error;
+	s->tree.room = s->room;
+	if (s->drafting.status == OCTAVO_OK && s->drafter->ops->watch)
+		watch(s, s->drafting.shapes);
+	s->drafting.ns += octavo_now_ns() - start;
+	return s->drafting.status;
 }
 
 /* The session's rows go behind those that are there. */
@@ -275,6 +285,16 @@ static void each(struct round *r, enum octavo_status (*step)(struct octavo_sessi
 	}
 }
 
+static void draft(struct round *r)
+{
+	struct octavo_drafting **drafting = r->session[0]->engine->staging.drafting;
+	each(r, ask);
+	for (size_t i = 0; i < r->count; i++)
+		drafting[i] = &r->session[i]->drafting;
+	r->status = octavo_draft_together(drafting, r->count, r->error);
+	each(r, complete);
+}
+
 /* All drafts in one forward. */
 static void verify(struct round *r)
 {
@@ -307,7 +327,7 @@ static enum octavo_status finish(struct octavo_session *s, struct octavo_error *
 static void account(struct octavo_session *s, size_t rows, uint64_t verify_ns, uint64_t accept_ns)
 {
 	struct octavo_session_stats *stats = &s->stats;
-	stats->draft_ns += s->draft_ns;
+	stats->draft_ns += s->drafting.ns;
 	stats->verify_ns += verify_ns / s->company;
 	stats->accept_ns += accept_ns / s->company;
 	stats->expert_union += s->engine->expert_union; /* of the whole batch */
@@ -316,7 +336,7 @@ static void account(struct octavo_session *s, size_t rows, uint64_t verify_ns, u
 		return;
 	struct octavo_step step = { .drafted = octavo_tree_deepest(&s->tree), .accepted = (unsigned)s->outcome.accepted,
 		                    .watched = s->tree.watched,
-		                    .draft_ns = (double)s->draft_ns, .verify_ns = (double)verify_ns,
+		                    .draft_ns = (double)s->drafting.ns, .verify_ns = (double)verify_ns,
 		                    .accept_ns = (double)accept_ns / (double)s->company, .rows = rows };
 	for (unsigned i = 0; i < s->drafter->sources; i++)
 		octavo_depth_update(&s->depth->source[i], &s->engine->cost, &step, i == s->tree.source);
@@ -331,11 +351,11 @@ enum octavo_status octavo_round(struct octavo_session *const *session, size_t co
 	for (size_t i = 0; i < count; i++) {
 		session[i]->emitted = 0;
 		session[i]->company = count;
-		session[i]->tree.room = least(e->settings.max_rows / count, OCTAVO_MAX_DRAFT);
+		session[i]->room = least(e->settings.max_rows / count, OCTAVO_MAX_DRAFT);
 	}
 	octavo_phase_begin(p, OCTAVO_PHASE_DRAFT);
 	at[0] = octavo_now_ns();
-	each(&r, draft);
+	draft(&r);
 	octavo_phase_switch(p, OCTAVO_PHASE_DRAFT, OCTAVO_PHASE_VERIFY);
 	at[1] = octavo_now_ns();
 	verify(&r);

@@ -32,10 +32,11 @@ struct octavo_session {
 	struct octavo_stopper stopper;
 	size_t text;                 /* bytes of the text of what was emitted */
 	/* One round */
-	struct octavo_tree tree; /* rows 0: the session takes no part in it */
+	struct octavo_tree tree;
+	struct octavo_drafting drafting;
 	size_t first_row;        /* where its root lies in the round's batch */
 	size_t company;          /* sessions in the round, itself among them */
-	uint64_t draft_ns;
+	size_t room;             /* rows of the forward that the session may take */
 	struct octavo_outcome outcome;
 	size_t first, emitted;   /* the round's tokens are token[first .. first + emitted) */
 	struct octavo_session_stats stats;

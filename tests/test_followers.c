@@ -77,7 +77,7 @@ static void draft_at(const struct text *t, struct octavo_drafter *d, size_t pos,
 	}
 	assert_int_equal(d->ops->commit(d, pos, token, row, end - pos, &error), OCTAVO_OK);
 	octavo_tree_begin(tree, t->token[end], OCTAVO_MAX_DRAFT, NULL);
-	assert_int_equal(d->ops->draft(d, &shape, tree, &error), OCTAVO_OK);
+	assert_int_equal(octavo_draft(d, &shape, tree, &error), OCTAVO_OK);
 	assert_int_equal(tree->rows, depth + 1);
 }
 
@@ -227,7 +227,8 @@ static void expect_same_cache(const struct octavo_follower *a, const struct octa
 	assert_true(valid >= least);
 	assert_int_equal(a->kv->layers, b->kv->layers);
 	for (size_t layer = 0; layer < a->kv->layers; layer++)
-		assert_memory_equal(octavo_kv_slots(a->kv, 0, layer), octavo_kv_slots(b->kv, 0, layer), valid * a->kv->bytes);
+		assert_memory_equal(octavo_kv_slots(a->kv, a->sequence, layer), octavo_kv_slots(b->kv, b->sequence, layer),
+		                    valid * a->kv->bytes);
 }
 
 /* After random patterns of accepted and refused rows, scattered over the batch, and of drafts that left rows of their own,

@@ -172,9 +172,9 @@ static void mtp_distance(struct octavo_engine *e, const struct reference *r, str
 		float *g = post + i * hidden;
 		for (size_t d = 0; d < 3 && i + d + 1 < r->count; d++) {
 			struct octavo_error error;
-			struct octavo_mtp_batch b = { .kv = &e->kv, .layer = e->config.layers, .pos = i + d, .rows = 1,
-				                      .next = r->token + i + d + 1, .g = g };
-			assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &b, &error), OCTAVO_OK);
+			struct octavo_share row = { .pos = i + d, .rows = 1, .token = r->token + i + d + 1, .state = g };
+			assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &e->kv, e->config.layers, &row, &error),
+			                 OCTAVO_OK);
 			memcpy(logits[d] + i * vocab, e->mtp_logits, vocab * sizeof **logits);
 			memcpy(g, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden * sizeof *g);
 		}

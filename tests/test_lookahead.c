@@ -119,7 +119,7 @@ static size_t play(struct world *w, const struct octavo_shape *shape, size_t roo
 	uint32_t row[OCTAVO_MAX_K + 1] = { FIRST };
 	size_t kept = 0, at = 0, offered;
 	octavo_tree_begin(tree, w->token[w->pos], room, NULL);
-	assert_int_equal(w->d->ops->draft(w->d, shape, tree, &error), OCTAVO_OK);
+	assert_int_equal(octavo_draft(w->d, shape, tree, &error), OCTAVO_OK);
 	offered = tree->rows;
 	w->d->ops->watch(w->d, shape, tree);
 	score(w->e, tree, FIRST);

@@ -208,7 +208,7 @@ static void taps_change_drafts_only(void **state)
 		uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
 		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
 		octavo_tree_begin(&tree, prompt[11], 64, NULL);
-		assert_int_equal(d->ops->draft(d, &shape, &tree, &error), OCTAVO_OK);
+		assert_int_equal(octavo_draft(d, &shape, &tree, &error), OCTAVO_OK);
 		assert_int_equal(tree.rows, 5);
 		assert_int_equal(e->config.vocab, 260);
 		memcpy(logits[taps], e->mtp_logits, sizeof *logits);

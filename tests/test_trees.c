@@ -63,7 +63,7 @@ static void mtp_trees_equal_chains(void **state)
 		d->ops->begin(d);
 		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
 		octavo_tree_begin(i ? &tree : &chain, prompt[11], 64, NULL);
-		assert_int_equal(d->ops->draft(d, &shapes[i], i ? &tree : &chain, &error), OCTAVO_OK);
+		assert_int_equal(octavo_draft(d, &shapes[i], i ? &tree : &chain, &error), OCTAVO_OK);
 		octavo_drafter_close(&d);
 	}
 	assert_int_equal(chain.rows, 5);
@@ -93,13 +93,14 @@ static void quiet_rows_leave_the_same_entries(void **state)
 		float *state_of_last = test_malloc(hidden * sizeof *state_of_last);
 		for (size_t i = 0; i < ROWS * hidden; i++)
 			g[i] = (float)((i * 7919) % 1000) / 500.0f - 1.0f;
-		struct octavo_mtp_batch b = { .kv = &e->kv, .layer = e->config.layers, .rows = ROWS, .next = next, .g = g };
-		assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &b, &error), OCTAVO_OK);
+		const struct octavo_mtp *module = &e->weights.mtp[0];
+		struct octavo_share share = { .rows = ROWS, .token = next, .state = g };
+		assert_int_equal(octavo_mtp_forward(e, module, &e->kv, e->config.layers, &share, &error), OCTAVO_OK);
 		memcpy(law, e->mtp_logits + (ROWS - 1) * vocab, vocab * sizeof *law);
 		memcpy(state_of_last, e->mtp_hidden[1] + (ROWS - 1) * hidden, hidden * sizeof *state_of_last);
-		b.seq = 1;
-		b.logits_from = ROWS - 1;
-		assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &b, &error), OCTAVO_OK);
+		share.seq = 1;
+		share.quiet = ROWS - 1;
+		assert_int_equal(octavo_mtp_forward(e, module, &e->kv, e->config.layers, &share, &error), OCTAVO_OK);
 		assert_memory_equal(law, e->mtp_logits, vocab * sizeof *law);
 		assert_memory_equal(state_of_last, e->mtp_hidden[1], hidden * sizeof *state_of_last);
 		assert_memory_equal(octavo_kv_slots(&e->kv, 0, e->config.layers),

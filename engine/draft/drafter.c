@@ -207,10 +207,9 @@ static enum octavo_status commit_none(struct octavo_drafter *drafter, size_t pos
 	return OCTAVO_OK;
 }
 
-static enum octavo_status draft_none(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                     struct octavo_tree *tree, struct octavo_error *error)
+static enum octavo_status draft_none(struct octavo_drafting *d, struct octavo_error *error)
 {
-	(void)drafter, (void)shape, (void)tree, (void)error;
+	(void)d, (void)error;
 	return OCTAVO_OK;
 }
 

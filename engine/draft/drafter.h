@@ -5,6 +5,9 @@
  * The session tells a drafter everything that became certain: for every committed position i, in order and
  * without gaps, the token at i, the one after it, and the main model's hidden state of i.  A draft is a tree below
  * the token after the last committed one; a chain is a tree of width one.
+ *
+ * Drafts of many sessions are made together (together.c): those that run rows of one kind, say of an MTP module, meet in
+ * one forward for each depth.
  */
 #ifndef OCTAVO_DRAFTER_H
 #define OCTAVO_DRAFTER_H
@@ -19,6 +22,23 @@ struct octavo_drafter {
 	const struct octavo_drafter_ops *ops; /* a method's own struct begins with this one */
 	unsigned sources;                     /* 0: never drafts; 2: a pair; otherwise 1 */
 	unsigned most[OCTAVO_MAX_SOURCES];    /* tokens in a row that a source can draft; 0: as many as are asked for */
+	struct octavo_drafter *pair[OCTAVO_MAX_SOURCES]; /* a pair's drafters, in the order of their turns; otherwise NULL */
+	/* What it runs rows through: drafters with the same one can be run in one forward, of at most crew_rows rows.  NULL:
+	 * it runs none. */
+	const void *crew;
+	size_t crew_rows;
+};
+
+/* One session's draft while it is made. */
+struct octavo_drafting {
+	struct octavo_drafter *whole; /* the session's: of one source, or a pair */
+	struct octavo_shape shapes[OCTAVO_MAX_SOURCES]; /* by source */
+	struct octavo_tree *tree;
+	struct octavo_drafter *drafter;   /* whose turn it is */
+	const struct octavo_shape *shape; /* its own */
+	struct octavo_share share;        /* the rows to be run next; none: the draft is complete */
+	uint64_t ns;                      /* its time; of what is run together, its even share */
+	enum octavo_status status;
 };
 
 /* What may follow a drafter's name and a colon. */
@@ -40,11 +60,15 @@ struct octavo_drafter_ops {
 	 * committed one.  Hidden states are those of rows row[i] of the engine's last forward. */
 	enum octavo_status (*commit)(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
 	                             const uint32_t *row, size_t count, struct octavo_error *error);
-	/* Adds nodes below the root of `tree`, which is the next, not yet committed token: at most shape->width[d]
-	 * children to each node of depth d, while there is room; or fewer, or none.  shape[i] is for source i.  Drafters
-	 * with laws leave the growing to growth.h, which also makes dynamic trees. */
-	enum octavo_status (*draft)(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-	                            struct octavo_tree *tree, struct octavo_error *error);
+	/* Adds nodes below the root of d->tree, which is the next, not yet committed token: at most shape->width[d] children
+	 * to each node of depth d, while there is room; or fewer, or none.  Drafters with laws leave the growing to growth.h,
+	 * which also makes dynamic trees.  What needs rows of the crew to be run first is left to grow(), and d->share says
+	 * which rows.  NULL: a pair, which has others draft. */
+	enum octavo_status (*draft)(struct octavo_drafting *d, struct octavo_error *error);
+	/* One forward of the shares of `count` drafts of a crew, in any order; NULL without a crew. */
+	enum octavo_status (*run)(struct octavo_drafting **d, size_t count, struct octavo_error *error);
+	/* Adds nodes by the laws that run() left, and sets d->share anew; with share.rows 0 the draft is complete. */
+	void (*grow)(struct octavo_drafting *d);
 	enum octavo_drafter_argument argument;
 	/* Whether the model, apart from directories, has what it needs; NULL: always. */
 	int (*feeds)(const struct octavo_engine *engine);
@@ -76,6 +100,16 @@ enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *
                                        size_t sequence, struct octavo_error *error);
 /* Closes and nulls. */
 void octavo_drafter_close(struct octavo_drafter **drafter);
+
+/* together.c: makes the drafts of `count` sessions of one engine, each with a turn for every source of its drafter, as the
+ * caller set `whole`, `shapes` and `tree`.  Reorders d.  A draft that fails takes no other with it that it was not run
+ * with; the first failure is returned. */
+enum octavo_status octavo_draft_together(struct octavo_drafting **d, size_t count, struct octavo_error *error);
+/* One draft; shape[i] is for source i. */
+enum octavo_status octavo_draft(struct octavo_drafter *drafter, const struct octavo_shape *shape,
+                                struct octavo_tree *tree, struct octavo_error *error);
+/* For run(): the shares of d[count], linked. */
+struct octavo_share *octavo_draft_shares(struct octavo_drafting **d, size_t count);
 
 /* pair.c: drafts with `first`, and with `second` where that has nothing to propose.  Takes both over, also if it
  * fails. */

@@ -5,33 +5,29 @@
 #include <string.h>
 
 enum octavo_status octavo_follower_open(struct octavo_follower **out, const struct octavo_drafter_ops *ops, size_t size,
-                                        struct octavo_engine *e, size_t sequence, size_t layers,
-                                        struct octavo_error *error)
+                                        struct octavo_engine *e, size_t sequence, struct octavo_kv *kv,
+                                        const void *crew, struct octavo_error *error)
 {
 	struct octavo_follower *f = calloc(1, size);
 	if (!f)
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
-	f->base = (struct octavo_drafter){ .ops = ops, .sources = 1 };
+	f->base = (struct octavo_drafter){ .ops = ops, .sources = 1, .crew = crew, .crew_rows = e->settings.max_rows };
 	f->engine = e;
-	f->kv = layers ? &f->own : &e->kv;
-	f->sequence = layers ? 0 : sequence;
+	f->kv = kv;
+	f->sequence = sequence;
 	f->g = calloc(e->settings.max_rows * e->config.hidden, sizeof *f->g);
 	f->next = calloc(e->settings.max_rows, sizeof *f->next);
-	enum octavo_status status =
-		f->g && f->next ? OCTAVO_OK : octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
-	if (status == OCTAVO_OK && layers)
-		status = octavo_kv_open(&f->own, e, sequence, layers, error);
-	if (status != OCTAVO_OK)
+	if (!f->g || !f->next) {
 		octavo_follower_close(&f->base);
-	else
-		*out = f;
-	return status;
+		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
+	}
+	*out = f;
+	return OCTAVO_OK;
 }
 
 void octavo_follower_close(struct octavo_drafter *drafter)
 {
 	struct octavo_follower *f = (struct octavo_follower *)drafter;
-	octavo_kv_close(&f->own);
 	free(f->g);
 	free(f->next);
 	free(f);
@@ -43,13 +39,26 @@ void octavo_follower_begin(struct octavo_drafter *drafter)
 	f->valid = f->waiting = 0;
 }
 
-static enum octavo_status catch_up(struct octavo_follower *f, const struct octavo_shape *shape, struct octavo_error *error)
+struct octavo_share octavo_follower_share(const struct octavo_follower *f)
 {
-	enum octavo_status status = f->catch_up(f, shape, error);
-	if (status == OCTAVO_OK) {
-		f->valid += f->waiting;
-		f->waiting = 0;
-	}
+	return (struct octavo_share){ .seq = f->sequence, .pos = f->valid, .rows = f->waiting, .token = f->next,
+		                          .state = f->g };
+}
+
+void octavo_follower_caught_up(struct octavo_follower *f)
+{
+	f->valid += f->waiting;
+	f->waiting = 0;
+}
+
+/* A chunk of a prompt: what waits cannot wait longer.  The engine's hidden states survive, its scratch does not. */
+static enum octavo_status make_room(struct octavo_follower *f, struct octavo_error *error)
+{
+	struct octavo_share share = octavo_follower_share(f);
+	share.quiet = share.rows;
+	enum octavo_status status = f->forward(f, &share, error);
+	if (status == OCTAVO_OK)
+		octavo_follower_caught_up(f);
 	return status;
 }
 
@@ -62,9 +71,8 @@ enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t
 	if (pos != f->valid + f->waiting)
 		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: position %zu committed, %zu expected", f->base.ops->name,
 		                   pos, f->valid + f->waiting);
-	/* A chunk of a prompt: what waits cannot wait longer.  The engine's hidden states survive, its scratch does not. */
 	if (f->waiting + count > e->settings.max_rows) {
-		enum octavo_status status = catch_up(f, NULL, error);
+		enum octavo_status status = make_room(f, error);
 		if (status != OCTAVO_OK)
 			return status;
 	}
@@ -77,9 +85,8 @@ enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t
 	return OCTAVO_OK;
 }
 
-enum octavo_status octavo_follower_catch_up(struct octavo_follower *f, const struct octavo_shape *shape, int *ready,
-                                            struct octavo_error *error)
+enum octavo_status octavo_follower_run(struct octavo_drafting **d, size_t count, struct octavo_error *error)
 {
-	*ready = shape->depth && f->waiting;
-	return *ready ? catch_up(f, shape, error) : OCTAVO_OK;
+	const struct octavo_follower *f = (const struct octavo_follower *)d[0]->drafter;
+	return f->forward(f, octavo_draft_shares(d, count), error);
 }

@@ -43,8 +43,23 @@ static size_t width_of(const struct octavo_heads *h, size_t i, size_t hidden)
 	return format->embeddings ? (i + 2) * hidden : hidden;
 }
 
-static void carve_heads(struct octavo_arena *a, struct octavo_heads *h, size_t hidden)
+static void carve_scratch(struct octavo_arena *a, struct octavo_heads *h)
 {
+	size_t hidden = h->engine->config.hidden, rows = h->engine->settings.max_rows;
+	size_t width = width_of(h, (h->heads < OCTAVO_MAX_K ? h->heads : OCTAVO_MAX_K) - 1, hidden);
+	h->ones = octavo_carve(a, hidden, sizeof *h->ones);
+	h->in = octavo_carve(a, rows * width, sizeof *h->in);
+	h->x = octavo_carve(a, rows * hidden, sizeof *h->x);
+	h->y = octavo_carve(a, rows * hidden, sizeof *h->y);
+	h->res = octavo_carve(a, rows * hidden, sizeof *h->res);
+	h->act = octavo_carve(a, rows * width, sizeof *h->act);
+	h->act_scale = octavo_carve(a, rows * ((width + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK), sizeof *h->act_scale);
+}
+
+static void carve_heads(struct octavo_arena *a, struct octavo_heads *h)
+{
+	size_t hidden = h->engine->config.hidden;
+	carve_scratch(a, h);
 	h->head = octavo_carve(a, h->heads, sizeof *h->head);
 	for (size_t i = 0; i < h->heads; i++) {
 		struct octavo_head_block *block = octavo_carve(a, h->blocks, sizeof *block);
@@ -95,17 +110,20 @@ enum octavo_status octavo_heads_load(struct octavo_draft_files *files, struct oc
 {
 	struct octavo_heads *h = (struct octavo_heads *)files;
 	struct octavo_arena arena = { 0 };
+	h->engine = e;
 	enum octavo_status status = read_config(h, e, error);
 	if (status == OCTAVO_OK)
 		status = octavo_draft_checkpoint(files, e, error);
 	if (status != OCTAVO_OK)
 		return status;
-	carve_heads(&arena, h, e->config.hidden);
+	carve_heads(&arena, h);
 	files->arena = arena.overflow ? NULL : calloc(1, arena.used + OCTAVO_ALIGNMENT);
 	if (!files->arena)
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
 	arena = (struct octavo_arena){ .base = octavo_aligned(files->arena) };
-	carve_heads(&arena, h, e->config.hidden);
+	carve_heads(&arena, h);
+	for (size_t i = 0; i < e->config.hidden; i++)
+		h->ones[i] = 1.0f;
 	struct octavo_binder b = { .checkpoint = files->checkpoint, .error = error };
 	bind_heads(&b, h, &e->config);
 	return b.status;
@@ -115,20 +133,10 @@ enum octavo_status octavo_heads_load(struct octavo_draft_files *files, struct oc
 
 static void carve_drafter(struct octavo_arena *a, struct octavo_heads_drafter *d)
 {
-	const struct octavo_engine *e = d->engine;
 	const struct octavo_heads_format *format = (const struct octavo_heads_format *)d->heads->base.format;
-	size_t hidden = e->config.hidden, most = d->base.most[0], rows = most, width = width_of(d->heads, most - 1, hidden);
-	if (format->embeddings) /* a level of a tree at once; otherwise all heads at once, each with one row */
-		rows = e->settings.max_rows < OCTAVO_MAX_DRAFT ? e->settings.max_rows : OCTAVO_MAX_DRAFT;
+	size_t hidden = d->engine->config.hidden;
 	d->hidden = octavo_carve(a, hidden, sizeof *d->hidden);
-	d->ones = octavo_carve(a, hidden, sizeof *d->ones);
-	d->embedded = format->embeddings ? octavo_carve(a, rows * hidden, sizeof *d->embedded) : NULL;
-	d->in = octavo_carve(a, rows * width, sizeof *d->in);
-	d->x = octavo_carve(a, rows * hidden, sizeof *d->x);
-	d->y = octavo_carve(a, rows * hidden, sizeof *d->y);
-	d->res = octavo_carve(a, rows * hidden, sizeof *d->res);
-	d->act = octavo_carve(a, rows * width, sizeof *d->act);
-	d->act_scale = octavo_carve(a, rows * ((width + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK), sizeof *d->act_scale);
+	d->embedded = format->embeddings ? octavo_carve(a, OCTAVO_MAX_DRAFT * hidden, sizeof *d->embedded) : NULL;
 }
 
 static enum octavo_status allocate(struct octavo_heads_drafter *d, struct octavo_error *error)
@@ -140,8 +148,6 @@ static enum octavo_status allocate(struct octavo_heads_drafter *d, struct octavo
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
 	arena = (struct octavo_arena){ .base = octavo_aligned(d->arena) };
 	carve_drafter(&arena, d);
-	for (size_t i = 0; i < d->engine->config.hidden; i++)
-		d->ones[i] = 1.0f;
 	return OCTAVO_OK;
 }
 
@@ -157,8 +163,8 @@ enum octavo_status octavo_heads_open(struct octavo_drafter **out, const struct o
 	if (!d)
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
 	d->engine = e;
-	d->heads = (const struct octavo_heads *)files;
-	d->base = (struct octavo_drafter){ .ops = ops, .sources = 1 };
+	d->heads = (struct octavo_heads *)files;
+	d->base = (struct octavo_drafter){ .ops = ops, .sources = 1, .crew = files, .crew_rows = e->settings.max_rows };
 	d->base.most[0] = d->heads->heads < OCTAVO_MAX_K ? (unsigned)d->heads->heads : OCTAVO_MAX_K;
 	status = allocate(d, error);
 	if (status != OCTAVO_OK)
@@ -214,85 +220,108 @@ struct octavo_shape octavo_heads_shape(const struct octavo_heads_drafter *d, con
 /* ---- Arithmetic -------------------------------------------------------------------------------------------------- */
 
 struct finish_task {
-	struct octavo_heads_drafter *d;
+	const struct octavo_heads *h;
 	const struct octavo_head_block *block;
 	const float *in; /* [rows][hidden], for the identity */
-	size_t first;    /* of d->x, d->y, d->res */
+	size_t first;    /* of h->x, h->y, h->res */
 };
 
 /* From both products of a block, one or none of them made, to its output. */
 static void finish_row(void *arg, size_t row)
 {
 	const struct finish_task *t = arg;
-	struct octavo_heads_drafter *d = t->d;
-	size_t hidden = d->engine->config.hidden, at = (t->first + row) * hidden;
-	float *y = d->y + at, *x = d->x + at;
+	const struct octavo_heads *h = t->h;
+	size_t hidden = h->engine->config.hidden, at = (t->first + row) * hidden;
+	float *y = h->y + at, *x = h->x + at;
 	for (size_t i = 0; i < hidden; i++)
 		y[i] = y[i] + t->block->bias[i];
-	d->engine->k->swiglu->run(y, y, d->ones, hidden);
+	h->engine->k->swiglu->run(y, y, h->ones, hidden);
 	if (t->block->res.data)
 		for (size_t i = 0; i < hidden; i++)
-			x[i] = (d->res[at + i] + t->block->res_bias[i]) + y[i];
+			x[i] = (h->res[at + i] + t->block->res_bias[i]) + y[i];
 	else
 		for (size_t i = 0; i < hidden; i++)
 			x[i] = t->in[row * hidden + i] + y[i];
 }
 
-static void multiply(struct octavo_heads_drafter *d, const struct octavo_product *product, size_t count)
+static void multiply(const struct octavo_heads *h, const struct octavo_product *product, size_t count)
 {
-	struct octavo_engine *e = d->engine;
+	struct octavo_engine *e = h->engine;
 	enum octavo_status status = octavo_gemm_group(e->k, &e->threads.parallel, product, count);
 	assert(status == OCTAVO_OK);
 	(void)status;
 }
 
-/* Rows x of head number `at` of a run, made fit for w. */
-static struct octavo_rows left(struct octavo_heads_drafter *d, const struct octavo_matrix *w, const float *x, size_t at,
-                               size_t rows)
+/* Left operands of one product after another. */
+struct lefts {
+	const struct octavo_heads *h;
+	size_t values, groups; /* of h->act and h->act_scale that are taken */
+};
+
+static struct octavo_rows left(struct lefts *l, const struct octavo_matrix *w, const float *x, size_t rows)
 {
-	size_t first = at * rows, groups = (w->cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK;
-	return octavo_left(d->engine, x + first * w->cols, rows, w->cols, w, d->act + first * w->cols,
-	                   d->act_scale + first * groups);
+	const struct octavo_heads *h = l->h;
+	uint16_t *act = h->act + l->values;
+	float *scale = h->act_scale + l->groups;
+	l->values += rows * w->cols;
+	l->groups += rows * ((w->cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK);
+	return octavo_left(h->engine, x, rows, w->cols, w, act, scale);
 }
 
-/* Block j of the heads, from `in` to d->x: all their products in one parallel region. */
-static void run_block(struct octavo_heads_drafter *d, const struct octavo_head *head, size_t count, size_t rows,
-                      size_t j, const float *in)
+/* Block j of the heads, from `in` to h->x: all their products in one parallel region. */
+static void run_block(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K], size_t j, const float *in)
 {
 	struct octavo_product product[2 * OCTAVO_MAX_K];
-	size_t hidden = d->engine->config.hidden, products = 0;
-	for (size_t i = 0; i < count; i++) {
-		const struct octavo_head_block *block = &head[i].block[j];
-		struct octavo_rows x = left(d, &block->linear, in, i, rows);
-		size_t at = i * rows * hidden;
+	struct finish_task task[OCTAVO_MAX_K];
+	struct lefts lefts = { h, 0, 0 };
+	size_t hidden = h->engine->config.hidden, products = 0;
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
+		if (!rows[i])
+			continue;
+		const struct octavo_head_block *block = &h->head[i].block[j];
+		struct octavo_rows x = left(&lefts, &block->linear, in, rows[i]);
+		size_t at = h->first[i] * hidden;
 		product[products++] = (struct octavo_product){
-			.w = &block->linear, .x = x, .y = d->y + at, .ldy = hidden, .checked = 1 };
+			.w = &block->linear, .x = x, .y = h->y + at, .ldy = hidden, .checked = 1 };
 		if (block->res.data)
 			product[products++] = (struct octavo_product){
-				.w = &block->res, .x = x, .y = d->res + at, .ldy = hidden, .checked = 1 };
+				.w = &block->res, .x = x, .y = h->res + at, .ldy = hidden, .checked = 1 };
+		task[i] = (struct finish_task){ h, block, in, h->first[i] };
+		in += rows[i] * block->linear.cols;
 	}
-	multiply(d, product, products);
-	for (size_t i = 0; i < count; i++) {
-		struct finish_task task = { d, &head[i].block[j], in + i * rows * hidden, i * rows };
-		octavo_for_rows(d->engine, rows, finish_row, &task);
-	}
+	multiply(h, product, products);
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++)
+		octavo_for_rows(h->engine, rows[i], finish_row, &task[i]);
 }
 
-void octavo_heads_run(struct octavo_heads_drafter *d, size_t first, size_t count, size_t rows)
+void octavo_heads_run(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K])
 {
-	struct octavo_engine *e = d->engine;
-	const struct octavo_head *head = d->heads->head + first;
+	struct octavo_engine *e = h->engine;
 	struct octavo_product product[OCTAVO_MAX_K];
+	struct lefts lefts = { h, 0, 0 };
+	size_t hidden = e->config.hidden, vocab = e->config.vocab, all = 0, products = 0;
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
+		h->first[i] = all;
+		all += rows[i];
+	}
 	octavo_fpenv saved = octavo_fpenv_enter();
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
-	for (size_t j = 0; j < d->heads->blocks; j++)
-		run_block(d, head, count, rows, j, j ? d->x : d->in);
+	for (size_t j = 0; j < h->blocks; j++)
+		run_block(h, rows, j, j ? h->x : h->in);
 	octavo_phase_switch(e->profiler, OCTAVO_PHASE_DENSE, OCTAVO_PHASE_HEAD);
-	for (size_t i = 0; i < count; i++)
-		product[i] = (struct octavo_product){ .w = &head[i].out, .x = left(d, &head[i].out, d->x, i, rows),
-			                              .y = e->mtp_logits + i * rows * e->config.vocab,
-			                              .ldy = e->config.vocab, .checked = 1 };
-	multiply(d, product, count);
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++)
+		if (rows[i])
+			product[products++] = (struct octavo_product){
+				.w = &h->head[i].out, .x = left(&lefts, &h->head[i].out, h->x + h->first[i] * hidden, rows[i]),
+				.y = e->mtp_logits + h->first[i] * vocab, .ldy = vocab, .checked = 1 };
+	multiply(h, product, products);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 	octavo_fpenv_leave(saved);
+}
+
+const float *octavo_heads_logits(const struct octavo_drafting *d, size_t i)
+{
+	const struct octavo_heads_drafter *drafter = (const struct octavo_heads_drafter *)d->drafter;
+	const struct octavo_engine *e = drafter->engine;
+	return e->mtp_logits + (drafter->heads->first[i] + d->share.result) * e->config.vocab;
 }

@@ -9,6 +9,7 @@
 
 #include "engine/draft/drafter.h"
 #include "engine/draft/files.h"
+#include "engine/draft/growth.h"
 
 /* y = res(x) + silu(linear(x) + bias); res is the identity, or a product and a bias of its own. */
 struct octavo_head_block {
@@ -22,10 +23,19 @@ struct octavo_head {
 	struct octavo_matrix out;        /* [vocab][hidden] */
 };
 
+/* R: the engine's max_rows; W: the widest first block's input. */
 struct octavo_heads {
 	struct octavo_draft_files base;
+	struct octavo_engine *engine;
 	size_t heads, blocks;
 	struct octavo_head *head; /* [heads] */
+	/* Of the last run of all sessions' rows. */
+	size_t first[OCTAVO_MAX_K]; /* where each head's rows begin */
+	float *in;          /* [R][W] what first blocks see, packed */
+	float *x, *y, *res; /* [R][hidden] */
+	float *ones;        /* [hidden] */
+	uint16_t *act;      /* [R][W] bf16 */
+	float *act_scale;   /* [R][ceil(W / 128)] */
 };
 
 /* How the two differ in their files. */
@@ -38,23 +48,18 @@ struct octavo_heads_format {
 enum octavo_status octavo_heads_load(struct octavo_draft_files *files, struct octavo_engine *engine,
                                      struct octavo_error *error);
 
-/* A drafter with heads; R: rows that its heads take at once, W: the widest first block's input. */
 struct octavo_heads_drafter {
 	struct octavo_drafter base;
 	struct octavo_engine *engine;
-	const struct octavo_heads *heads;
+	struct octavo_heads *heads;
 	size_t known;    /* positions committed; hidden is the last one's state, after the final norm */
 	float *hidden;   /* [hidden] */
-	float *embedded; /* [R][hidden], by nodes of the growth; NULL without embeddings */
-	float *in;       /* [R][W] what a first block sees, packed */
-	float *x, *y, *res; /* [R][hidden] */
-	float *ones;     /* [hidden] */
-	uint16_t *act;   /* [R][W] bf16 */
-	float *act_scale; /* [R][ceil(W / 128)] */
+	float *embedded; /* [OCTAVO_MAX_DRAFT][hidden], by nodes of the growth; NULL without embeddings */
+	struct octavo_growth growth;
 	void *arena;
 };
 
-/* The operations of both but for draft. */
+/* The operations of both but for draft, run and grow. */
 enum octavo_status octavo_heads_open(struct octavo_drafter **out, const struct octavo_drafter_ops *ops,
                                      const struct octavo_heads_format *format, struct octavo_engine *engine,
                                      const char *dir, struct octavo_error *error);
@@ -66,8 +71,10 @@ enum octavo_status octavo_heads_commit(struct octavo_drafter *drafter, size_t po
 /* The shape of a draft that the heads can make; depth 0: none. */
 struct octavo_shape octavo_heads_shape(const struct octavo_heads_drafter *d, const struct octavo_shape *shape,
                                        const struct octavo_tree *tree);
-/* Runs `rows` rows of d->in through each of the heads [first, first + count), head by head; count * rows is at most R.
- * Leaves [count * rows][vocab] logits in the engine's mtp_logits. */
-void octavo_heads_run(struct octavo_heads_drafter *d, size_t first, size_t count, size_t rows);
+/* Runs rows[i] rows of h->in, packed in the order of the heads, through head i; R at most in all.  Leaves their logits in
+ * the engine's mtp_logits, head i's from row h->first[i] on. */
+void octavo_heads_run(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K]);
+/* The logits that head i made of a draft's share, whose rows begin at share.result of the head's. */
+const float *octavo_heads_logits(const struct octavo_drafting *d, size_t i);
 
 #endif

@@ -65,57 +65,89 @@ static void check_layers(const struct octavo_config *c, const struct octavo_conf
 		                   "%zu: layer %zu has experts, but drafters' layers are dense", c->first_dense, sparse);
 }
 
-enum octavo_status octavo_draft_layers_config(struct octavo_config *config, const struct octavo_draft_files *files,
-                                              const struct octavo_engine *e,
-                                              void (*read)(struct octavo_fields *fields, struct octavo_config *config),
-                                              struct octavo_error *error)
+static const struct octavo_draft_layers_format *format_of(const struct octavo_draft_layers *layers)
 {
+	return (const struct octavo_draft_layers_format *)layers->base.format;
+}
+
+static enum octavo_status read_config(struct octavo_config *config, const struct octavo_draft_layers *layers,
+                                      const struct octavo_engine *e, struct octavo_error *error)
+{
+	const char *dir = layers->base.dir;
 	json_t *root;
-	enum octavo_status status = octavo_config_load(config, files->dir, error);
+	enum octavo_status status = octavo_config_load(config, dir, error);
 	if (status == OCTAVO_OK)
 		status = octavo_draft_fits(e, config->hidden, config->vocab, error);
 	if (status == OCTAVO_OK)
-		status = octavo_json_load(&root, files->dir, "config.json", error);
+		status = octavo_json_load(&root, dir, "config.json", error);
 	if (status != OCTAVO_OK)
 		return status;
 	struct octavo_fields fields = { .object = root, .file = "config.json", .prefix = "", .error = error };
-	read(&fields, config);
+	format_of(layers)->read(&fields, config);
 	check_layers(config, &e->config, &fields);
 	json_decref(root);
 	return fields.status;
 }
 
-enum octavo_status octavo_draft_layers_begin(struct octavo_binder *b, struct octavo_draft_files *files,
-                                             struct octavo_engine *e, const struct octavo_config *config,
-                                             struct octavo_error *error)
+static void carve(struct octavo_arena *arena, struct octavo_draft_layers *layers, const struct octavo_config *c)
 {
-	enum octavo_status status = octavo_draft_checkpoint(files, e, error);
-	*b = (struct octavo_binder){ .checkpoint = files->checkpoint, .config = config, .error = error };
-	return status;
+	layers->layer = octavo_carve(arena, c->layers, sizeof *layers->layer);
+	for (size_t i = 0; i < c->layers; i++)
+		octavo_layer_carve(arena, c, i, arena->base ? &layers->layer[i] : NULL);
+	if (format_of(layers)->carve)
+		format_of(layers)->carve(arena, layers, c);
 }
 
-enum octavo_status octavo_draft_layers_allocate(struct octavo_draft_files *files, struct octavo_arena *arena,
-                                                struct octavo_error *error)
+static enum octavo_status allocate(struct octavo_draft_layers *layers, const struct octavo_config *c,
+                                   struct octavo_error *error)
 {
-	files->arena = arena->overflow ? NULL : calloc(1, arena->used + OCTAVO_ALIGNMENT);
-	if (!files->arena)
+	struct octavo_arena arena = { 0 };
+	carve(&arena, layers, c);
+	layers->base.arena = arena.overflow ? NULL : calloc(1, arena.used + OCTAVO_ALIGNMENT);
+	if (!layers->base.arena)
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
-	*arena = (struct octavo_arena){ .base = octavo_aligned(files->arena) };
+	arena = (struct octavo_arena){ .base = octavo_aligned(layers->base.arena) };
+	carve(&arena, layers, c);
+	layers->count = c->layers;
 	return OCTAVO_OK;
 }
 
-void octavo_draft_layer_bind(struct octavo_binder *b, struct octavo_layer *layer, const char *stem, size_t index)
+static void bind(struct octavo_binder *b, struct octavo_draft_layers *layers)
 {
-	snprintf(b->prefix, sizeof b->prefix, "%s.%zu.", stem, index);
-	octavo_layer_bind(b, layer);
-	b->prefix[0] = '\0';
-	if (b->status == OCTAVO_OK)
-		b->status = octavo_layer_check(layer, index, 0, b->error);
+	if (format_of(layers)->bind)
+		format_of(layers)->bind(b, layers);
+	for (size_t i = 0; i < layers->count; i++) {
+		snprintf(b->prefix, sizeof b->prefix, "%s.%zu.", format_of(layers)->stem, i);
+		octavo_layer_bind(b, &layers->layer[i]);
+		b->prefix[0] = '\0';
+		if (b->status == OCTAVO_OK)
+			b->status = octavo_layer_check(&layers->layer[i], i, 0, b->error);
+	}
+	octavo_bind_end(b);
 }
 
-void octavo_draft_layers_end(struct octavo_binder *b, struct octavo_engine *e)
+enum octavo_status octavo_draft_layers_load(struct octavo_draft_files *files, struct octavo_engine *e,
+                                            struct octavo_error *error)
 {
-	octavo_bind_end(b);
-	if (b->status == OCTAVO_OK)
-		b->status = octavo_work_widen(e, b->config->dense_width, b->error);
+	struct octavo_draft_layers *layers = (struct octavo_draft_layers *)files;
+	struct octavo_config config;
+	enum octavo_status status = read_config(&config, layers, e, error);
+	if (status == OCTAVO_OK)
+		status = octavo_draft_checkpoint(files, e, error);
+	if (status == OCTAVO_OK)
+		status = allocate(layers, &config, error);
+	if (status != OCTAVO_OK)
+		return status;
+	struct octavo_binder b = { .checkpoint = files->checkpoint, .config = &config, .error = error };
+	bind(&b, layers);
+	if (b.status == OCTAVO_OK)
+		b.status = octavo_work_widen(e, config.dense_width, error);
+	if (b.status == OCTAVO_OK)
+		b.status = octavo_kv_open(&layers->kv, e, layers->count, error);
+	return b.status;
+}
+
+void octavo_draft_layers_release(struct octavo_draft_files *files)
+{
+	octavo_kv_close(&((struct octavo_draft_layers *)files)->kv);
 }

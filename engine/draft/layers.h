@@ -9,22 +9,29 @@
 #include "engine/load/bind.h"
 #include "engine/load/fields.h"
 
-/* Reads config.json, then `read` what else it says.  EFORMAT or ENOTSUP, by field and reason, unless its layers are dense
- * and fit the model: same hidden size, vocabulary, attention and rotation. */
-enum octavo_status octavo_draft_layers_config(struct octavo_config *config, const struct octavo_draft_files *files,
-                                              const struct octavo_engine *engine,
-                                              void (*read)(struct octavo_fields *fields, struct octavo_config *config),
-                                              struct octavo_error *error);
-/* Opens the tensors.  `config` must live as long as the binder. */
-enum octavo_status octavo_draft_layers_begin(struct octavo_binder *b, struct octavo_draft_files *files,
-                                             struct octavo_engine *engine, const struct octavo_config *config,
-                                             struct octavo_error *error);
-/* Memory for what was measured: `arena` begins again, with a base. */
-enum octavo_status octavo_draft_layers_allocate(struct octavo_draft_files *files, struct octavo_arena *arena,
-                                                struct octavo_error *error);
-/* All tensors below `stem`.`index`. */
-void octavo_draft_layer_bind(struct octavo_binder *b, struct octavo_layer *layer, const char *stem, size_t index);
-/* Refuses what was not bound, and makes room for the layers in the engine's scratch. */
-void octavo_draft_layers_end(struct octavo_binder *b, struct octavo_engine *engine);
+/* Layers, and the rows of all sessions that they leave: layer i's in layer i of the cache. */
+struct octavo_draft_layers {
+	struct octavo_draft_files base;
+	struct octavo_layer *layer; /* [count] */
+	size_t count;
+	struct octavo_kv kv;
+};
+
+/* What a drafter's files hold besides. */
+struct octavo_draft_layers_format {
+	struct octavo_draft_format base; /* of a struct that begins with octavo_draft_layers */
+	const char *stem; /* layer i's tensors are STEM.i.* */
+	/* Reads and checks what else config.json says. */
+	void (*read)(struct octavo_fields *fields, const struct octavo_config *config);
+	/* Room for vectors, and before the layers the other tensors; NULL: there are none. */
+	void (*carve)(struct octavo_arena *arena, struct octavo_draft_layers *layers, const struct octavo_config *config);
+	void (*bind)(struct octavo_binder *b, struct octavo_draft_layers *layers);
+};
+
+/* The format's load() and release().  EFORMAT or ENOTSUP, by field and reason, unless the layers are dense and fit the
+ * model: same hidden size, vocabulary, attention and rotation. */
+enum octavo_status octavo_draft_layers_load(struct octavo_draft_files *files, struct octavo_engine *engine,
+                                            struct octavo_error *error);
+void octavo_draft_layers_release(struct octavo_draft_files *files);
 
 #endif

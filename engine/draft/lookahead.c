@@ -155,10 +155,11 @@ static void lay(const struct lookahead *d, size_t i, const struct octavo_shape *
 	}
 }
 
-static enum octavo_status draft_lookahead(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                          struct octavo_tree *tree, struct octavo_error *error)
+static enum octavo_status draft_lookahead(struct octavo_drafting *drafting, struct octavo_error *error)
 {
-	const struct lookahead *d = (const struct lookahead *)drafter;
+	const struct lookahead *d = (const struct lookahead *)drafting->drafter;
+	const struct octavo_shape *shape = drafting->shape;
+	struct octavo_tree *tree = drafting->tree;
 	size_t most = octavo_shape_rows(shape), i = octavo_grams_latest(&d->pool, tree->token[0]);
 	(void)error;
 	most = most < tree->room ? most : tree->room;

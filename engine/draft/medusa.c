@@ -4,7 +4,6 @@
  * token ahead.  They do not know one another's choices: in a tree all nodes of a depth get the same candidates, which is
  * the Cartesian product of the heads' best (or drawn) tokens.  All heads run at once.
  */
-#include "engine/draft/growth.h"
 #include "engine/draft/heads.h"
 
 #include <string.h>
@@ -20,28 +19,58 @@ static enum octavo_status open_medusa(struct octavo_drafter **out, struct octavo
 	return octavo_heads_open(out, &octavo_drafter_medusa, &format, e, dir, error);
 }
 
-static enum octavo_status draft_medusa(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                       struct octavo_tree *tree, struct octavo_error *error)
+/* One row of each head, as far as the draft is to go. */
+static enum octavo_status draft_medusa(struct octavo_drafting *d, struct octavo_error *error)
 {
-	struct octavo_heads_drafter *d = (struct octavo_heads_drafter *)drafter;
-	const struct octavo_engine *e = d->engine;
-	const float *logits = e->mtp_logits;
-	size_t hidden = e->config.hidden, vocab = e->config.vocab;
-	struct octavo_shape mine = octavo_heads_shape(d, shape, tree);
-	struct octavo_growth growth;
 	(void)error;
-	if (!mine.depth)
-		return OCTAVO_OK;
-	for (unsigned i = 0; i < mine.depth; i++)
-		memcpy(d->in + i * hidden, d->hidden, hidden * sizeof *d->in);
-	octavo_heads_run(d, 0, mine.depth, 1);
-	octavo_growth_begin(&growth, tree);
-	while (octavo_growth_next(&growth, &mine, tree, logits, 0, e->choosable))
-		logits += vocab;
+	d->share.rows = octavo_heads_shape((struct octavo_heads_drafter *)d->drafter, d->shape, d->tree).depth;
 	return OCTAVO_OK;
+}
+
+/* The deepest drafts come first, so that a draft has the same row of every head. */
+static void sort(struct octavo_drafting **d, size_t count)
+{
+	for (size_t i = 1; i < count; i++) {
+		struct octavo_drafting *one = d[i];
+		size_t at = i;
+		for (; at && d[at - 1]->share.rows < one->share.rows; at--)
+			d[at] = d[at - 1];
+		d[at] = one;
+	}
+}
+
+static enum octavo_status run_medusa(struct octavo_drafting **d, size_t count, struct octavo_error *error)
+{
+	struct octavo_heads *h = ((struct octavo_heads_drafter *)d[0]->drafter)->heads;
+	size_t rows[OCTAVO_MAX_K] = { 0 }, hidden = h->engine->config.hidden;
+	float *in = h->in;
+	(void)error;
+	sort(d, count);
+	for (size_t head = 0; head < d[0]->share.rows; head++)
+		for (size_t i = 0; i < count && d[i]->share.rows > head; i++) {
+			d[i]->share.result = i;
+			memcpy(in, ((const struct octavo_heads_drafter *)d[i]->drafter)->hidden, hidden * sizeof *in);
+			in += hidden;
+			rows[head]++;
+		}
+	octavo_heads_run(h, rows);
+	return OCTAVO_OK;
+}
+
+static void grow_medusa(struct octavo_drafting *d)
+{
+	struct octavo_heads_drafter *drafter = (struct octavo_heads_drafter *)d->drafter;
+	struct octavo_growth *growth = &drafter->growth;
+	struct octavo_shape mine = octavo_heads_shape(drafter, d->shape, d->tree);
+	octavo_growth_begin(growth, d->tree);
+	while (octavo_growth_next(growth, &mine, d->tree, octavo_heads_logits(d, growth->depth), 0,
+	                          drafter->engine->choosable))
+		;
+	d->share.rows = 0;
 }
 
 const struct octavo_drafter_ops octavo_drafter_medusa = {
 	.name = "medusa", .open = open_medusa, .close = octavo_heads_close, .begin = octavo_heads_begin,
-	.commit = octavo_heads_commit, .draft = draft_medusa, .argument = OCTAVO_OWN_DIRECTORY,
+	.commit = octavo_heads_commit, .draft = draft_medusa, .run = run_medusa, .grow = grow_medusa,
+	.argument = OCTAVO_OWN_DIRECTORY,
 };

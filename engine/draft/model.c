@@ -109,8 +109,9 @@ static enum octavo_status open_model(struct octavo_drafter **out, struct octavo_
 		free(d);
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
 	}
-	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_model, .sources = 1 };
 	d->engine = ((struct draft_model *)files)->engine;
+	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_model, .sources = 1, .crew = d->engine,
+		                           .crew_rows = d->engine->settings.max_rows };
 	d->sequence = sequence;
 	d->vocab = e->choosable;
 	begin_model(&d->base);
@@ -136,10 +137,10 @@ static void keep(struct model *d, const int32_t *token, size_t count)
 	octavo_commit_nodes(d->engine, d->sequence, path, length);
 }
 
-/* Runs the next tokens that the draft model has not seen. */
-static enum octavo_status run_known(struct model *d, size_t rows, uint8_t last, struct octavo_error *error)
+/* Runs the next tokens that the draft model has not seen, a full batch of them. */
+static enum octavo_status run_chunk(struct model *d, struct octavo_error *error)
 {
-	return octavo_append(d->engine, d->sequence, d->token + seen(d), rows, 0, last, error);
+	return octavo_append(d->engine, d->sequence, d->token + seen(d), d->engine->settings.max_rows, 0, 0, error);
 }
 
 static enum octavo_status commit_model(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
@@ -157,38 +158,74 @@ static enum octavo_status commit_model(struct octavo_drafter *drafter, size_t po
 	d->length = pos + count + 1;
 	/* Of long prompts, what fills a batch need not wait. */
 	while (status == OCTAVO_OK && d->length - seen(d) > chunk && seen(d) + chunk <= d->engine->settings.max_context)
-		status = run_known(d, chunk, 0, error);
+		status = run_chunk(d, error);
 	return status;
 }
 
-/* Where the draft model's context ends before the main one's, so do its drafts. */
-static enum octavo_status draft_model(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                      struct octavo_tree *tree, struct octavo_error *error)
+/* Behind what the draft model has seen: the rest of the text, or the growth's last level. */
+static void ask(struct octavo_drafting *d)
 {
-	struct model *d = (struct model *)drafter;
-	struct octavo_engine *e = d->engine;
-	struct octavo_growth *g = &d->growth;
-	struct octavo_shape fitting = *shape;
-	enum octavo_status status = OCTAVO_OK;
-	if (!d->length) { /* a prompt of one token, the root */
-		d->token[0] = tree->token[0];
-		d->length = 1;
+	const struct model *m = (const struct model *)d->drafter;
+	const struct octavo_growth *g = &m->growth;
+	d->share = (struct octavo_share){ .seq = m->sequence, .pos = seen(m) };
+	if (d->share.pos < m->length) {
+		d->share.token = m->token + d->share.pos;
+		d->share.rows = m->length - d->share.pos;
+		d->share.quiet = d->share.rows - 1;
+		return;
 	}
-	if (!shape->depth || d->length > e->settings.max_context)
+	d->share.token = g->token + g->first;
+	d->share.rows = g->rows - g->first;
+	d->share.parent = g->parent;
+	d->share.first = g->first;
+}
+
+/* Where the draft model's context ends before the main one's, so do its drafts. */
+static unsigned depth_of(const struct octavo_drafting *d)
+{
+	const struct model *m = (const struct model *)d->drafter;
+	size_t context = m->engine->settings.max_context, room = context < m->length ? 0 : context - m->length + 1;
+	return room < d->shape->depth ? (unsigned)room : d->shape->depth; /* the last token drafted is not run */
+}
+
+static enum octavo_status draft_model(struct octavo_drafting *d, struct octavo_error *error)
+{
+	struct model *m = (struct model *)d->drafter;
+	enum octavo_status status = OCTAVO_OK;
+	if (!m->length) { /* a prompt of one token, the root */
+		m->token[0] = d->tree->token[0];
+		m->length = 1;
+	}
+	if (!depth_of(d))
 		return OCTAVO_OK;
-	size_t room = e->settings.max_context - d->length + 1; /* the last token drafted is not run */
-	fitting.depth = room < shape->depth ? (unsigned)room : shape->depth;
-	while (status == OCTAVO_OK && d->length - seen(d) > e->settings.max_rows)
-		status = run_known(d, e->settings.max_rows, 0, error);
-	if (status == OCTAVO_OK)
-		status = run_known(d, d->length - seen(d), OCTAVO_ROW_LOGITS, error);
-	octavo_growth_begin(g, tree);
-	while (status == OCTAVO_OK && octavo_growth_next(g, &fitting, tree, e->logits, e->config.vocab, d->vocab))
-		status = octavo_forward_nodes(e, d->sequence, g->token, g->parent, g->first, g->rows - g->first, error);
+	while (status == OCTAVO_OK && m->length - seen(m) > m->engine->settings.max_rows)
+		status = run_chunk(m, error);
+	octavo_growth_begin(&m->growth, d->tree);
+	ask(d);
 	return status;
+}
+
+static enum octavo_status run_model(struct octavo_drafting **d, size_t count, struct octavo_error *error)
+{
+	const struct model *m = (const struct model *)d[0]->drafter;
+	return octavo_forward_shares(m->engine, octavo_draft_shares(d, count), error);
+}
+
+static void grow_model(struct octavo_drafting *d)
+{
+	struct model *m = (struct model *)d->drafter;
+	const struct octavo_engine *e = m->engine;
+	struct octavo_shape fitting = *d->shape;
+	fitting.depth = depth_of(d);
+	m->engine->kv.length[m->sequence] = m->length; /* of nodes, what is kept becomes part of it when that is known */
+	if (octavo_growth_next(&m->growth, &fitting, d->tree, e->logits + d->share.result * e->config.vocab, e->config.vocab,
+	                       m->vocab))
+		ask(d);
+	else
+		d->share.rows = 0;
 }
 
 const struct octavo_drafter_ops octavo_drafter_model = {
 	.name = "model", .open = open_model, .close = close_model, .begin = begin_model, .commit = commit_model,
-	.draft = draft_model, .argument = OCTAVO_OWN_DIRECTORY,
+	.draft = draft_model, .run = run_model, .grow = grow_model, .argument = OCTAVO_OWN_DIRECTORY,
 };

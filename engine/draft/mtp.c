@@ -19,10 +19,10 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 		return octavo_fail(error, OCTAVO_ENOTSUP,
 		                   "drafter mtp: this checkpoint has no multi-token prediction module "
 		                   "(config.json: num_nextn_predict_layers is 0)");
-	enum octavo_status status = octavo_recycler_open(&d, &octavo_drafter_mtp, &e->weights.mtp[0], e, sequence, 0, error);
+	enum octavo_status status = octavo_recycler_open(&d, &octavo_drafter_mtp, &e->weights.mtp[0], e, sequence, &e->kv,
+	                                                 e->config.layers, error);
 	if (status != OCTAVO_OK)
 		return status;
-	d->base.layer = e->config.layers;
 	d->base.tap = e->settings.mtp_first_tap;
 	d->recycled = e->settings.mtp_recycle_tap;
 	*out = &d->base.base;
@@ -31,5 +31,6 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 
 const struct octavo_drafter_ops octavo_drafter_mtp = {
 	.name = "mtp", .open = open_mtp, .close = octavo_follower_close, .begin = octavo_follower_begin,
-	.commit = octavo_follower_commit, .draft = octavo_recycler_draft, .feeds = feeds_mtp,
+	.commit = octavo_follower_commit, .draft = octavo_recycler_draft, .run = octavo_follower_run,
+	.grow = octavo_recycler_grow, .feeds = feeds_mtp,
 };

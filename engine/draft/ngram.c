@@ -78,10 +78,11 @@ static void lay(const struct ngram *d, size_t end, const struct octavo_shape *sh
 	}
 }
 
-static enum octavo_status draft_ngram(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                      struct octavo_tree *tree, struct octavo_error *error)
+static enum octavo_status draft_ngram(struct octavo_drafting *drafting, struct octavo_error *error)
 {
-	const struct ngram *d = (const struct ngram *)drafter;
+	const struct ngram *d = (const struct ngram *)drafting->drafter;
+	const struct octavo_shape *shape = drafting->shape;
+	struct octavo_tree *tree = drafting->tree;
 	size_t most = octavo_shape_rows(shape);
 	(void)error;
 	most = most < tree->room ? most : tree->room;

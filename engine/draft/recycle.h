@@ -8,19 +8,22 @@
 #define OCTAVO_RECYCLE_H
 
 #include "engine/draft/follow.h"
+#include "engine/draft/growth.h"
 
 struct octavo_recycler {
 	struct octavo_follower base;
 	const struct octavo_mtp *module;
+	size_t layer;             /* of the cache: where the module's rows lie */
 	enum octavo_tap recycled; /* which of the module's states goes on */
+	struct octavo_growth growth;
 };
 
-/* layers 0: the module's rows lie in layer `layer` of the engine's cache. */
+/* Drafters of one module are a crew. */
 enum octavo_status octavo_recycler_open(struct octavo_recycler **out, const struct octavo_drafter_ops *ops,
                                         const struct octavo_mtp *module, struct octavo_engine *engine, size_t sequence,
-                                        size_t layers, struct octavo_error *error);
-/* The drafter's draft. */
-enum octavo_status octavo_recycler_draft(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                         struct octavo_tree *tree, struct octavo_error *error);
+                                        struct octavo_kv *kv, size_t layer, struct octavo_error *error);
+/* The drafter's draft and grow. */
+enum octavo_status octavo_recycler_draft(struct octavo_drafting *d, struct octavo_error *error);
+void octavo_recycler_grow(struct octavo_drafting *d);
 
 #endif

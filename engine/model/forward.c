@@ -25,14 +25,14 @@ static void remember(struct octavo_engine *e, const struct octavo_batch *b)
 	}
 }
 
-/* Logits of the rows that want them (flags NULL: all), packed; ids without a token can never win. */
+/* Logits of the rows that want them, packed; ids without a token can never win. */
 static void head(struct octavo_engine *e, size_t rows, const uint8_t *flags)
 {
 	size_t hidden = e->config.hidden, vocab = e->config.vocab, wanted = 0;
 	float *packed = e->work.normed;
 	for (size_t row = 0; row < rows; row++) {
 		e->logit_row[row] = -1;
-		if (flags && !(flags[row] & OCTAVO_ROW_LOGITS))
+		if (!(flags[row] & OCTAVO_ROW_LOGITS))
 			continue;
 		memcpy(packed + wanted * hidden, e->hidden[OCTAVO_TAP_POST_NORM] + row * hidden, hidden * sizeof *packed);
 		e->logit_row[row] = (int32_t)wanted++;
@@ -97,15 +97,26 @@ enum octavo_status octavo_append(struct octavo_engine *e, size_t seq, const int3
 	return status == OCTAVO_OK ? octavo_commit(e, (int32_t)seq, b->row, rows, error) : status;
 }
 
-enum octavo_status octavo_forward_nodes(struct octavo_engine *e, size_t seq, const int32_t *token,
-                                        const int32_t *parent, size_t first, size_t rows, struct octavo_error *error)
+enum octavo_status octavo_forward_shares(struct octavo_engine *e, struct octavo_share *shares,
+                                         struct octavo_error *error)
 {
-	size_t pos = e->kv.length[seq];
-	if (rows == 0 || rows > e->settings.max_rows || pos + first + rows - 1 > e->kv.slots)
-		return octavo_fail(error, OCTAVO_ELIMIT, "nodes: %zu rows at position %zu do not fit", rows, pos);
+	struct octavo_staging *b = &e->staging;
+	size_t row = 0, results = 0;
+	enum octavo_status status = octavo_shares_check(e, &e->kv, shares, error);
+	if (status != OCTAVO_OK)
+		return status;
 	e->last_rows = 0; /* these rows are not committed as a batch's are */
-	octavo_geometry_nodes(e, &e->kv, seq, pos, parent, first, rows);
-	run(e, token + first, NULL);
+	octavo_geometry_begin(e, &e->kv);
+	for (struct octavo_share *s = shares; s; s = s->beside) {
+		s->result = results;
+		octavo_geometry_add(e, s, 0, s->rows);
+		for (size_t i = 0; i < s->rows; i++, row++) {
+			b->token[row] = s->token[i];
+			b->flags[row] = i < s->quiet ? 0 : OCTAVO_ROW_LOGITS;
+			results += i >= s->quiet;
+		}
+	}
+	run(e, b->token, b->flags);
 	return OCTAVO_OK;
 }
 

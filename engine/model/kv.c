@@ -63,63 +63,91 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 	return OCTAVO_OK;
 }
 
-void octavo_geometry_run(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, size_t rows)
+/* ---- Drafters' rows ---------------------------------------------------------------------------------- */
+
+enum octavo_status octavo_shares_check(const struct octavo_engine *e, const struct octavo_kv *kv,
+                                       const struct octavo_share *shares, struct octavo_error *error)
 {
-	struct octavo_geometry *g = &e->geometry;
-	g->kv = kv;
-	g->rows = rows;
-	for (size_t row = 0; row < rows; row++) {
-		g->sequence[row] = seq;
-		g->pos[row] = g->slot[row] = pos + row;
-		g->committed[row] = pos;
+	size_t rows = 0;
+	for (const struct octavo_share *s = shares; s; s = s->beside) {
+		size_t end = s->pos + s->rows + (s->parent ? s->first - 1 : 0);
+		if (s->rows == 0 || end > kv->slots)
+			return octavo_fail(error, OCTAVO_ELIMIT, "draft: %zu rows at position %zu do not fit", s->rows, s->pos);
+		rows += s->rows;
+	}
+	return rows && rows <= e->settings.max_rows
+	               ? OCTAVO_OK
+	               : octavo_fail(error, OCTAVO_ELIMIT, "draft: %zu rows, the engine was opened for 1 to %zu", rows,
+	                             e->settings.max_rows);
+}
+
+void octavo_geometry_begin(struct octavo_engine *e, struct octavo_kv *kv)
+{
+	e->geometry.kv = kv;
+	e->geometry.rows = 0;
+}
+
+static void add_chain(struct octavo_geometry *g, const struct octavo_share *s, size_t from, size_t rows)
+{
+	for (size_t i = 0; i < rows; i++) {
+		size_t row = g->rows++;
+		g->sequence[row] = s->seq;
+		g->pos[row] = g->slot[row] = s->pos + from + i;
+		g->committed[row] = s->pos + from;
 		g->naive[row] = 0;
-		g->chained[row] = row > 0;
-		extend_path(g, row, (int32_t)row - 1);
+		g->chained[row] = i > 0;
+		extend_path(g, row, i ? (int32_t)row - 1 : -1);
 	}
 }
 
-void octavo_geometry_nodes(struct octavo_engine *e, struct octavo_kv *kv, size_t seq, size_t pos, const int32_t *parent,
-                           size_t first, size_t rows)
+static void add_nodes(struct octavo_geometry *g, const struct octavo_share *s, size_t from, size_t rows)
 {
-	struct octavo_geometry *g = &e->geometry;
-	g->kv = kv;
-	g->rows = rows;
-	for (size_t row = 0; row < rows; row++) {
-		size_t depth = 0;
-		for (size_t node = first + row; node; node = (size_t)parent[node])
+	for (size_t i = s->first + from; i < s->first + from + rows; i++) {
+		size_t row = g->rows++, depth = 0;
+		for (size_t node = i; node; node = (size_t)s->parent[node])
 			depth++;
-		g->sequence[row] = seq;
-		g->pos[row] = pos + depth - 1;
-		g->slot[row] = pos + first + row - 1;
-		g->committed[row] = pos;
+		g->sequence[row] = s->seq;
+		g->pos[row] = s->pos + depth - 1;
+		g->slot[row] = s->pos + i - 1;
+		g->committed[row] = s->pos;
 		g->naive[row] = g->chained[row] = 0;
-		for (size_t node = first + row; node; node = (size_t)parent[node])
-			g->path[row * g->path_ld + --depth] = (uint32_t)(pos + node - 1);
+		for (size_t node = i; node; node = (size_t)s->parent[node])
+			g->path[row * g->path_ld + --depth] = (uint32_t)(s->pos + node - 1);
 	}
 }
 
-/* ---- A drafter's cache ------------------------------------------------------------------------------- */
+void octavo_geometry_add(struct octavo_engine *e, const struct octavo_share *s, size_t from, size_t rows)
+{
+	if (s->parent)
+		add_nodes(&e->geometry, s, from, rows);
+	else
+		add_chain(&e->geometry, s, from, rows);
+}
 
-enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t sequence, size_t layers,
+/* ---- Drafters' caches -------------------------------------------------------------------------------- */
+
+enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t layers,
                                   struct octavo_error *error)
 {
 	size_t bytes;
-	*kv = (struct octavo_kv){ .sequences = 1, .layers = layers, .slots = e->kv.slots, .width = e->kv.width,
-		                  .bytes = e->kv.bytes };
+	*kv = (struct octavo_kv){ .sequences = e->kv.sequences, .layers = layers, .slots = e->kv.slots,
+		                  .width = e->kv.width, .bytes = e->kv.bytes, .decoded = e->kv.decoded };
 	int overflow = __builtin_mul_overflow(kv->slots * kv->bytes, layers, &bytes) ||
+	               __builtin_mul_overflow(bytes, kv->sequences, &bytes) ||
 	               __builtin_add_overflow(bytes, (size_t)OCTAVO_ALIGNMENT, &bytes);
-	kv->memory = overflow ? NULL : calloc(1, bytes); /* zeroed: unused slots must hold finite values */
+	/* Zeroed: unused slots must hold finite values, and untouched pages cost nothing. */
+	kv->memory = overflow ? NULL : calloc(1, bytes);
 	if (!kv->memory)
-		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory for a cache of %zu layers", layers);
+		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory for a cache of %zu layers and %zu sequences", layers,
+		                   kv->sequences);
 	kv->data = (unsigned char *)octavo_aligned(kv->memory);
-	if (e->kv.decoded)
-		kv->decoded = e->kv.decoded + sequence * kv->slots * kv->width;
 	return OCTAVO_OK;
 }
 
 void octavo_kv_close(struct octavo_kv *kv)
 {
 	free(kv->memory);
+	kv->memory = NULL;
 }
 
 /* ---- The rows' contents ---------------------------------------------------------------------------- */

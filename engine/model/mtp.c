@@ -11,58 +11,88 @@
 
 #include <string.h>
 
+/* The input of a share's rows [first, end): embeddings to row `at` of work.y, states to work.wide. */
+static void lay(struct octavo_engine *e, const struct octavo_mtp *module, const struct octavo_share *s, size_t first,
+                size_t end, size_t at)
+{
+	size_t hidden = e->config.hidden;
+	for (size_t row = first; row < end; row++)
+		octavo_embed(e, s->token[row], e->work.y + (at + row - first) * hidden);
+	octavo_norm_rows(e, e->work.wide + at * 2 * hidden + hidden, 2 * hidden, s->state + first * hidden, module->hnorm,
+	                 end - first, hidden, e->config.norm_eps);
+}
+
+/* The layer's input, x = eh_proj [enorm(embedding) | hnorm(state)], of all quiet rows and then all others.  Returns how
+ * many are quiet. */
+static size_t enter(struct octavo_engine *e, const struct octavo_mtp *module, struct octavo_share *shares, size_t *rows)
+{
+	struct octavo_work *w = &e->work;
+	size_t hidden = e->config.hidden, at = 0;
+	for (const struct octavo_share *s = shares; s; s = s->beside) {
+		lay(e, module, s, 0, s->quiet, at);
+		at += s->quiet;
+	}
+	size_t quiet = at;
+	for (struct octavo_share *s = shares; s; s = s->beside) {
+		lay(e, module, s, s->quiet, s->rows, at);
+		s->result = at - quiet;
+		at += s->rows - s->quiet;
+	}
+	octavo_norm_rows(e, w->wide, 2 * hidden, w->y, module->enorm, at, hidden, e->config.norm_eps);
+	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
+	octavo_linear(e, &module->eh_proj, w->wide, at, w->x);
+	for (size_t i = 0; module->bias && i < at * hidden; i++)
+		w->x[i] += module->bias[i % hidden];
+	octavo_phase_end(e->profiler, OCTAVO_PHASE_DENSE);
+	*rows = at - quiet;
+	return quiet;
+}
+
 /* The first rows' cache entries; the others' inputs move up. */
-static void store_quiet_rows(struct octavo_engine *e, const struct octavo_mtp *module, const struct octavo_mtp_batch *b)
+static void store_quiet_rows(struct octavo_engine *e, const struct octavo_mtp *module, size_t layer,
+                             const struct octavo_share *shares, size_t rows)
 {
 	float *x = e->work.x;
-	size_t hidden = e->config.hidden, quiet = b->logits_from;
-	octavo_geometry_run(e, b->kv, b->seq, b->pos, quiet);
-	octavo_block_store(e, &module->layer, b->layer);
-	memmove(x, x + quiet * hidden, (b->rows - quiet) * hidden * sizeof *x);
+	size_t hidden = e->config.hidden;
+	for (const struct octavo_share *s = shares; s; s = s->beside)
+		octavo_geometry_add(e, s, 0, s->quiet);
+	octavo_block_store(e, &module->layer, layer);
+	memmove(x, x + e->geometry.rows * hidden, rows * hidden * sizeof *x);
 }
 
-/* The layer's input: x = eh_proj [enorm(embedding) | hnorm(state)]. */
-static void enter(struct octavo_engine *e, const struct octavo_mtp *module, const struct octavo_mtp_batch *b)
+static void run(struct octavo_engine *e, const struct octavo_mtp *module, size_t layer,
+                const struct octavo_share *shares)
 {
-	struct octavo_work *s = &e->work;
+	struct octavo_work *w = &e->work;
 	size_t hidden = e->config.hidden;
-	float eps = e->config.norm_eps;
-	for (size_t row = 0; row < b->rows; row++)
-		octavo_embed(e, b->next[row], s->y + row * hidden);
-	octavo_norm_rows(e, s->wide, 2 * hidden, s->y, module->enorm, b->rows, hidden, eps);
-	octavo_norm_rows(e, s->wide + hidden, 2 * hidden, b->g, module->hnorm, b->rows, hidden, eps);
-	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
-	octavo_linear(e, &module->eh_proj, s->wide, b->rows, s->x);
-	for (size_t i = 0; module->bias && i < b->rows * hidden; i++)
-		s->x[i] += module->bias[i % hidden];
-	octavo_phase_end(e->profiler, OCTAVO_PHASE_DENSE);
-}
-
-enum octavo_status octavo_mtp_forward(struct octavo_engine *e, const struct octavo_mtp *module,
-                                      const struct octavo_mtp_batch *b, struct octavo_error *error)
-{
-	size_t rows = b->rows, slots = b->pos + rows + (b->parent ? b->first - 1 : 0);
-	if (rows == 0 || rows > e->settings.max_rows || slots > b->kv->slots)
-		return octavo_fail(error, OCTAVO_ELIMIT, "MTP: %zu rows at position %zu do not fit", rows, b->pos);
-	struct octavo_work *s = &e->work;
-	size_t hidden = e->config.hidden;
-	octavo_fpenv saved = octavo_fpenv_enter();
-	e->last_rows = 0; /* the main forward's rows share this scratch */
-	enter(e, module, b);
-	if (b->logits_from)
-		store_quiet_rows(e, module, b);
-	rows -= b->logits_from;
-	if (b->parent)
-		octavo_geometry_nodes(e, b->kv, b->seq, b->pos, b->parent, b->first, rows);
-	else
-		octavo_geometry_run(e, b->kv, b->seq, b->pos + b->logits_from, rows);
-	octavo_block(e, &module->layer, b->layer);
-	memcpy(e->mtp_hidden[OCTAVO_TAP_PRE_NORM], s->x, rows * hidden * sizeof *s->x);
-	octavo_norm_rows(e, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden, s->x, module->head_norm, rows, hidden,
+	for (const struct octavo_share *s = shares; s; s = s->beside)
+		octavo_geometry_add(e, s, s->quiet, s->rows - s->quiet);
+	size_t rows = e->geometry.rows;
+	octavo_block(e, &module->layer, layer);
+	memcpy(e->mtp_hidden[OCTAVO_TAP_PRE_NORM], w->x, rows * hidden * sizeof *w->x);
+	octavo_norm_rows(e, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden, w->x, module->head_norm, rows, hidden,
 	                 e->config.norm_eps);
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
 	octavo_linear(e, &e->weights.head, e->mtp_hidden[OCTAVO_TAP_POST_NORM], rows, e->mtp_logits);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
+}
+
+enum octavo_status octavo_mtp_forward(struct octavo_engine *e, const struct octavo_mtp *module, struct octavo_kv *kv,
+                                      size_t layer, struct octavo_share *shares, struct octavo_error *error)
+{
+	size_t rows;
+	enum octavo_status status = octavo_shares_check(e, kv, shares, error);
+	if (status != OCTAVO_OK)
+		return status;
+	octavo_fpenv saved = octavo_fpenv_enter();
+	e->last_rows = 0; /* the main forward's rows share this scratch */
+	octavo_geometry_begin(e, kv);
+	if (enter(e, module, shares, &rows)) {
+		store_quiet_rows(e, module, layer, shares, rows);
+		octavo_geometry_begin(e, kv);
+	}
+	if (rows)
+		run(e, module, layer, shares);
 	octavo_fpenv_leave(saved);
 	return OCTAVO_OK;
 }

@@ -40,6 +40,7 @@ static void carve_staging(struct octavo_arena *a, struct octavo_staging *b, size
 	b->flags = octavo_carve(a, rows, sizeof *b->flags);
 	b->row = octavo_carve(a, rows, sizeof *b->row);
 	b->running = octavo_carve(a, rows, sizeof *b->running);
+	b->drafting = octavo_carve(a, rows, sizeof *b->drafting);
 }
 
 /* What depends on the width of dense layers.  Nothing in it outlives a layer, so other pieces may take its place; a layer

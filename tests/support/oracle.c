@@ -44,15 +44,14 @@ static void hide_truth(struct oracle *o, const struct octavo_shape *shape, struc
 	}
 }
 
-static enum octavo_status draft_oracle(struct octavo_drafter *drafter, const struct octavo_shape *shape,
-                                       struct octavo_tree *tree, struct octavo_error *error)
+static enum octavo_status draft_oracle(struct octavo_drafting *d, struct octavo_error *error)
 {
-	struct oracle *o = (struct oracle *)drafter;
+	struct oracle *o = (struct oracle *)d->drafter;
 	struct octavo_tree unheard;
-	octavo_tree_begin(&unheard, tree->token[0], tree->room, tree->chance);
-	enum octavo_status status = o->inner->ops->draft(o->inner, shape, &unheard, error);
+	octavo_tree_begin(&unheard, d->tree->token[0], d->tree->room, d->tree->chance);
+	enum octavo_status status = octavo_draft(o->inner, d->shapes, &unheard, error);
 	if (status == OCTAVO_OK)
-		hide_truth(o, shape, tree);
+		hide_truth(o, d->shape, d->tree);
 	return status;
 }
 
