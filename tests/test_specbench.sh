@@ -335,6 +335,31 @@ for batch in 1 3; do
 	END
 	result $? "the record of batch $batch is the streams, prompt by prompt"
 done
+
+# damaged STATUS WORDS SED-SCRIPT: what the training's reader of records says about the record above, edited so.
+damaged()
+{
+	sed "$3" "$dir/record.jsonl" >"$dir/damaged.jsonl"
+	PYTHONDONTWRITEBYTECODE=1 python3 "$src/bench/model/train/records.py" --hidden "$hidden" "$dir/damaged.jsonl" \
+		>"$dir/out" 2>"$dir/err"
+	got=$?
+	[ $got = "$1" ] && cat "$dir/out" "$dir/err" | grep -qF -e "$2"
+	result $? "records.py: $2"
+}
+if command -v python3 >/dev/null; then
+	hidden=$(sed -n 's/.*"hidden_size": *\([0-9]*\).*/\1/p' "$model/config.json")
+	damaged 0 "none: 5 streams, 120 tokens emitted, 120 states" ""
+	damaged 1 "damaged.jsonl:3: not JSON" '3s/$/x/'
+	damaged 1 "damaged.jsonl:3: choice: missing" '3s/"choice"/"chosen"/'
+	damaged 1 "damaged.jsonl:3: path, choice and accepted" '3s/"accepted":/&9/'
+	damaged 1 "damaged.jsonl:1: prompt 1: its first line, with prompt_tokens" '1s/"prompt_tokens"/"tokens"/'
+	damaged 1 "damaged.jsonl:3: context: ?" '3s/"context":"./"context":"?/'
+	damaged 1 "damaged.jsonl:3: position: 1" '3s/"position":/&1/'
+	damaged 1 "damaged.jsonl:3: hidden: $((2 * hidden - 3)) bytes, not the $((2 * hidden))" '3s/"hidden":"..../"hidden":"/'
+	damaged 1 "damaged.jsonl:3: hidden: not base 64" '3s/"hidden":"./"hidden":"?/'
+else
+	skipped=$((skipped + 1)); echo "skip records.py: no python3"
+fi
 expect 2 "--record-hidden needs --record" run --model "$dir/none" --record-hidden
 expect 2 "$dir/no/such/record: cannot write" run --model "$dir/none" --record "$dir/no/such/record"
 if [ -c /dev/full ]; then

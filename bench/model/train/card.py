@@ -3,7 +3,8 @@
     card.py --model DIR --data DIR [--wide DIR --wide-tokens MILLIONS] --debs DIR
 
 --wide is the data that the tokenizer and the first tokens of the training came from. DIR of --debs holds the downloaded packages, whose file names carry their versions. A figure that is not in eval/results.json is
-reported as not measured. A section on the drafters is written if eval/drafters.json is there.
+reported as not measured. A section on the drafters is written if eval/drafters.json is there, one on their fine-tuning if
+eval/finetuned.json is.
 """
 
 import argparse
@@ -176,6 +177,42 @@ def drafters(model):
                            prefixes=r["prefixes"], tokens=r["free_tokens"], prompts=r["prompts"])
 
 
+FINETUNED = """
+
+### Fine-tuned on records
+
+What recording is good for, shown once: {prompts} passages of *training* documents were continued by plain decoding at
+temperature 0.8 with `specbench run --record --record-hidden` ({states:,} verifications), and heads went on from the published
+files on these records alone (`train/train_drafters.py --records`; {steps}). The published files are {published}.
+
+| | | before: depth 1 | 2 | 3 | after: depth 1 | 2 | 3 |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+"Records held out": of every tenth passage, in which no step was trained; acceptance given that the drafts before were accepted.
+"Same arg max" and "free" as above, on held-out documents. "Decoded": accepted of those drafted by `specbench run` on
+`prompts.jsonl`, {k} drafts a step; tokens per step: {per_step}; output identical to plain decoding: {identical}."""
+
+
+def finetuned(model):
+    path = os.path.join(model, "eval", "finetuned.json")
+    if not os.path.exists(path):
+        return ""
+    r, rows, per_step, identical = json.load(open(path)), [], [], True
+    for name, x in r["drafters"].items():
+        e, d, records = x["evaluated"], x["decoded"], x["records"]
+        both = lambda pick: [c for side in ("before", "after") for c in cells(pick(side))]
+        rows.append(row("`%s`" % name, "records held out", *both(lambda side: records[side])))
+        rows.append(row("", "same arg max", *both(lambda side: e[side]["agreement"])))
+        rows.append(row("", "free, temperature 0.8", *both(lambda side: e[side]["free_T0.8"]["acceptance"])))
+        rows.append(row("", "decoded", *both(lambda side: d[side]["acceptance"])))
+        per_step.append("`%s` %.3f before, %.3f after" % (name, d["before"]["tokens_per_step"], d["after"]["tokens_per_step"]))
+        identical = identical and d["before"]["identical"] and d["after"]["identical"]
+    steps = ", ".join("`%s` %d steps" % (name, x["records"]["steps"]) for name, x in r["drafters"].items())
+    return FINETUNED.format(rows="\n".join(rows), per_step="; ".join(per_step), identical="yes" if identical else "NO", steps=steps,
+                            published=r["published"], k=d["after"]["k"], **{k: records[k] for k in ("prompts", "states")})
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--model", required=True)
@@ -213,7 +250,7 @@ def main():
         tokens=r["training_tokens"], hours=r["training_seconds"] / 3600, step=r["step"], train_docs=d["train"]["documents"],
         train_mb=d["train"]["bytes"] / 1e6, train_tokens=d["train"]["tokens"], held_docs=d["held"]["documents"],
         held_tokens=d["held"]["tokens"], windows=r["held_out_windows"], window=r["context"], sources=sources,
-        drafters=drafters(a.model), **figures(r))
+        drafters=drafters(a.model) + finetuned(a.model), **figures(r))
     with open(os.path.join(a.model, "MODEL_CARD.md"), "w", encoding="utf-8") as f:
         f.write(card)
 

@@ -29,6 +29,17 @@ class Batch:
         self.stream = trunk.stream(self.ids)                                     # [BS][D] before the final norm
         self.g = rms_norm(self.stream, trunk.p["norm"])                          # [BS][D]
         self.next = embedding(self.following.reshape(-1), trunk.p["embed"])      # [BS][D], row s: of token s+1
+        self.head = trunk.p["head"]
+
+    @torch.no_grad()
+    def law(self, rows):
+        """The target of these rows, [n][V] BF16, and its entropies, [n]."""
+        law = linear(self.g[rows + 1], self.head).float().softmax(-1)
+        return law.to(BF16), torch.special.entr(law).sum(-1)
+
+    def known(self, rows, depth):
+        """Which of the rows have a guess of that depth: all."""
+        return slice(None)
 
     def rows(self, share, seed):
         """Flat indices of the same number of rows from each sequence, drawn at random: rows [DEPTH-1, S-2] have a target."""
@@ -187,20 +198,21 @@ class Drafters(Layers):
 
     # ---- losses ----
 
-    def losses(self, tokens, share, seed, train=True):
-        """tokens [B][S+1] -> (sum to differentiate, {name: [KL to the trunk's law per depth]}) on a share of the rows."""
-        b = Batch(self.trunk, tokens)
+    def losses(self, b, share, seed, train=True):
+        """b Batch -> (sum to differentiate, {name: [KL to the target per depth]}) on a share of the rows."""
         rows = b.rows(share, seed)
-        with torch.no_grad():
-            law = linear(b.g[rows + 1], self.trunk.p["head"]).float().softmax(-1)
-            entropy = float(torch.special.entr(law).sum(-1).mean())
-            law = law.to(BF16)
+        law, entropy = b.law(rows)
         total, parts = 0, {}
         for name in self.names:
-            guesses = getattr(self, name)(b, rows)
-            loss = [distil_loss(h, w, law, 1 / len(guesses), train) for h, w in guesses]
-            total = total + sum(loss)
-            parts[name] = [float(x) - entropy for x in loss]
+            guesses, parts[name] = getattr(self, name)(b, rows), []
+            for depth, (h, w) in enumerate(guesses):
+                known = b.known(rows, depth)
+                if not len(law[known]):  # in a small batch of sparse records
+                    parts[name].append(0.0)
+                    continue
+                loss = distil_loss(h[known], w, law[known], 1 / len(guesses), train)
+                total = total + loss
+                parts[name].append(float(loss) - float(entropy[known].mean()))
         return total, parts
 
     def text_loss(self, tokens, train=True):
@@ -217,6 +229,10 @@ class DrafterOptimizer(Optimizer):
     # What begins far from its task needs large steps: twenty minutes are few of them. By short trials.
     RATE = {"medusa": 2, "hydra": 2, "parallel": 5, "eagle": 0.7, MTP: 0.3}
 
-    @staticmethod
-    def rate(name):
-        return Optimizer.rate(name) * DrafterOptimizer.RATE.get(name.split(".", 1)[0], 1)
+    def __init__(self, drafters, head=1):
+        super().__init__(drafters)
+        self.head = head  # rate of the heads over the vocabulary, relative to the rest
+
+    def rate(self, name):
+        own = self.head if name.endswith(".head") else 1
+        return Optimizer.rate(name) * DrafterOptimizer.RATE.get(name.split(".", 1)[0], 1) * own

@@ -1,9 +1,10 @@
-"""Cut the evaluation texts out of the held-out documents.
+"""Cut the evaluation texts out of the held-out documents, or prompts out of the training documents.
 
-    excerpts.py --data DIR --tokenizer FILE --out DIR
+    excerpts.py --data DIR --tokenizer FILE --out DIR [--training N [--seed S]]
 
 Writes eval/heldout.txt (whole short documents and beginnings of long ones), eval/heldout.json (where each part came from) and
-prompts.jsonl (real text of 60 to 200 tokens, ending at the end of a line or sentence). Needs the tokenizers package.
+prompts.jsonl (real text of 60 to 200 tokens, ending at the end of a line or sentence). With --training it writes prompts.jsonl
+alone: N passages of training documents, to record verifications of that drafters may be trained on. Needs the tokenizers package.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import random
 import re
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from sources import SOURCES
@@ -87,6 +89,21 @@ def prompts(tok, docs):
     return [p for kind in sorted(found) for p in found[kind]]
 
 
+def training_prompts(tok, tokens, count, seed):
+    """One passage each of training documents drawn at random, the longer the likelier; tokens as prepare.py wrote them."""
+    rng, begins = random.Random(seed), np.flatnonzero(tokens == BOS)
+    ends = np.append(begins[1:], len(tokens))
+    found = []
+    while len(found) < count:
+        i = rng.choices(range(len(begins)), (ends - begins).tolist())[0]
+        window = tokens[begins[i] + 1:ends[i] - 1]  # without BOS and EOS
+        at = rng.randrange(max(1, len(window) - 1000))
+        c = cut(tok, tok.decode(window[at:at + 1000].tolist()), rng)
+        if c:
+            found.append({"id": "training-%d-%04d" % (seed, len(found) + 1), "category": "training", "tokens": c[1], "text": c[0]})
+    return found
+
+
 def heldout(docs):
     rng, parts, size = random.Random(11), [], 0
     for d in rng.sample(docs, len(docs)):
@@ -103,18 +120,28 @@ def heldout(docs):
     return parts
 
 
+def write_prompts(out, found):
+    os.makedirs(out, exist_ok=True)
+    with open(os.path.join(out, "prompts.jsonl"), "w", encoding="utf-8") as f:
+        for p in found:
+            f.write(json.dumps(p, ensure_ascii=False) + "\n")
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--data", required=True)
     ap.add_argument("--tokenizer", required=True)
     ap.add_argument("--out", required=True)
+    ap.add_argument("--training", type=int, metavar="N", help="only so many prompts, of training documents")
+    ap.add_argument("--seed", type=int, default=1, help="of --training")
     a = ap.parse_args()
     tok = Tokenizer.from_file(a.tokenizer)
+    if a.training:
+        tokens = np.fromfile(os.path.join(a.data, "train.bin"), dtype=np.uint16)
+        return write_prompts(a.out, training_prompts(tok, tokens, a.training, a.seed))
     docs = [json.loads(x) for x in open(os.path.join(a.data, "held.jsonl"), encoding="utf-8")]
     os.makedirs(os.path.join(a.out, "eval"), exist_ok=True)
-    with open(os.path.join(a.out, "prompts.jsonl"), "w", encoding="utf-8") as f:
-        for p in prompts(tok, docs):
-            f.write(json.dumps(p, ensure_ascii=False) + "\n")
+    write_prompts(a.out, prompts(tok, docs))
     parts = heldout(docs)
     text = "\n".join(p.pop("text") for p in parts)
     ids = [BOS] + tok.encode(text, add_special_tokens=False).ids

@@ -80,9 +80,9 @@ def model(d):
 LAYOUT = {"medusa": medusa, "hydra": hydra, "parallel": parallel, "eagle": eagle, "model": model}
 
 
-def load_drafters(trunk, directory):
-    """Drafters with the weights of the exported files that are there."""
-    names = [n for n in NAMES if os.path.exists(os.path.join(directory, n, "config.json"))]
+def load_drafters(trunk, directory, names=None):
+    """Drafters with the weights of the exported files: of these, or of all that are there."""
+    names = names or [n for n in NAMES if os.path.exists(os.path.join(directory, n, "config.json"))]
     d = Drafters(trunk, names)
     for name in names:
         file, entries, _ = LAYOUT[name](d)
