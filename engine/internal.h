@@ -229,6 +229,7 @@ void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float
 void octavo_gqa(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 /* The cache entries alone, of rows whose output nobody wants. */
+void octavo_gqa_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_mla_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
 /* Bytes of one thread's scratch when `threads` threads share the heads. */

@@ -504,23 +504,30 @@ static void misfit_configs_are_refused(void **state)
 	ckpt_dir_free(dir);
 }
 
-/* A model without latents has no layers for such drafters, not even of its own kind. */
-static void dense_models_are_refused(void **state)
+/* Layers that attend in another way than the model's. */
+static void another_attention_is_refused(void **state)
 {
 	struct octavo_engine_settings settings = { .threads = 1 };
-	struct octavo_engine *e = open_model("tiny-llama", &settings);
-	struct ckpt *ckpt = new_drafter(1);
-	size_t bytes;
-	unsigned char *text = ckpt_read_file(source_path("tests/data/tiny-llama"), "config.json", &bytes);
-	json_decref(ckpt->config);
-	ckpt->config = json_loadb((const char *)text, bytes, 0, NULL);
-	free(text);
+	struct octavo_engine *llama = open_model("tiny-llama", &settings);
+	char *dir;
+	struct octavo_engine *e = open_ckpt(&dir);
+	struct ckpt *ckpt = new_drafter(1), *grouped = ckpt_load(source_path("tests/data/tiny-llama"));
 	(void)state;
-	json_object_set_new(ckpt->config, "eagle", json_true());
-	json_object_set_new(ckpt->config, "num_hidden_layers", json_integer(1));
-	expect_opening(e, 1, ckpt, "config.json: model_type: layers of drafters attend through latents (MLA), which a model "
-	                           "of type llama has not");
+	json_object_set_new(ckpt->config, "hidden_size", json_integer(136));
+	json_object_set_new(ckpt->config, "vocab_size", json_integer(260));
+	expect_opening(llama, 1, ckpt,
+	               "config.json: model_type: deepseek_v3: layers of drafters attend as the model's do, which is of type "
+	               "llama");
+	json_object_set_new(grouped->config, "eagle", json_true());
+	json_object_set_new(grouped->config, "num_hidden_layers", json_integer(1));
+	json_object_set_new(grouped->config, "hidden_size", json_integer(160));
+	json_object_set_new(grouped->config, "vocab_size", json_integer(300));
+	expect_opening(e, 1, grouped,
+	               "config.json: model_type: llama: layers of drafters attend as the model's do, which is of type "
+	               "deepseek_v3");
 	octavo_engine_close(&e);
+	octavo_engine_close(&llama);
+	ckpt_dir_free(dir);
 }
 
 static void misshapen_tensors_are_refused(void **state)
@@ -588,7 +595,7 @@ int main(void)
 		cmocka_unit_test(drawn_drafts_run),
 		cmocka_unit_test(sessions_are_apart),
 		cmocka_unit_test(misfit_configs_are_refused),
-		cmocka_unit_test(dense_models_are_refused),
+		cmocka_unit_test(another_attention_is_refused),
 		cmocka_unit_test(misshapen_tensors_are_refused),
 		{ "caches_follow_the_text, FP8 cache", caches_follow_the_text, NULL, NULL, "fp8" },
 		{ "streams_are_identical, FP8 cache", streams_are_identical, NULL, NULL, "fp8" },

@@ -4,8 +4,9 @@
  * model's last hidden state and the next token's embedding it makes the next hidden state, which goes to the main model's
  * head and comes back as its own input.  Chains, fixed trees, and the dynamic trees of EAGLE-2 (growth.h).
  *
- * Files: config.json of a deepseek_v3 model of one dense layer with "eagle": true; fc.weight [hidden][2 * hidden] over
- * [embedding | state], fc.bias (optional), layers.0.* (layers.0.input_layernorm optional, EAGLE-1 has none).
+ * Files: config.json of a model that attends as the main one does, of one dense layer, with "eagle": true; fc.weight
+ * [hidden][2 * hidden] over [embedding | state], fc.bias (optional), layers.0.* (layers.0.input_layernorm optional,
+ * EAGLE-1 has none).
  */
 #include "engine/draft/layers.h"
 #include "engine/draft/recycle.h"

@@ -7,15 +7,16 @@
 
 /* Sizes that the layers share with the model's scratch, cache and attention. */
 static const struct {
-	const char *field;
+	const char *field, *grouped; /* as latent attention calls it, and as grouped-query attention does */
 	size_t offset;
 } shared[] = {
-	{ "num_attention_heads", offsetof(struct octavo_config, heads) },
-	{ "q_lora_rank", offsetof(struct octavo_config, q_lora) },
-	{ "kv_lora_rank", offsetof(struct octavo_config, kv_lora) },
-	{ "qk_nope_head_dim", offsetof(struct octavo_config, nope) },
-	{ "qk_rope_head_dim", offsetof(struct octavo_config, rope) },
-	{ "v_head_dim", offsetof(struct octavo_config, v_dim) },
+	{ "num_attention_heads", "num_attention_heads", offsetof(struct octavo_config, heads) },
+	{ "q_lora_rank", "", offsetof(struct octavo_config, q_lora) },
+	{ "kv_lora_rank", "", offsetof(struct octavo_config, kv_lora) },
+	{ "qk_nope_head_dim", "", offsetof(struct octavo_config, nope) },
+	{ "qk_rope_head_dim", "head_dim", offsetof(struct octavo_config, rope) },
+	{ "v_head_dim", "head_dim", offsetof(struct octavo_config, v_dim) },
+	{ "", "num_key_value_heads", offsetof(struct octavo_config, kv_heads) },
 };
 
 static size_t size_at(const struct octavo_config *c, size_t i)
@@ -28,8 +29,11 @@ static size_t size_at(const struct octavo_config *c, size_t i)
 /* Positions are rotated by the model's table, scores scaled by its factor. */
 static int same_rotation(const struct octavo_config *a, const struct octavo_config *b)
 {
-	if (a->rope_theta != b->rope_theta || a->yarn != b->yarn)
+	if (a->rope_theta != b->rope_theta || a->yarn != b->yarn || a->llama3 != b->llama3)
 		return 0;
+	if (a->llama3)
+		return a->llama3_factor == b->llama3_factor && a->llama3_low == b->llama3_low &&
+		       a->llama3_high == b->llama3_high && a->llama3_original == b->llama3_original;
 	return !a->yarn || (a->yarn_factor == b->yarn_factor && a->yarn_beta_fast == b->yarn_beta_fast &&
 	                    a->yarn_beta_slow == b->yarn_beta_slow && a->yarn_mscale == b->yarn_mscale &&
 	                    a->yarn_mscale_all_dim == b->yarn_mscale_all_dim && a->yarn_original == b->yarn_original);
@@ -44,13 +48,13 @@ static void check_layers(const struct octavo_config *c, const struct octavo_conf
 		sparse++;
 	if (fields->status != OCTAVO_OK)
 		return;
-	if (model->kv_heads)
-		octavo_fields_fail(fields, OCTAVO_ENOTSUP, "model_type",
-		                   "layers of drafters attend through latents (MLA), which a model of type %s has not",
+	if (!c->kv_heads != !model->kv_heads)
+		octavo_fields_fail(fields, OCTAVO_EFORMAT, "model_type",
+		                   "%s: layers of drafters attend as the model's do, which is of type %s", c->architecture,
 		                   model->architecture);
 	else if (i < count)
-		octavo_fields_fail(fields, OCTAVO_EFORMAT, shared[i].field, "%zu, but the model's is %zu", size_at(c, i),
-		                   size_at(model, i));
+		octavo_fields_fail(fields, OCTAVO_EFORMAT, c->kv_heads ? shared[i].grouped : shared[i].field,
+		                   "%zu, but the model's is %zu", size_at(c, i), size_at(model, i));
 	else if (c->norm_eps != model->norm_eps)
 		octavo_fields_fail(fields, OCTAVO_EFORMAT, "rms_norm_eps", "%g, but the model's is %g", (double)c->norm_eps,
 		                   (double)model->norm_eps);

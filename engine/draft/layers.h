@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafters' files that hold decoder layers of the main model's kind, with MLA: EAGLE's head, parallel heads.
+ * Drafters' files that hold decoder layers of the main model's kind: EAGLE's head, parallel heads.
  */
 #ifndef OCTAVO_LAYERS_H
 #define OCTAVO_LAYERS_H

@@ -3,8 +3,8 @@
  * Drafting with parallel heads (Gloeckle et al., arXiv 2404.19737, section 2): all of them see the text up to the last
  * committed position and no draft, so the law at a depth is one for all nodes of that depth.
  *
- * Files: config.json of a deepseek_v3 model with num_hidden_layers dense layers and as many "parallel_heads";
- * model.layers.{i}.* as in the main checkpoint.
+ * Files: config.json of a model that attends as the main one does, with num_hidden_layers dense layers and as many
+ * "parallel_heads"; model.layers.{i}.* as in the main checkpoint.
  */
 #include "engine/draft/follow.h"
 #include "engine/draft/growth.h"

@@ -173,6 +173,9 @@ void octavo_block_store(struct octavo_engine *e, const struct octavo_layer *laye
 	size_t rows = e->geometry.rows, hidden = e->config.hidden;
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_ATTENTION);
 	octavo_norm_rows(e, s->normed, hidden, s->x, layer->input_norm, rows, hidden, e->config.norm_eps);
-	octavo_mla_store(e, layer, kv_layer);
+	if (e->config.kv_heads)
+		octavo_gqa_store(e, layer, kv_layer);
+	else
+		octavo_mla_store(e, layer, kv_layer);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_ATTENTION);
 }

@@ -40,19 +40,20 @@ struct gqa_task {
 
 /* ---- Queries, keys and values -------------------------------------------------------------------------- */
 
-/* All three projections of the layer's input, in one region; keys and values side by side, as the cache has them. */
-static void project(struct octavo_engine *e, const struct octavo_layer *layer)
+/* Projections of the layer's input, in one region: keys and values, side by side as the cache has them, and queries where
+ * they are asked for. */
+static void project(struct octavo_engine *e, const struct octavo_layer *layer, int queries)
 {
 	struct octavo_work *s = &e->work;
 	size_t width = e->kv.width;
 	struct octavo_rows left =
-		octavo_left(e, s->normed, e->geometry.rows, e->config.hidden, &layer->q, s->act[0], s->act_scale);
+		octavo_left(e, s->normed, e->geometry.rows, e->config.hidden, &layer->k, s->act[0], s->act_scale);
 	struct octavo_product three[3] = {
-		{ .w = &layer->q, .x = left, .y = s->q, .ldy = layer->q.rows, .checked = 1 },
 		{ .w = &layer->k, .x = left, .y = s->kv, .ldy = width, .checked = 1 },
 		{ .w = &layer->v, .x = left, .y = s->kv + layer->k.rows, .ldy = width, .checked = 1 },
+		{ .w = &layer->q, .x = left, .y = s->q, .ldy = layer->q.rows, .checked = 1 },
 	};
-	enum octavo_status status = octavo_gemm_group(e->k, &e->threads.parallel, three, 3);
+	enum octavo_status status = octavo_gemm_group(e->k, &e->threads.parallel, three, queries ? 3 : 2);
 	assert(status == OCTAVO_OK);
 	(void)status;
 }
@@ -84,23 +85,31 @@ static void rotate_heads(const struct octavo_engine *e, float *x, size_t heads, 
 	}
 }
 
-/* What lies between the projections and attention, and the row's cache entry. */
+/* From the projections of keys and values to the row's cache entry. */
+static void store_row(void *arg, size_t row)
+{
+	const struct gqa_task *t = arg;
+	const struct octavo_engine *e = t->e;
+	const struct octavo_config *c = &e->config;
+	size_t keys = c->kv_heads * c->v_dim;
+	float *kv = e->work.kv + row * e->kv.width;
+	float *pairs = e->work.attended + row * c->heads * c->v_dim; /* free until attention writes it */
+	add(kv, t->layer->k_bias, keys);
+	add(kv + keys, t->layer->v_bias, keys);
+	rotate_heads(e, kv, c->kv_heads, t->layer->k_head_norm, e->rope + e->geometry.pos[row] * c->rope, pairs);
+	octavo_kv_store(e, t->kv_layer, row, kv);
+}
+
+/* The same, and the row's queries. */
 static void finish_row(void *arg, size_t row)
 {
 	const struct gqa_task *t = arg;
 	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
-	const struct octavo_layer *layer = t->layer;
-	size_t keys = c->kv_heads * c->v_dim;
-	const float *cs = e->rope + e->geometry.pos[row] * c->rope;
-	float *q = e->work.q + row * c->heads * c->v_dim, *kv = e->work.kv + row * e->kv.width;
-	float *pairs = e->work.attended + row * c->heads * c->v_dim; /* free until attention writes it */
-	add(q, layer->q_bias, c->heads * c->v_dim);
-	add(kv, layer->k_bias, keys);
-	add(kv + keys, layer->v_bias, keys);
-	rotate_heads(e, q, c->heads, layer->q_head_norm, cs, pairs);
-	rotate_heads(e, kv, c->kv_heads, layer->k_head_norm, cs, pairs);
-	octavo_kv_store(e, t->kv_layer, row, kv);
+	float *q = e->work.q + row * c->heads * c->v_dim, *pairs = e->work.attended + row * c->heads * c->v_dim;
+	store_row(arg, row);
+	add(q, t->layer->q_bias, c->heads * c->v_dim);
+	rotate_heads(e, q, c->heads, t->layer->q_head_norm, e->rope + e->geometry.pos[row] * c->rope, pairs);
 }
 
 /* ---- Attention --------------------------------------------------------------------------------------------- */
@@ -138,11 +147,18 @@ static void some_groups(void *arg, size_t task)
 	}
 }
 
+void octavo_gqa_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
+{
+	struct gqa_task t = { e, layer, kv_layer, e->threads.parallel.threads };
+	project(e, layer, 0);
+	octavo_for_rows(e, e->geometry.rows, store_row, &t);
+}
+
 void octavo_gqa(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
 {
 	struct gqa_task t = { e, layer, kv_layer, e->threads.parallel.threads };
 	size_t rows = e->geometry.rows;
-	project(e, layer);
+	project(e, layer, 1);
 	octavo_for_rows(e, rows, finish_row, &t);
 	octavo_observe(e, kv_layer, OCTAVO_AT_QUERY, e->work.q, rows, e->config.heads * e->config.v_dim);
 	octavo_observe(e, kv_layer, OCTAVO_AT_KEY_VALUE, e->work.kv, rows, e->kv.width);

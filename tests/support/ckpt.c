@@ -318,6 +318,35 @@ unsigned char *ckpt_read_file(const char *dir, const char *name, size_t *bytes)
 	return data;
 }
 
+struct ckpt *ckpt_load(const char *dir)
+{
+	struct ckpt *ckpt = must(calloc(1, sizeof *ckpt));
+	size_t bytes, length = 0;
+	const char *name;
+	json_t *about;
+	unsigned char *config = ckpt_read_file(dir, "config.json", &bytes);
+	ckpt->config = must(json_loadb((const char *)config, bytes, 0, NULL));
+	ckpt->shards = 1;
+	unsigned char *file = ckpt_read_file(dir, "model.safetensors", &bytes);
+	for (unsigned i = 8; i--;)
+		length = length << 8 | file[i];
+	json_t *header = must(json_loadb((const char *)file + 8, length, 0, NULL));
+	json_object_del(header, "__metadata__");
+	json_object_foreach(header, name, about) {
+		json_t *dims = json_object_get(about, "shape"), *offsets = json_object_get(about, "data_offsets");
+		size_t shape[CKPT_MAX_RANK], rank = json_array_size(dims);
+		for (size_t i = 0; i < rank; i++)
+			shape[i] = (size_t)json_integer_value(json_array_get(dims, i));
+		struct ckpt_tensor *tensor =
+		        ckpt_add(ckpt, name, json_string_value(json_object_get(about, "dtype")), rank, shape);
+		memcpy(tensor->data, file + 8 + length + json_integer_value(json_array_get(offsets, 0)), tensor->bytes);
+	}
+	json_decref(header);
+	free(file);
+	free(config);
+	return ckpt;
+}
+
 static void write_json(const char *dir, const char *name, const json_t *json)
 {
 	char *text = must(json_dumps(json, JSON_INDENT(1)));

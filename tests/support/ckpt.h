@@ -44,6 +44,8 @@ struct ckpt_options {
  * dense), 8 experts in 4 groups, vocabulary 300.  Weights are random, of a size that keeps activations near 1. */
 struct ckpt *ckpt_new(const struct ckpt_options *options);
 void ckpt_free(struct ckpt *ckpt);
+/* What is in DIR/config.json and DIR/model.safetensors. */
+struct ckpt *ckpt_load(const char *dir);
 /* Its config.json alone; the caller owns it. */
 json_t *ckpt_config(const struct ckpt_options *options);
 
