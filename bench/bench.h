@@ -171,6 +171,8 @@ double machine_read_bandwidth(const void *pool, size_t bytes, size_t threads, si
 double machine_peak_gflops(size_t threads);
 /* BF16 multiply-adds of AMX tiles as GFLOP/s; 0 without them. */
 double machine_tile_gflops(size_t threads);
+/* Memory to read and compute from, to be freed: no more of it than is available.  NULL after complaining. */
+void *machine_pool(size_t bytes);
 void machine_print(const struct machine *m);
 json_t *machine_json(const struct machine *m);
 json_t *counters_json(const struct octavo_profile *profile);

@@ -235,7 +235,7 @@ static const char *beside_program(void)
 const char *find_model(const struct options *o)
 {
 	const char *dir = o->model ? o->model : getenv("OCTAVO_MODEL");
-	if (dir)
+	if (dir && *dir)
 		return dir; /* the loader says best what is wrong with it */
 	dir = beside_program();
 	if (!dir && has_config(OCTAVO_MODELDIR))

@@ -40,21 +40,43 @@ static void release(struct lanes *l)
 	free(l->emitted);
 }
 
+static struct octavo_session_settings settings_of(const struct run *run, const struct options *o)
+{
+	struct octavo_session_settings settings = {
+		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
+		.confidence = o->confidence, .dynamic = run->tree.dynamic, .stream = { o->seed, 0 },
+		.ignore_eos = o->ignore_eos, .stop = o->stop, .stops = o->stops,
+	};
+	memcpy(settings.tree, run->tree.width, sizeof settings.tree);
+	return settings;
+}
+
+bool runs_try(const struct runs *r, const struct options *o, struct octavo_engine *engine)
+{
+	struct octavo_error error;
+	for (size_t i = 0; i < r->total; i++) {
+		struct octavo_session *session;
+		struct octavo_session_settings settings = settings_of(&r->run[i], o);
+		if (octavo_session_open(&session, engine, &settings, &error) != OCTAVO_OK) {
+			complain("%s", error.text);
+			return false;
+		}
+		octavo_session_close(&session);
+	}
+	return true;
+}
+
 /* Prompt `index` takes the next lane. */
 static bool join(const struct decoding *d, struct lanes *l, size_t index, struct output *out)
 {
 	struct octavo_error error;
-	struct run *run = d->run;
-	const struct options *o = d->options;
 	const struct prompt *prompt = &d->prompts->item[index];
 	struct octavo_session **session = &l->session[l->running];
-	struct octavo_session_settings settings = {
-		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
-		.confidence = o->confidence, .dynamic = run->tree.dynamic,
-		.stream = { o->seed, index }, .max_new = d->tokens, .ignore_eos = o->ignore_eos, .depth = &run->depth,
-		.stop = o->stop, .stops = o->stops, .history = out->history,
-	};
-	memcpy(settings.tree, run->tree.width, sizeof settings.tree);
+	struct octavo_session_settings settings = settings_of(d->run, d->options);
+	settings.stream.stream = index;
+	settings.max_new = d->tokens;
+	settings.depth = &d->run->depth;
+	settings.history = out->history;
 	out->count = 0;
 	if (octavo_session_open(session, d->engine, &settings, &error) != OCTAVO_OK) {
 		complain("%s", error.text);

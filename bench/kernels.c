@@ -410,11 +410,11 @@ static int measure(const struct plan *plan, struct machine *m, json_t *array)
 	b->machine = m;
 	b->parallel = bench_parallel(m->threads);
 	find_sets(&b->sets, plan->op);
-	b->pool = aligned_alloc(64, plan->pool_bytes);
+	b->pool = machine_pool(plan->pool_bytes);
 	b->read = calloc(machine_read_loops() * plan->repeats, sizeof *b->read);
-	if (!b->pool || !b->read)
-		complain("kernels: option --pool: cannot allocate %zu MiB", plan->pool_bytes >> 20);
-	else if (choose_sets(&b->sets, plan))
+	if (b->pool && !b->read)
+		complain("out of memory");
+	else if (b->pool && choose_sets(&b->sets, plan))
 		status = measure_all(b, array);
 	free(b->pool);
 	free(b->read);

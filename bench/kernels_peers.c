@@ -135,12 +135,11 @@ static bool fill_pool(struct contest *c, struct contender *p, const uint16_t *va
 	p->next = 0;
 	if (p->copies * p->bytes > p->room) { /* otherwise the last task's will do, and saves the page faults */
 		free(p->pool);
-		p->pool = aligned_alloc(64, p->copies * p->bytes);
+		p->pool = machine_pool(p->copies * p->bytes);
 		p->room = p->pool ? p->copies * p->bytes : 0;
 	}
 	if (!p->pool)
-		return complain("kernels: --peers: %s: no memory for %zu MiB of weights", p->name,
-		                p->copies * p->bytes >> 20) == EXIT_OK;
+		return false;
 	if (!p->library)
 		fill_random(p->pool, p->bytes, FILL_E4M3, &c->parallel);
 	else if (p->library->pack(p->plan, values, p->pool))

@@ -6,6 +6,7 @@
 #include "bench/runs.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* One row's time; 0 if it is none. */
@@ -38,9 +39,14 @@ static bool read_rows(struct octavo_cost *cost, const json_t *rows)
 bool layer_curve_load(struct octavo_cost *cost, const char *path)
 {
 	json_error_t error;
-	json_t *document = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+	size_t bytes;
+	unsigned char *text = read_file(path, &bytes);
+	if (!text)
+		return false;
+	json_t *document = json_loadb((const char *)text, bytes, JSON_REJECT_DUPLICATES, &error);
+	free(text);
 	if (!document)
-		return complain("option --layer: %s: %s", path, error.text) == EXIT_OK;
+		return complain("option --layer: %s:%d: %s", path, error.line, error.text) == EXIT_OK;
 	bool good = read_rows(cost, json_object_get(json_object_get(document, "layer"), "rows"));
 	json_decref(document);
 	if (!good)

@@ -128,6 +128,18 @@ size_t machine_available(void)
 	return available < SIZE_MAX ? available : 0;
 }
 
+void *machine_pool(size_t bytes)
+{
+	size_t available = machine_available();
+	void *pool = NULL;
+	/* The system would promise more than it has, and end the process where that is touched. */
+	if (!available || bytes < available)
+		pool = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	if (!pool)
+		complain("a pool of %zu MiB (--pool): no memory; %zu MiB are available", bytes >> 20, available >> 20);
+	return pool;
+}
+
 /* ---- Telling it ------------------------------------------------------------------------------------------------ */
 
 void machine_print(const struct machine *m)
@@ -245,9 +257,9 @@ int command_machine(int argc, char **argv)
 	/* Caches hold part of what was just read: of a pool this large, no more than a quarter. */
 	size_t honest = (size_t)512 << 20 > 4 * m.cache[3] ? (size_t)512 << 20 : 4 * m.cache[3];
 	size_t bytes = o.pool_mib ? o.pool_mib << 20 : honest;
-	void *pool = malloc(bytes);
+	void *pool = machine_pool(bytes);
 	if (!pool)
-		return complain("option --pool: cannot allocate %zu MiB", bytes >> 20);
+		return EXIT_BAD_INPUT;
 	memset(pool, 1, bytes);
 	progress("measuring bandwidth and peak", 1, 2);
 	m.read_gbs = machine_read_bandwidth(pool, bytes, m.threads, 5);

@@ -50,7 +50,9 @@ static bool parse_number(const char *text, const char **end, double least, doubl
 	return true;
 }
 
-enum kind { STRING, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, CONFIDENCE, STOP, BIASES, FLAG, LATER };
+enum kind {
+	STRING, FILE_NAME, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, CONFIDENCE, STOP, BIASES, FLAG, LATER
+};
 
 struct option_entry {
 	const char *name;
@@ -62,11 +64,11 @@ struct option_entry {
 
 #define AT(field) offsetof(struct options, field)
 static const struct option_entry entries[] = {
-        {"model", STRING, AT(model), 0, 0, 0, "a directory"},
-        {"prompts", STRING, AT(prompts), 0, 0, 0, "a .jsonl file"},
+        {"model", FILE_NAME, AT(model), 0, 0, 0, "a directory"},
+        {"prompts", FILE_NAME, AT(prompts), 0, 0, 0, "a .jsonl file"},
         {"prompt", STRING, AT(prompt), 0, 0, 0, "text"},
-        {"text", STRING, AT(text), 0, 0, 0, "a text file"},
-        {"json", STRING, AT(json), 0, 0, 0, "a file to write"},
+        {"text", FILE_NAME, AT(text), 0, 0, 0, "a text file"},
+        {"json", FILE_NAME, AT(json), 0, 0, 0, "a file to write"},
         {"drafter", STRING, AT(drafter), 0, 0, 0, "a drafter such as mtp or medusa:DIR, a pair as ngram+mtp, or a comma list of these"},
         {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
@@ -90,7 +92,7 @@ static const struct option_entry entries[] = {
         {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 to 1000000000"},
         {"context", SIZE, AT(context), 0, 1, 1e9, "1 to 1000000000 tokens"},
         {"batch", SIZE, AT(batch), 0, 1, 4096, "1 to 4096"},
-        {"record", STRING, AT(record), 0, 0, 0, "a file to write"},
+        {"record", FILE_NAME, AT(record), 0, 0, 0, "a file to write"},
         {"record-hidden", FLAG, AT(record_hidden), 0, 0, 0, ""},
         {"threads", SIZE, AT(threads), 0, 1, 4096, "1 to 4096"},
         {"seconds", DOUBLE, AT(seconds), 0, 1, 1e6, "1 to 1000000"},
@@ -103,7 +105,7 @@ static const struct option_entry entries[] = {
         {"rows", SIZES, AT(rows), AT(rows_count), 1, 4096, "1 to 4096, or a comma list of different ones"},
         {"pool", SIZE, AT(pool_mib), 0, 1, 1 << 20, "1 to 1048576 MiB"},
         {"repeats", SIZE, AT(repeats), 0, 1, 100000, "1 to 100000"},
-        {"layer", STRING, AT(layer), 0, 0, 0, "a JSON file of specbench layer"},
+        {"layer", FILE_NAME, AT(layer), 0, 0, 0, "a JSON file of specbench layer"},
         {"experts", SIZE, AT(experts), 0, 1, 256, "1 to 256"},
         {"union", STRING, AT(law), 0, 0, 0, "independent or overlap:F"},
         {"peers", FLAG, AT(peers), 0, 0, 0, ""},
@@ -210,6 +212,11 @@ static bool store(struct options *o, const struct option_entry *e, const char *t
 	uint64_t whole;
 	double value;
 	switch (e->kind) {
+	case FILE_NAME:
+		if (!*text)
+			return false;
+		*(const char **)at = text;
+		return true;
 	case STRING:
 		*(const char **)at = text;
 		return true;

@@ -116,36 +116,6 @@ static size_t rows_wanted(const struct options *o, size_t batch)
 	return rows < MAX_ROWS ? rows : MAX_ROWS;
 }
 
-static bool measure_and_record(struct runs *r, const struct options *o, struct octavo_engine *engine,
-                               struct octavo_profiler *profiler, const struct prompts *prompts)
-{
-	struct recorder recorder;
-	if (!o->record)
-		return runs_measure(r, o, engine, profiler, NULL, prompts);
-	if (!record_open(&recorder, o))
-		return false;
-	recorder.width = r->info->hidden;
-	bool good = runs_measure(r, o, engine, profiler, &recorder, prompts);
-	return record_close(&recorder) && good;
-}
-
-/* Everything between an open engine and the printed runs; adds "runs" and "counters" to the document. */
-static bool measure(const struct options *o, struct octavo_engine *engine, struct octavo_profiler *profiler,
-                    struct runs *r, json_t *document)
-{
-	struct prompts prompts = { 0 };
-	bool good = runs_plan(r, o, engine) &&
-	            prompts_load(&prompts, r->prompts_file, engine, o->limit) &&
-	            cost_measure(&r->cost, engine, &prompts) && measure_and_record(r, o, engine, profiler, &prompts);
-	if (good) {
-		runs_print(r);
-		json_object_set_new(document, "counters", counters_json(&r->run[0].profile));
-		json_object_set_new(document, "runs", runs_json(r));
-	}
-	prompts_free(&prompts);
-	return good;
-}
-
 /* Whether the prompts can be opened, before minutes go into the model; fills path[] for the default file. */
 static bool find_prompts(struct runs *r, const struct options *o, char path[PATH_MAX])
 {
@@ -153,57 +123,107 @@ static bool find_prompts(struct runs *r, const struct options *o, char path[PATH
 	r->prompts_file = o->prompts ? o->prompts : path;
 	if (access(r->prompts_file, R_OK) == 0)
 		return true;
-	complain("%s: cannot open: %s", r->prompts_file, strerror(errno));
+	if (!o->prompts && access(r->model, F_OK))
+		complain("%s: cannot open: %s", r->model, strerror(errno));
+	else
+		complain("%s: cannot open: %s%s", r->prompts_file, strerror(errno),
+		         o->prompts ? "" : " (--prompts FILE names another)");
 	return false;
 }
 
-/* Opens the model and measures; adds to the document. */
-static int report_runs(const struct options *o, const struct machine *m, json_t *document)
-{
+/* A model with its prompts and plan, from the checks of what was asked for to the document. */
+struct report {
 	char path[PATH_MAX];
+	struct octavo_engine_settings settings;
+	struct octavo_engine *engine;
+	struct octavo_profiler *profiler; /* NULL: none */
+	struct prompts prompts;
+	struct runs runs;
+	double open_seconds;
+};
+
+static bool open_engine(struct report *r, const struct options *o)
+{
 	struct octavo_error error;
-	size_t batch = o->batch ? o->batch : 1;
-	struct octavo_engine *engine = NULL;
-	struct octavo_profiler *profiler = NULL;
 	struct octavo_profiler_settings profiling = { .enabled = 1, .best_tier = OCTAVO_TIER_HARDWARE };
-	struct octavo_engine_settings settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads,
-		                                   .max_context = o->context, .sequences = batch };
-	struct runs runs = { .batch = batch, .model = settings.model_dir, .tokens = o->tokens ? o->tokens : 64,
-		             .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer,
-		             .engine = &settings };
-	if (!settings.model_dir || !arithmetic_parse(o, &settings.arithmetic) || !kv_parse(o, &settings.kv) ||
-	    !weights_parse(o, &settings.weights) || !engine_backend(o, &settings) || !runs_check(o) ||
-	    (o->layer && !layer_curve_load(&runs.full, o->layer)) || !find_prompts(&runs, o, path))
-		return EXIT_BAD_INPUT;
-	if (!o->no_profile && octavo_profiler_open(&profiler, &profiling, &error) != OCTAVO_OK)
-		return complain("profiler: %s", error.text);
-	settings.profiler = profiler;
-	settings.max_rows = rows_wanted(o, batch); /* the tree was checked with the runs */
-	uint64_t start = octavo_now_ns();
-	int status = EXIT_BAD_INPUT;
-	enum octavo_status opened = octavo_engine_open(&engine, &settings, &error);
-	if (opened == OCTAVO_ENOMEM && batch > 1) {
-		complain("option --batch: %zu sequences: %s", batch, error.text);
-	} else if (opened != OCTAVO_OK) {
-		complain("%s", error.text);
-	} else {
-		print_model(settings.model_dir, octavo_engine_model(engine), (double)(octavo_now_ns() - start) * 1e-9);
-		if (o->backend)
-			printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n",
-			       o->backend);
-		json_object_set_new(document, "settings", runs_settings_json(&runs, o, m, octavo_engine_model(engine)));
-		if (caches_fit(octavo_engine_model(engine), batch) && measure(o, engine, profiler, &runs, document))
-			status = runs_identical(&runs) ? EXIT_OK : EXIT_CHECK_FAILED;
+	if (!o->no_profile && octavo_profiler_open(&r->profiler, &profiling, &error) != OCTAVO_OK) {
+		complain("profiler: %s", error.text);
+		return false;
 	}
-	runs_free(&runs);
-	octavo_engine_close(&engine);
-	octavo_profiler_close(&profiler);
-	return status;
+	r->settings.profiler = r->profiler;
+	uint64_t start = octavo_now_ns();
+	enum octavo_status status = octavo_engine_open(&r->engine, &r->settings, &error);
+	r->open_seconds = (double)(octavo_now_ns() - start) * 1e-9;
+	if (status == OCTAVO_ENOMEM && r->runs.batch > 1)
+		complain("option --batch: %zu sequences: %s", r->runs.batch, error.text);
+	else if (status != OCTAVO_OK)
+		complain("%s", error.text);
+	return status == OCTAVO_OK;
+}
+
+/* All that can be refused is refused here, before anything is measured; false after complaining. */
+static bool report_open(struct report *r, const struct options *o)
+{
+	size_t batch = o->batch ? o->batch : 1;
+	*r = (struct report){
+		.settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads, .max_context = o->context,
+		              .sequences = batch },
+		.runs = { .batch = batch, .tokens = o->tokens ? o->tokens : 64,
+		          .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer,
+		          .engine = &r->settings },
+	};
+	r->runs.model = r->settings.model_dir;
+	if (!r->runs.model || !arithmetic_parse(o, &r->settings.arithmetic) || !kv_parse(o, &r->settings.kv) ||
+	    !weights_parse(o, &r->settings.weights) || !engine_backend(o, &r->settings) || !runs_check(o) ||
+	    (o->layer && !layer_curve_load(&r->runs.full, o->layer)) || !find_prompts(&r->runs, o, r->path))
+		return false;
+	r->settings.max_rows = rows_wanted(o, batch); /* the tree was checked with the runs */
+	return open_engine(r, o) && caches_fit(octavo_engine_model(r->engine), batch) &&
+	       runs_plan(&r->runs, o, r->engine) && prompts_load(&r->prompts, r->runs.prompts_file, r->engine, o->limit) &&
+	       runs_try(&r->runs, o, r->engine);
+}
+
+static void report_close(struct report *r)
+{
+	runs_free(&r->runs);
+	prompts_free(&r->prompts);
+	octavo_engine_close(&r->engine);
+	octavo_profiler_close(&r->profiler);
+}
+
+static bool measure_and_record(struct report *r, const struct options *o)
+{
+	struct recorder recorder;
+	if (!o->record)
+		return runs_measure(&r->runs, o, r->engine, r->profiler, NULL, &r->prompts);
+	if (!record_open(&recorder, o))
+		return false;
+	recorder.width = r->runs.info->hidden;
+	bool good = runs_measure(&r->runs, o, r->engine, r->profiler, &recorder, &r->prompts);
+	return record_close(&recorder) && good;
+}
+
+/* Measures, prints and adds to the document; an exit status. */
+static int report_runs(struct report *r, const struct options *o, const struct machine *m, json_t *document)
+{
+	const struct octavo_model_info *model = octavo_engine_model(r->engine);
+	print_model(r->runs.model, model, r->open_seconds);
+	if (o->backend)
+		printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n", o->backend);
+	json_object_set_new(document, "settings", runs_settings_json(&r->runs, o, m, model));
+	if (!cost_measure(&r->runs.cost, r->engine, &r->prompts) || !measure_and_record(r, o))
+		return EXIT_BAD_INPUT;
+	runs_print(&r->runs);
+	json_object_set_new(document, "counters", counters_json(&r->runs.run[0].profile));
+	json_object_set_new(document, "runs", runs_json(&r->runs));
+	return runs_identical(&r->runs) ? EXIT_OK : EXIT_CHECK_FAILED;
 }
 
 int command_run(int argc, char **argv)
 {
 	struct options o = { 0 };
+	struct report report;
+	struct machine machine;
 	int parsed = options_parse(&o, argc, argv, "run", run_options, run_help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
@@ -214,20 +234,37 @@ int command_run(int argc, char **argv)
 	if (!json_writable(o.json) || !json_writable(o.record))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();
+	int status = EXIT_BAD_INPUT;
 	json_t *document = json_document();
-	struct machine machine;
-	machine_describe(&machine, o.threads);
-	json_object_set_new(document, "machine", machine_json(&machine));
-	int status = report_runs(&o, &machine, document);
+	if (report_open(&report, &o)) {
+		machine_describe(&machine, o.threads);
+		json_object_set_new(document, "machine", machine_json(&machine));
+		status = report_runs(&report, &o, &machine, document);
+	}
+	report_close(&report);
 	if (status != EXIT_BAD_INPUT && o.json && !json_write(document, o.json))
 		status = EXIT_BAD_INPUT;
 	json_decref(document);
 	return status;
 }
 
+/* Machine, kernels and runs, of a report that is open. */
+static int measure_all(struct report *r, const struct options *o, json_t *document)
+{
+	struct machine machine;
+	machine_describe(&machine, o->threads);
+	machine_print(&machine);
+	fflush(stdout);
+	json_t *kernels = kernels_measure(o, &machine);
+	json_object_set_new(document, "machine", machine_json(&machine));
+	json_object_set_new(document, "kernels", kernels ? kernels : json_array());
+	return kernels ? report_runs(r, o, &machine, document) : EXIT_CHECK_FAILED;
+}
+
 int command_default(int argc, char **argv)
 {
 	struct options o = { 0 };
+	struct report report;
 	int parsed = options_parse(&o, argc, argv, "", "model prompts threads tokens seed seconds json", default_help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
@@ -237,17 +274,11 @@ int command_default(int argc, char **argv)
 	if (o.seconds == 0)
 		o.seconds = 100;
 	const char *path = o.json ? o.json : "specbench.json";
-	if (!json_writable(path) || !find_model(&o))
+	if (!json_writable(path))
 		return EXIT_BAD_INPUT;
 	json_t *document = json_document();
-	struct machine machine;
-	machine_describe(&machine, o.threads);
-	machine_print(&machine);
-	fflush(stdout);
-	json_t *kernels = kernels_measure(&o, &machine);
-	json_object_set_new(document, "machine", machine_json(&machine));
-	json_object_set_new(document, "kernels", kernels ? kernels : json_array());
-	int status = kernels ? report_runs(&o, &machine, document) : EXIT_CHECK_FAILED;
+	int status = report_open(&report, &o) ? measure_all(&report, &o, document) : EXIT_BAD_INPUT;
+	report_close(&report);
 	if (status != EXIT_BAD_INPUT) {
 		if (json_write(document, path))
 			printf("\n  written: %s\n", path);

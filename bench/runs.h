@@ -125,6 +125,9 @@ bool runs_check(const struct options *o);
 /* Adds configurations from options: drafters x k x temperatures, plain decoding first for each temperature.
  * Without --drafter: all that the model can feed. */
 bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engine *engine);
+/* decode.c: whether the engine can open a session for each configuration, its drafter's files included; complains
+ * otherwise. */
+bool runs_try(const struct runs *r, const struct options *o, struct octavo_engine *engine);
 /* measure.c: warms up, measures and compares; stops after o->seconds (0: all prompts).  Complains and returns false on error. */
 bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine *engine,
                   struct octavo_profiler *profiler, struct recorder *recorder, const struct prompts *prompts);

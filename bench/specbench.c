@@ -5,6 +5,7 @@
 #include "bench/bench.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,8 +84,20 @@ static int dispatch(int argc, char **argv)
 	return complain("unknown command \"%s\"", argv[1]);
 }
 
+/* No file may take the place of a standard stream that the caller has closed: what is printed would land in it.
+ * Printing fails all the same. */
+static void guard_streams(void)
+{
+	int fd;
+	while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0 && fd <= STDERR_FILENO)
+		;
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
+	guard_streams();
 	find_modules();
 	int status = dispatch(argc, argv);
 	errno = 0;

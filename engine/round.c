@@ -123,7 +123,7 @@ static enum octavo_status accept(struct octavo_session *s, struct octavo_error *
 	if (status != OCTAVO_OK)
 		return octavo_fail(error, status,
 		                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "
-		                   "or overflow",
+		                   "or overflow, or the biases ban every token",
 		                   s->committed + 1);
 	return OCTAVO_OK;
 }

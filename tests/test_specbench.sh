@@ -39,6 +39,13 @@ expect()
 	fi
 }
 
+# What was refused last was refused before anything was measured, or printed.
+unmeasured()
+{
+	[ ! -s "$dir/out" ]
+	result $? "$1: refused before anything is measured"
+}
+
 # The JSON document FILE fulfils the Python condition on d.
 json()
 {
@@ -90,18 +97,26 @@ expect 2 "--op does not apply" --op gemm
 expect 2 "--model needs a value" run --model
 expect 2 "--ignore-eos takes no value" run --ignore-eos=1
 
+for option in model prompts json record layer; do
+	expect 2 "option --$option: \"\" is not a" run --$option ""
+done
+expect 2 'option --text: "" is not a' eval --text ""
+
 # ---- models that cannot be used
 
 expect 2 "$dir/none" run --model "$dir/none"
 expect 2 "$dir/none" generate --model "$dir/none" --prompt x
 expect 2 "$dir/none" eval --model "$dir/none"
 expect 2 "$dir/none" --model "$dir/none" --json "$dir/none.json"
+unmeasured "a model that is not there"
 mkdir "$dir/cut" "$dir/bare"
 cp "$model"/*.json "$dir/cut"
 cp "$model/config.json" "$dir/bare"
 size=$(wc -c <"$model/model.safetensors")
 head -c $((size / 2)) "$model/model.safetensors" >"$dir/cut/model.safetensors"
 expect 2 model.safetensors generate --model "$dir/cut" --prompt x
+expect 2 "cut/prompts.jsonl: cannot open: No such file or directory (--prompts FILE" --model "$dir/cut" --json "$dir/none.json"
+unmeasured "prompts that are not there"
 expect 2 model.safetensors run --model "$dir/cut" --prompts "$src/README.md"
 expect 2 "$dir/bare" generate --model "$dir/bare" --prompt x
 OCTAVO_MODEL=$dir/none; export OCTAVO_MODEL
@@ -425,10 +440,16 @@ bad '{"category": "y", "text": "z"}' id
 bad '{"id": "x", "text": "z"}' category
 bad '[]' text
 bad "{\"id\": \"x\", \"category\": \"y\", \"text\": \"$(head -c 5000 /dev/zero | tr '\0' x)\"}" "text: 5001 tokens"
+for drafter in medusa eagle:/no/such "ngram,model:$dir" "ngram+hydra:$dir/empty" "mtp,medusa:$src/tests/data/tiny-ragged/drafters/eagle"; do
+	name=${drafter##*[,+]}
+	expect 2 "drafter ${name%%:*}: " run --model "$model" --prompts "$dir/prompts.jsonl" --drafter "$drafter"
+	unmeasured "--drafter $drafter"
+done
+expect 2 "a depth of 1 to 8" run --model "$model" --prompts "$dir/prompts.jsonl" --tree dynamic:8,2,9
+unmeasured "a tree that cannot be"
 expect 2 "$dir/no/such/run.json" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 2 --drafter none \
 	--json "$dir/no/such/run.json"
-[ ! -s "$dir/out" ]
-result $? "a JSON file that cannot be written is refused before anything is measured"
+unmeasured "a JSON file that cannot be written"
 expect 2 "Is a directory" run --model "$model" --prompts "$dir/prompts.jsonl" --json "$dir"
 bare="run --model $model --prompts $dir/five.jsonl --tokens 2 --drafter none --no-profile"
 # shellcheck disable=SC2086
@@ -444,6 +465,9 @@ bare="run --model $model --prompts $dir/five.jsonl --tokens 2 --drafter none --n
 	[ -p "$dir/fifo" ]
 	result $? "a pipe stays one"
 	json "$dir/piped.json" 'len(d["runs"]) == 1'
+	"$specbench" $bare --drafter ngram --record "$dir/closed.jsonl" >&- 2>"$dir/err"
+	[ $? = 2 ] && grep -q '^specbench: standard output: ' "$dir/err" && ! grep -qv '^{.*}$' "$dir/closed.jsonl"
+	result $? "nothing that is printed lands in a file that is written while standard output is closed"
 	if [ -c /dev/full ]; then
 		expect 2 "/dev/full: cannot write" $bare --json /dev/full
 		[ -c /dev/full ]
@@ -607,6 +631,8 @@ else
 	skipped=$((skipped + 1)); echo "skip layer: $(cat "$dir/err")"
 fi
 expect 2 "$dir/none.json" run --model "$model" --prompts "$dir/prompts.jsonl" --layer "$dir/none.json"
+expect 2 "$dir/empty:1: " run --model "$model" --prompts "$dir/prompts.jsonl" --layer "$dir/empty"
+expect 2 "$dir: cannot read: Is a directory" run --model "$model" --prompts "$dir/prompts.jsonl" --layer "$dir"
 expect 2 "no times of a layer" run --model "$model" --prompts "$dir/prompts.jsonl" --layer "$dir/kernels.json"
 
 # ---- machine, selftest
@@ -615,6 +641,12 @@ expect 0 "GB/s read bandwidth" machine --pool 8 --threads 2 --json "$dir/machine
 json "$dir/machine.json" 'd["machine"]["read_gbs"] > 0 and d["machine"]["peak_gflops"] > 0 and d["machine"]["cpu"]'
 expect 0 "read from 8 MiB, which caches may hold" machine --pool 8 --threads 1
 expect 2 'option --pool: "0" is not 1 to 1048576 MiB' machine --pool 0
+if awk '/^MemAvailable:/ { exit $2 >= 2^30 }' /proc/meminfo; then
+	for command in machine kernels "kernels --peers"; do
+		# shellcheck disable=SC2086
+		expect 2 " MiB (--pool): no memory; " $command --pool 1048576
+	done
+fi
 expect 0 " 0 failed" selftest --threads 2
 grep -q '^ok .* ref ' "$dir/out" && ! grep -q '^FAIL' "$dir/out"
 result $? "selftest covers the reference"
