@@ -212,7 +212,7 @@ static enum octavo_status teach(struct octavo_session *s, struct octavo_error *e
 	kept_rows(s, row);
 	size_t pos = s->committed;
 	s->committed += s->emitted;
-	return s->drafter->ops->commit(s->drafter, pos, s->token + pos, row, s->emitted, error);
+	return s->drafter->ops->commit(s->drafter, pos, row, s->emitted, error);
 }
 
 /* ---- Afterwards ------------------------------------------------------------------------------------------- */

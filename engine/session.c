@@ -192,10 +192,9 @@ void octavo_session_close(struct octavo_session **session)
 static enum octavo_status prefill_rows(struct octavo_session *s, size_t rows, uint8_t flags, struct octavo_error *error)
 {
 	struct octavo_engine *e = s->engine;
-	const int32_t *token = s->token + s->committed;
-	enum octavo_status status = octavo_append(e, s->sequence, token, rows, flags, 0, error);
+	enum octavo_status status = octavo_append(e, s->sequence, s->token + s->committed, rows, flags, 0, error);
 	if (status == OCTAVO_OK)
-		status = s->drafter->ops->commit(s->drafter, s->committed, token, e->staging.row, rows, error);
+		status = s->drafter->ops->commit(s->drafter, s->committed, e->staging.row, rows, error);
 	s->committed += rows;
 	return status;
 }
@@ -248,7 +247,7 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 	octavo_stopper_begin(&s->stopper);
 	if (s->settings.history)
 		octavo_history_begin(s->settings.history, token, count);
-	s->drafter->ops->begin(s->drafter);
+	s->drafter->ops->begin(s->drafter, s->token);
 	uint64_t start = octavo_now_ns();
 	octavo_phase_begin(s->engine->profiler, OCTAVO_PHASE_PREFILL);
 	status = prefill(s, count, error);

@@ -91,7 +91,8 @@ static char *eagle_head(const char *model, float state)
 	return write_new(ckpt, NULL);
 }
 
-static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *name, const char *dir)
+static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *name, const char *dir,
+                                           const int32_t *text)
 {
 	char spec[SPEC];
 	struct octavo_drafter *d;
@@ -99,7 +100,7 @@ static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *
 	snprintf(spec, sizeof spec, "%s:%s", name, dir);
 	if (octavo_drafter_open(&d, spec, e, 0, &error) != OCTAVO_OK)
 		fail_msg("%s", error.text);
-	d->ops->begin(d);
+	d->ops->begin(d, text);
 	return d;
 }
 
@@ -109,8 +110,8 @@ static void invent_text(int32_t token[TOKENS])
 		token[i] = (int32_t)(i * i * 37 % 240 + 3);
 }
 
-/* Commits positions [pos, end) of a text that the engine has run at once, and drafts one token. */
-static void draft_one(struct octavo_drafter *d, const int32_t *token, size_t pos, size_t end)
+/* Commits positions [pos, end) of a text that the engine has run at once, and drafts one token behind `root`. */
+static void draft_one(struct octavo_drafter *d, int32_t root, size_t pos, size_t end)
 {
 	struct octavo_error error = { "" };
 	struct octavo_shape shape = octavo_shape_chain(1);
@@ -118,8 +119,8 @@ static void draft_one(struct octavo_drafter *d, const int32_t *token, size_t pos
 	uint32_t row[TOKENS];
 	for (size_t i = pos; i < end; i++)
 		row[i - pos] = (uint32_t)i;
-	assert_int_equal(d->ops->commit(d, pos, token + pos, row, end - pos, &error), OCTAVO_OK);
-	octavo_tree_begin(&tree, token[end], OCTAVO_MAX_DRAFT, NULL);
+	assert_int_equal(d->ops->commit(d, pos, row, end - pos, &error), OCTAVO_OK);
+	octavo_tree_begin(&tree, root, OCTAVO_MAX_DRAFT, NULL);
 	assert_int_equal(octavo_draft(d, &shape, &tree, &error), OCTAVO_OK);
 	assert_int_equal(tree.rows, 2);
 }
@@ -143,10 +144,10 @@ static void check_parallel(const char *model)
 	invent_text(token);
 	run_tokens(whole, token, TOKENS, TOKENS, 0, logits, NULL);
 	run_tokens(e, token, TOKENS, TOKENS, 0, NULL, NULL);
-	struct octavo_drafter *d = open_drafter(e, "parallel", head);
+	struct octavo_drafter *d = open_drafter(e, "parallel", head, token);
 	size_t pos = 0;
 	for (size_t step = 1; pos + step < TOKENS; pos += step++) {
-		draft_one(d, token, pos, pos + step);
+		draft_one(d, token[pos + step], pos, pos + step);
 		assert_memory_equal(e->mtp_logits, logits + (pos + step - 1) * vocab, e->choosable * sizeof *logits);
 	}
 	assert_memory_equal(octavo_kv_slots(cache_of_drafter(d), 0, 0), octavo_kv_slots(&whole->kv, 0, 1), pos * e->kv.bytes);
@@ -169,10 +170,10 @@ static void check_eagle(const char *model)
 	invent_text(token);
 	run_tokens(same, token + 1, TOKENS - 1, TOKENS - 1, 0, NULL, NULL);
 	run_tokens(e, token, TOKENS, TOKENS, 0, NULL, NULL);
-	struct octavo_drafter *d = open_drafter(e, "eagle", head);
+	struct octavo_drafter *d = open_drafter(e, "eagle", head, token);
 	size_t pos = 0;
 	for (size_t step = 1; pos + step < TOKENS; pos += step++) {
-		draft_one(d, token, pos, pos + step);
+		draft_one(d, token[pos + step], pos, pos + step);
 		assert_memory_equal(e->mtp_hidden[OCTAVO_TAP_PRE_NORM],
 		                    same->hidden[OCTAVO_TAP_PRE_NORM] + (pos + step - 1) * hidden, hidden * sizeof(float));
 	}

@@ -50,17 +50,17 @@ static void close_text(struct text *t)
 	octavo_engine_close(&t->e);
 }
 
-static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *name)
+static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *name, const int32_t *text)
 {
 	struct octavo_error error = { "" };
 	struct octavo_drafter *d;
 	if (octavo_drafter_open(&d, name, e, 0, &error) != OCTAVO_OK)
 		fail_msg("%s", error.text);
-	d->ops->begin(d);
+	d->ops->begin(d, text);
 	return d;
 }
 
-/* How the drafter is told of positions: as it should be, or with a mistake. */
+/* How the drafter is told of positions: as it should be, or with a mistake, of which the last lies in its text. */
 enum mistake { NO_MISTAKE, STATE_BEFORE, TOKEN_ITSELF };
 
 /* Commits positions [pos, end) at once, then drafts a chain of `depth`. */
@@ -70,12 +70,9 @@ static void draft_at(const struct text *t, struct octavo_drafter *d, size_t pos,
 	struct octavo_error error = { "" };
 	struct octavo_shape shape = octavo_shape_chain(depth);
 	uint32_t row[MOST_ROWS];
-	int32_t token[MOST_ROWS + 1];
-	for (size_t i = pos; i <= end; i++) {
+	for (size_t i = pos; i < end; i++)
 		row[i - pos] = (uint32_t)(mistake == STATE_BEFORE && i ? i - 1 : i);
-		token[i - pos] = t->token[mistake == TOKEN_ITSELF && i ? i - 1 : i];
-	}
-	assert_int_equal(d->ops->commit(d, pos, token, row, end - pos, &error), OCTAVO_OK);
+	assert_int_equal(d->ops->commit(d, pos, row, end - pos, &error), OCTAVO_OK);
 	octavo_tree_begin(tree, t->token[end], OCTAVO_MAX_DRAFT, NULL);
 	assert_int_equal(octavo_draft(d, &shape, tree, &error), OCTAVO_OK);
 	assert_int_equal(tree->rows, depth + 1);
@@ -106,7 +103,7 @@ static void parallel_agrees(void **state)
 	(void)state;
 	struct octavo_engine_settings settings = { .threads = 2 };
 	struct text t = open_text("tiny-ragged", &settings);
-	struct octavo_drafter *d = open_drafter(t.e, "parallel");
+	struct octavo_drafter *d = open_drafter(t.e, "parallel", t.token);
 	size_t vocab = t.e->config.vocab, rows = t.count - 1;
 	float *logits = test_malloc(DEPTH * rows * vocab * sizeof *logits);
 	assert_int_equal(d->most[0], DEPTH);
@@ -148,7 +145,7 @@ static void check_eagle(const char *model)
 	size_t vocab = t.e->config.vocab, rows = t.count - 1;
 	float *logits = test_malloc(rows * vocab * sizeof *logits);
 	for (unsigned depth = 1; depth <= DEPTH; depth++) {
-		struct octavo_drafter *d = open_drafter(t.e, "eagle");
+		struct octavo_drafter *d = open_drafter(t.e, "eagle", t.token);
 		for (size_t i = 0; i < rows; i++) {
 			struct octavo_tree tree;
 			draft_at(&t, d, i, i + 1, depth, NO_MISTAKE, &tree);
@@ -173,7 +170,10 @@ static void eagle_agrees(void **state)
 /* Tokens of chains of DEPTH from all positions. */
 static void draft_all(const struct text *t, const char *name, enum mistake mistake, int32_t (*token)[DEPTH])
 {
-	struct octavo_drafter *d = open_drafter(t->e, name);
+	int32_t text[MOST_ROWS];
+	for (size_t i = 0; i < t->count; i++)
+		text[i] = t->token[mistake == TOKEN_ITSELF && i ? i - 1 : i];
+	struct octavo_drafter *d = open_drafter(t->e, name, text);
 	for (size_t i = 0; i + 1 < t->count; i++) {
 		struct octavo_tree tree;
 		draft_at(t, d, i, i + 1, DEPTH, mistake, &tree);

@@ -128,13 +128,13 @@ static void draft_alone(struct octavo_engine *e, const char *spec, const struct 
 	if (octavo_drafter_open(&d, spec, e, 0, &error) != OCTAVO_OK)
 		fail_msg("%s", error.text);
 	assert_int_equal(d->most[0], HEADS);
-	d->ops->begin(d);
+	d->ops->begin(d, prompt);
 	octavo_tree_begin(tree, prompt[0], 64, NULL);
 	assert_int_equal(octavo_draft(d, shape, tree, &error), OCTAVO_OK);
 	assert_int_equal(tree->rows, 1); /* nothing is known yet */
 	/* In two pieces, as prompts come. */
-	assert_int_equal(d->ops->commit(d, 0, prompt, row, 4, &error), OCTAVO_OK);
-	assert_int_equal(d->ops->commit(d, 4, prompt + 4, row + 4, PROMPT - 5, &error), OCTAVO_OK);
+	assert_int_equal(d->ops->commit(d, 0, row, 4, &error), OCTAVO_OK);
+	assert_int_equal(d->ops->commit(d, 4, row + 4, PROMPT - 5, &error), OCTAVO_OK);
 	octavo_tree_begin(tree, prompt[PROMPT - 1], 64, NULL);
 	assert_int_equal(octavo_draft(d, shape, tree, &error), OCTAVO_OK);
 	octavo_drafter_close(&d);

@@ -99,9 +99,9 @@ static void open_world(struct world *w, size_t max_context)
 	assert_int_equal(octavo_drafter_open(&w->d, "lookahead", w->e, 0, &error), OCTAVO_OK);
 	for (size_t i = 0; i < 2 * LOOP; i++)
 		w->token[i] = i < PROMPT ? (int32_t)(i * 37 % LOOP) : rule(w->token[i - 1]);
-	w->d->ops->begin(w->d);
+	w->d->ops->begin(w->d, w->token);
 	w->pos = PROMPT - 1;
-	assert_int_equal(w->d->ops->commit(w->d, 0, w->token, (const uint32_t[PROMPT]){ 0 }, w->pos, &error), OCTAVO_OK);
+	assert_int_equal(w->d->ops->commit(w->d, 0, (const uint32_t[PROMPT]){ 0 }, w->pos, &error), OCTAVO_OK);
 }
 
 static void close_world(struct world *w)
@@ -129,7 +129,7 @@ static size_t play(struct world *w, const struct octavo_shape *shape, size_t roo
 			row[++kept] = (uint32_t)(FIRST + next);
 		}
 	tree->watched = tree->rows - offered;
-	assert_int_equal(w->d->ops->commit(w->d, w->pos, w->token + w->pos, row, kept + 1, &error), OCTAVO_OK);
+	assert_int_equal(w->d->ops->commit(w->d, w->pos, row, kept + 1, &error), OCTAVO_OK);
 	w->pos += kept + 1;
 	return kept;
 }

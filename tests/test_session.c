@@ -204,9 +204,9 @@ static void taps_change_drafts_only(void **state)
 		/* The drafter by itself, on the states of a prompt. */
 		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
 		assert_int_equal(octavo_drafter_open(&d, "mtp", e, 0, &error), OCTAVO_OK);
-		d->ops->begin(d);
+		d->ops->begin(d, prompt);
 		uint32_t row[11] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
-		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
+		assert_int_equal(d->ops->commit(d, 0, row, 11, &error), OCTAVO_OK);
 		octavo_tree_begin(&tree, prompt[11], 64, NULL);
 		assert_int_equal(octavo_draft(d, &shape, &tree, &error), OCTAVO_OK);
 		assert_int_equal(tree.rows, 5);

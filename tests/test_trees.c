@@ -60,8 +60,8 @@ static void mtp_trees_equal_chains(void **state)
 	for (int i = 0; i < 2; i++) {
 		run_tokens(e, prompt, 12, 12, 0, NULL, NULL);
 		assert_int_equal(octavo_drafter_open(&d, "mtp", e, 0, &error), OCTAVO_OK);
-		d->ops->begin(d);
-		assert_int_equal(d->ops->commit(d, 0, prompt, row, 11, &error), OCTAVO_OK);
+		d->ops->begin(d, prompt);
+		assert_int_equal(d->ops->commit(d, 0, row, 11, &error), OCTAVO_OK);
 		octavo_tree_begin(i ? &tree : &chain, prompt[11], 64, NULL);
 		assert_int_equal(octavo_draft(d, &shapes[i], i ? &tree : &chain, &error), OCTAVO_OK);
 		octavo_drafter_close(&d);

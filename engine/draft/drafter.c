@@ -195,15 +195,20 @@ static enum octavo_status open_none(struct octavo_drafter **out, struct octavo_e
 	return OCTAVO_OK;
 }
 
-static void nothing(struct octavo_drafter *drafter)
+static void close_none(struct octavo_drafter *drafter)
 {
 	(void)drafter;
 }
 
-static enum octavo_status commit_none(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                      const uint32_t *row, size_t count, struct octavo_error *error)
+static void begin_none(struct octavo_drafter *drafter, const int32_t *text)
 {
-	(void)drafter, (void)pos, (void)token, (void)row, (void)count, (void)error;
+	(void)drafter, (void)text;
+}
+
+static enum octavo_status commit_none(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                      struct octavo_error *error)
+{
+	(void)drafter, (void)pos, (void)row, (void)count, (void)error;
 	return OCTAVO_OK;
 }
 
@@ -214,5 +219,6 @@ static enum octavo_status draft_none(struct octavo_drafting *d, struct octavo_er
 }
 
 const struct octavo_drafter_ops octavo_drafter_none = {
-	.name = "none", .open = open_none, .close = nothing, .begin = nothing, .commit = commit_none, .draft = draft_none,
+	.name = "none", .open = open_none, .close = close_none, .begin = begin_none, .commit = commit_none,
+	.draft = draft_none,
 };

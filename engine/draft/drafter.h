@@ -3,7 +3,8 @@
  * What proposes tokens.  One file per method; a session holds one drafter.
  *
  * The session tells a drafter everything that became certain: for every committed position i, in order and
- * without gaps, the token at i, the one after it, and the main model's hidden state of i.  A draft is a tree below
+ * without gaps, the token at i, the one after it, and the main model's hidden state of i.  The text itself is the
+ * session's.  A draft is a tree below
  * the token after the last committed one; a chain is a tree of width one.
  *
  * Drafts of many sessions are made together (together.c): those that run rows of one kind, say of an MTP module, meet in
@@ -54,12 +55,13 @@ struct octavo_drafter_ops {
 	enum octavo_status (*open)(struct octavo_drafter **out, struct octavo_engine *engine, size_t sequence,
 	                           const char *dir, struct octavo_error *error);
 	void (*close)(struct octavo_drafter *drafter);
-	/* A new prompt starts at position 0. */
-	void (*begin)(struct octavo_drafter *drafter);
-	/* Positions [pos, pos + count) are committed: token[i] is the one at pos + i, token[count] the next, not yet
-	 * committed one.  Hidden states are those of rows row[i] of the engine's last forward. */
-	enum octavo_status (*commit)(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-	                             const uint32_t *row, size_t count, struct octavo_error *error);
+	/* A new prompt starts at position 0.  text[i] is the token at position i, as far as the text has been told of; it grows
+	 * where it is. */
+	void (*begin)(struct octavo_drafter *drafter, const int32_t *text);
+	/* Positions [pos, pos + count) are committed; text[pos + count] is the next, not yet committed token.  Hidden states are
+	 * those of rows row[i] of the engine's last forward. */
+	enum octavo_status (*commit)(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+	                             struct octavo_error *error);
 	/* Adds nodes below the root of d->tree, which is the next, not yet committed token: at most shape->width[d] children
 	 * to each node of depth d, while there is room; or fewer, or none.  Drafters with laws leave the growing to growth.h,
 	 * which also makes dynamic trees.  What needs rows of the crew to be run first is left to grow(), and d->share says

@@ -16,8 +16,7 @@ enum octavo_status octavo_follower_open(struct octavo_follower **out, const stru
 	f->kv = kv;
 	f->sequence = sequence;
 	f->g = calloc(e->settings.max_rows * e->config.hidden, sizeof *f->g);
-	f->next = calloc(e->settings.max_rows, sizeof *f->next);
-	if (!f->g || !f->next) {
+	if (!f->g) {
 		octavo_follower_close(&f->base);
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
 	}
@@ -29,20 +28,20 @@ void octavo_follower_close(struct octavo_drafter *drafter)
 {
 	struct octavo_follower *f = (struct octavo_follower *)drafter;
 	free(f->g);
-	free(f->next);
 	free(f);
 }
 
-void octavo_follower_begin(struct octavo_drafter *drafter)
+void octavo_follower_begin(struct octavo_drafter *drafter, const int32_t *text)
 {
 	struct octavo_follower *f = (struct octavo_follower *)drafter;
+	f->text = text;
 	f->valid = f->waiting = 0;
 }
 
 struct octavo_share octavo_follower_share(const struct octavo_follower *f)
 {
-	return (struct octavo_share){ .seq = f->sequence, .pos = f->valid, .rows = f->waiting, .token = f->next,
-		                          .state = f->g };
+	return (struct octavo_share){ .seq = f->sequence, .pos = f->valid, .rows = f->waiting,
+		                          .token = f->text + f->valid + 1, .state = f->g };
 }
 
 void octavo_follower_caught_up(struct octavo_follower *f)
@@ -62,8 +61,8 @@ static enum octavo_status make_room(struct octavo_follower *f, struct octavo_err
 	return status;
 }
 
-enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                          const uint32_t *row, size_t count, struct octavo_error *error)
+enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                          struct octavo_error *error)
 {
 	struct octavo_follower *f = (struct octavo_follower *)drafter;
 	struct octavo_engine *e = f->engine;
@@ -76,12 +75,8 @@ enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t
 		if (status != OCTAVO_OK)
 			return status;
 	}
-	for (size_t i = 0; i < count; i++) {
-		const float *state = e->hidden[f->tap] + (size_t)row[i] * hidden;
-		memcpy(f->g + (f->waiting + i) * hidden, state, hidden * sizeof *f->g);
-		f->next[f->waiting + i] = token[i + 1];
-	}
-	f->waiting += count;
+	for (size_t i = 0; i < count; i++)
+		memcpy(f->g + f->waiting++ * hidden, e->hidden[f->tap] + (size_t)row[i] * hidden, hidden * sizeof *f->g);
 	return OCTAVO_OK;
 }
 

@@ -19,7 +19,7 @@ struct octavo_follower {
 	size_t valid;   /* positions whose rows were made from true states */
 	size_t waiting; /* positions after `valid` whose states wait in g */
 	float *g;       /* [max_rows][hidden] */
-	int32_t *next;  /* [max_rows] token after each waiting position */
+	const int32_t *text;
 	/* Runs rows of the crew. */
 	enum octavo_status (*forward)(const struct octavo_follower *follower, struct octavo_share *shares,
 	                              struct octavo_error *error);
@@ -31,9 +31,9 @@ enum octavo_status octavo_follower_open(struct octavo_follower **out, const stru
                                         const void *crew, struct octavo_error *error);
 /* The drafter's close, begin, commit and run. */
 void octavo_follower_close(struct octavo_drafter *drafter);
-void octavo_follower_begin(struct octavo_drafter *drafter);
-enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                          const uint32_t *row, size_t count, struct octavo_error *error);
+void octavo_follower_begin(struct octavo_drafter *drafter, const int32_t *text);
+enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                          struct octavo_error *error);
 enum octavo_status octavo_follower_run(struct octavo_drafting **d, size_t count, struct octavo_error *error);
 /* The rows that wait; none if there is nothing to draft from, no committed position. */
 struct octavo_share octavo_follower_share(const struct octavo_follower *follower);

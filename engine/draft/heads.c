@@ -181,18 +181,18 @@ void octavo_heads_close(struct octavo_drafter *drafter)
 	free(d);
 }
 
-void octavo_heads_begin(struct octavo_drafter *drafter)
+void octavo_heads_begin(struct octavo_drafter *drafter, const int32_t *text)
 {
+	(void)text; /* what of it matters is in the state, and the root */
 	((struct octavo_heads_drafter *)drafter)->known = 0;
 }
 
 /* The rows of the main model's forward are gone with its next one: the newest state is all that heads need. */
-enum octavo_status octavo_heads_commit(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                       const uint32_t *row, size_t count, struct octavo_error *error)
+enum octavo_status octavo_heads_commit(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                       struct octavo_error *error)
 {
 	struct octavo_heads_drafter *d = (struct octavo_heads_drafter *)drafter;
 	size_t hidden = d->engine->config.hidden;
-	(void)token;
 	if (pos != d->known)
 		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: position %zu committed, %zu expected", d->base.ops->name,
 		                   pos, d->known);

@@ -64,9 +64,9 @@ enum octavo_status octavo_heads_open(struct octavo_drafter **out, const struct o
                                      const struct octavo_heads_format *format, struct octavo_engine *engine,
                                      const char *dir, struct octavo_error *error);
 void octavo_heads_close(struct octavo_drafter *drafter);
-void octavo_heads_begin(struct octavo_drafter *drafter);
-enum octavo_status octavo_heads_commit(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                       const uint32_t *row, size_t count, struct octavo_error *error);
+void octavo_heads_begin(struct octavo_drafter *drafter, const int32_t *text);
+enum octavo_status octavo_heads_commit(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                       struct octavo_error *error);
 
 /* The shape of a draft that the heads can make; depth 0: none. */
 struct octavo_shape octavo_heads_shape(const struct octavo_heads_drafter *d, const struct octavo_shape *shape,

@@ -35,8 +35,8 @@ enum { WINDOW = 5, LEVELS = 3, GRAM = LEVELS + 1 };
 struct lookahead {
 	struct octavo_drafter base;
 	struct octavo_engine *engine;
-	size_t length, cap;
-	int32_t *token; /* [cap] the whole sequence, the next, not yet committed token included */
+	const int32_t *text; /* [length] the next, not yet committed token included */
+	size_t length;
 	struct octavo_grams pool;
 	int32_t guess[LEVELS + 1][WINDOW]; /* t, and next as the last; NONE: there is none yet */
 	uint32_t node[WINDOW]; /* the tree's row of each column's last level, of the round's */
@@ -52,10 +52,7 @@ static enum octavo_status open_lookahead(struct octavo_drafter **out, struct oct
 {
 	(void)sequence, (void)dir;
 	struct lookahead *d = calloc(1, sizeof *d);
-	if (d)
-		d->token = calloc(d->cap = e->settings.max_context + 1, sizeof *d->token);
-	if (!d || !d->token || octavo_grams_open(&d->pool, GRAM, e->config.vocab)) {
-		free(d ? d->token : NULL);
+	if (!d || octavo_grams_open(&d->pool, GRAM, e->config.vocab)) {
 		free(d);
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter lookahead: out of memory");
 	}
@@ -69,7 +66,6 @@ static void close_lookahead(struct octavo_drafter *drafter)
 {
 	struct lookahead *d = (struct lookahead *)drafter;
 	octavo_grams_close(&d->pool);
-	free(d->token);
 	free(d);
 }
 
@@ -79,9 +75,10 @@ static void forget_guesses(struct lookahead *d, size_t level, size_t first)
 		d->guess[level][c] = NONE;
 }
 
-static void begin_lookahead(struct octavo_drafter *drafter)
+static void begin_lookahead(struct octavo_drafter *drafter, const int32_t *text)
 {
 	struct lookahead *d = (struct lookahead *)drafter;
+	d->text = text;
 	d->length = d->columns = 0;
 	octavo_grams_clear(&d->pool);
 	for (size_t level = 0; level <= LEVELS; level++)
@@ -118,18 +115,16 @@ static void move_window(struct lookahead *d, size_t count)
 	forget_guesses(d, LEVELS, 0);
 }
 
-static enum octavo_status commit_lookahead(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                           const uint32_t *row, size_t count, struct octavo_error *error)
+static enum octavo_status commit_lookahead(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                           struct octavo_error *error)
 {
 	struct lookahead *d = (struct lookahead *)drafter;
 	size_t end = pos + count + 1;
-	if (end > d->cap)
-		return octavo_fail(error, OCTAVO_ELIMIT, "drafter lookahead: the context is full");
+	(void)error;
 	read_window(d, row[0]);
 	move_window(d, count);
-	memcpy(d->token + pos, token, (count + 1) * sizeof *token);
 	for (size_t at = d->length < GRAM ? GRAM : d->length + 1; at <= end; at++)
-		octavo_grams_put(&d->pool, d->token + at - GRAM);
+		octavo_grams_put(&d->pool, d->text + at - GRAM);
 	d->length = end;
 	return OCTAVO_OK;
 }
@@ -174,7 +169,7 @@ static enum octavo_status draft_lookahead(struct octavo_drafting *drafting, stru
 static int32_t any_guess(const struct lookahead *d, int32_t token, size_t level, size_t column)
 {
 	size_t i = octavo_grams_latest(&d->pool, token);
-	return i ? octavo_grams_token(&d->pool, i)[1] : d->token[(d->length * 31 + column * 7 + level) % d->length];
+	return i ? octavo_grams_token(&d->pool, i)[1] : d->text[(d->length * 31 + column * 7 + level) % d->length];
 }
 
 /* Every place of the window gets a guess; the root's is known. */
@@ -190,7 +185,7 @@ static void fill_window(struct lookahead *d, int32_t root)
 static void watch_lookahead(struct octavo_drafter *drafter, const struct octavo_shape *shape, struct octavo_tree *tree)
 {
 	struct lookahead *d = (struct lookahead *)drafter;
-	size_t left = d->cap - 1 - d->length; /* tokens that the context holds behind the root */
+	size_t left = d->engine->settings.max_context - d->length; /* tokens that the context holds behind the root */
 	if (!shape->depth || !d->length)
 		return;
 	fill_window(d, tree->token[0]);

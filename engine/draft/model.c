@@ -75,24 +75,23 @@ struct model {
 	struct octavo_drafter base;
 	struct octavo_engine *engine; /* the draft model's */
 	size_t sequence, vocab;       /* vocab: ids below this can be drafted */
-	size_t length, cap;
-	int32_t *token; /* [cap] the whole sequence, the next, not yet committed token included */
+	const int32_t *text; /* [length] the next, not yet committed token included */
+	size_t length;
 	struct octavo_growth growth; /* of the last draft: its root is the last committed token of the draft model */
 };
 
-static void begin_model(struct octavo_drafter *drafter)
+static void begin_model(struct octavo_drafter *drafter, const int32_t *text)
 {
 	struct model *d = (struct model *)drafter;
+	d->text = text;
 	d->length = 0;
 	octavo_rewind(d->engine, (int32_t)d->sequence, 0, NULL);
 }
 
 static void close_model(struct octavo_drafter *drafter)
 {
-	struct model *d = (struct model *)drafter;
-	begin_model(drafter);
-	free(d->token);
-	free(d);
+	begin_model(drafter, NULL);
+	free(drafter);
 }
 
 static enum octavo_status open_model(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
@@ -103,18 +102,14 @@ static enum octavo_status open_model(struct octavo_drafter **out, struct octavo_
 	if (status != OCTAVO_OK)
 		return status;
 	struct model *d = calloc(1, sizeof *d);
-	if (d)
-		d->token = calloc(d->cap = e->settings.max_context + 1, sizeof *d->token);
-	if (!d || !d->token) {
-		free(d);
+	if (!d)
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
-	}
 	d->engine = ((struct draft_model *)files)->engine;
 	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_model, .sources = 1, .crew = d->engine,
 		                           .crew_rows = d->engine->settings.max_rows };
 	d->sequence = sequence;
 	d->vocab = e->choosable;
-	begin_model(&d->base);
+	begin_model(&d->base, NULL);
 	*out = &d->base;
 	return OCTAVO_OK;
 }
@@ -125,8 +120,7 @@ static size_t seen(const struct model *d)
 	return octavo_sequence_length(d->engine, (int32_t)d->sequence);
 }
 
-/* Token token[1] follows the root of the last draft, and so on: as far as nodes that were run carry them, their rows
- * stay. */
+/* token[1] follows the root of the last draft, and so on: as far as nodes that were run carry them, their rows stay. */
 static void keep(struct model *d, const int32_t *token, size_t count)
 {
 	const struct octavo_growth *g = &d->growth;
@@ -140,21 +134,18 @@ static void keep(struct model *d, const int32_t *token, size_t count)
 /* Runs the next tokens that the draft model has not seen, a full batch of them. */
 static enum octavo_status run_chunk(struct model *d, struct octavo_error *error)
 {
-	return octavo_append(d->engine, d->sequence, d->token + seen(d), d->engine->settings.max_rows, 0, 0, error);
+	return octavo_append(d->engine, d->sequence, d->text + seen(d), d->engine->settings.max_rows, 0, 0, error);
 }
 
-static enum octavo_status commit_model(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                       const uint32_t *row, size_t count, struct octavo_error *error)
+static enum octavo_status commit_model(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                       struct octavo_error *error)
 {
 	struct model *d = (struct model *)drafter;
 	size_t chunk = d->engine->settings.max_rows;
 	enum octavo_status status = OCTAVO_OK;
 	(void)row;
-	if (pos + count + 1 > d->cap)
-		return octavo_fail(error, OCTAVO_ELIMIT, "drafter model: the context is full");
 	if (pos + 1 == seen(d)) /* there was a draft in this round */
-		keep(d, token, count);
-	memcpy(d->token + pos, token, (count + 1) * sizeof *token);
+		keep(d, d->text + pos, count);
 	d->length = pos + count + 1;
 	/* Of long prompts, what fills a batch need not wait. */
 	while (status == OCTAVO_OK && d->length - seen(d) > chunk && seen(d) + chunk <= d->engine->settings.max_context)
@@ -169,7 +160,7 @@ static void ask(struct octavo_drafting *d)
 	const struct octavo_growth *g = &m->growth;
 	d->share = (struct octavo_share){ .seq = m->sequence, .pos = seen(m) };
 	if (d->share.pos < m->length) {
-		d->share.token = m->token + d->share.pos;
+		d->share.token = m->text + d->share.pos;
 		d->share.rows = m->length - d->share.pos;
 		d->share.quiet = d->share.rows - 1;
 		return;
@@ -192,10 +183,8 @@ static enum octavo_status draft_model(struct octavo_drafting *d, struct octavo_e
 {
 	struct model *m = (struct model *)d->drafter;
 	enum octavo_status status = OCTAVO_OK;
-	if (!m->length) { /* a prompt of one token, the root */
-		m->token[0] = d->tree->token[0];
-		m->length = 1;
-	}
+	if (!m->length)
+		m->length = 1; /* a prompt of one token, the root */
 	if (!depth_of(d))
 		return OCTAVO_OK;
 	while (status == OCTAVO_OK && m->length - seen(m) > m->engine->settings.max_rows)

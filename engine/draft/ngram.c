@@ -13,21 +13,17 @@ enum { LONGEST = 5, SHORTEST = 2 };
 
 struct ngram {
 	struct octavo_drafter base;
-	size_t length, cap;
-	int32_t *token; /* [cap] the whole sequence, the next, not yet committed token included */
+	const int32_t *text; /* [length] the next, not yet committed token included */
+	size_t length;
 };
 
 static enum octavo_status open_ngram(struct octavo_drafter **out, struct octavo_engine *e, size_t sequence,
                                      const char *dir, struct octavo_error *error)
 {
-	(void)sequence, (void)dir;
+	(void)e, (void)sequence, (void)dir;
 	struct ngram *d = calloc(1, sizeof *d);
-	if (d)
-		d->token = calloc(d->cap = e->settings.max_context + 1, sizeof *d->token);
-	if (!d || !d->token) {
-		free(d);
+	if (!d)
 		return octavo_fail(error, OCTAVO_ENOMEM, "drafter ngram: out of memory");
-	}
 	d->base = (struct octavo_drafter){ .ops = &octavo_drafter_ngram, .sources = 1 };
 	*out = &d->base;
 	return OCTAVO_OK;
@@ -35,34 +31,30 @@ static enum octavo_status open_ngram(struct octavo_drafter **out, struct octavo_
 
 static void close_ngram(struct octavo_drafter *drafter)
 {
-	struct ngram *d = (struct ngram *)drafter;
-	free(d->token);
-	free(d);
+	free(drafter);
 }
 
-static void begin_ngram(struct octavo_drafter *drafter)
-{
-	((struct ngram *)drafter)->length = 0;
-}
-
-static enum octavo_status commit_ngram(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                       const uint32_t *row, size_t count, struct octavo_error *error)
+static void begin_ngram(struct octavo_drafter *drafter, const int32_t *text)
 {
 	struct ngram *d = (struct ngram *)drafter;
-	(void)row;
-	if (pos + count + 1 > d->cap)
-		return octavo_fail(error, OCTAVO_ELIMIT, "drafter ngram: the context is full");
-	memcpy(d->token + pos, token, (count + 1) * sizeof *token);
-	d->length = pos + count + 1;
+	d->text = text;
+	d->length = 0;
+}
+
+static enum octavo_status commit_ngram(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                       struct octavo_error *error)
+{
+	(void)row, (void)error;
+	((struct ngram *)drafter)->length = pos + count + 1;
 	return OCTAVO_OK;
 }
 
 /* The end of the latest occurrence of the last n tokens that ends before `end`, or 0. */
 static size_t find(const struct ngram *d, size_t n, size_t end)
 {
-	const int32_t *suffix = d->token + d->length - n;
+	const int32_t *suffix = d->text + d->length - n;
 	for (end--; end >= n; end--)
-		if (!memcmp(d->token + end - n, suffix, n * sizeof *suffix))
+		if (!memcmp(d->text + end - n, suffix, n * sizeof *suffix))
 			return end;
 	return 0;
 }
@@ -72,7 +64,7 @@ static void lay(const struct ngram *d, size_t end, const struct octavo_shape *sh
 {
 	size_t row = 0, period = d->length - end;
 	for (unsigned i = 0; i < shape->depth; i++) {
-		row = octavo_tree_child(tree, row, d->token[end + i % period], shape->width[i]);
+		row = octavo_tree_child(tree, row, d->text[end + i % period], shape->width[i]);
 		if (!row)
 			return;
 	}

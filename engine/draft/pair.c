@@ -14,18 +14,18 @@ static void close_pair(struct octavo_drafter *drafter)
 	free(drafter);
 }
 
-static void begin_pair(struct octavo_drafter *drafter)
+static void begin_pair(struct octavo_drafter *drafter, const int32_t *text)
 {
 	for (int i = 0; i < OCTAVO_MAX_SOURCES; i++)
-		drafter->pair[i]->ops->begin(drafter->pair[i]);
+		drafter->pair[i]->ops->begin(drafter->pair[i], text);
 }
 
-static enum octavo_status commit_pair(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                      const uint32_t *row, size_t count, struct octavo_error *error)
+static enum octavo_status commit_pair(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                      struct octavo_error *error)
 {
 	enum octavo_status status = OCTAVO_OK;
 	for (int i = 0; i < OCTAVO_MAX_SOURCES && status == OCTAVO_OK; i++)
-		status = drafter->pair[i]->ops->commit(drafter->pair[i], pos, token, row, count, error);
+		status = drafter->pair[i]->ops->commit(drafter->pair[i], pos, row, count, error);
 	return status;
 }
 

@@ -12,18 +12,18 @@ static void close_oracle(struct octavo_drafter *drafter)
 	octavo_drafter_close(&((struct oracle *)drafter)->inner);
 }
 
-static void begin_oracle(struct octavo_drafter *drafter)
+static void begin_oracle(struct octavo_drafter *drafter, const int32_t *text)
 {
 	struct octavo_drafter *inner = ((struct oracle *)drafter)->inner;
-	inner->ops->begin(inner);
+	inner->ops->begin(inner, text);
 }
 
-static enum octavo_status commit_oracle(struct octavo_drafter *drafter, size_t pos, const int32_t *token,
-                                        const uint32_t *row, size_t count, struct octavo_error *error)
+static enum octavo_status commit_oracle(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
+                                        struct octavo_error *error)
 {
 	struct oracle *o = (struct oracle *)drafter;
 	o->pos = pos + count;
-	return o->inner->ops->commit(o->inner, pos, token, row, count, error);
+	return o->inner->ops->commit(o->inner, pos, row, count, error);
 }
 
 static void hide_truth(struct oracle *o, const struct octavo_shape *shape, struct octavo_tree *tree)
