@@ -253,8 +253,45 @@ static void dynamic_trees_heed_confidence(void **state)
 	assert_true(fewer > 25);
 	const float nan[WORDS] = { 1.0f, __builtin_nanf("") };
 	octavo_tree_begin(&tree, 0, 8, &chance);
-	octavo_tree_offer(&tree, 0, nan, WORDS, 2);
+	octavo_tree_offer(&tree, 0, &(struct octavo_candidates){ .logits = nan, .vocab = WORDS }, 2);
 	assert_int_equal(tree.rows, 1);
+}
+
+/* By one law for all nodes of a depth, said once or for every node. */
+static void grow_shared(const struct octavo_shape *shape, uint32_t salt, size_t ld, struct octavo_tree *tree,
+                        const struct octavo_chance *chance)
+{
+	struct octavo_growth growth;
+	float logits[OCTAVO_MAX_DRAFT][WORDS];
+	octavo_tree_begin(tree, 0, octavo_shape_rows(shape), chance);
+	octavo_growth_begin(&growth, tree);
+	do
+		for (size_t i = 0; i < OCTAVO_MAX_DRAFT; i++)
+			invent(growth.depth, salt, logits[i]);
+	while (octavo_growth_next(&growth, shape, tree, logits[0], ld, WORDS));
+}
+
+static void shared_laws_grow_the_same_trees(void **state)
+{
+	static double scratch[WORDS];
+	const struct octavo_dynamic dynamic = { 30, 3, 5 };
+	const struct octavo_shape shapes[] = { { .depth = 3, .width = { 3, 4, 2 } }, octavo_shape_dynamic(&dynamic) };
+	size_t uneven = 0;
+	(void)state;
+	for (uint32_t salt = 0; salt < 100; salt++)
+		for (size_t i = 0; i < 4; i++) {
+			struct octavo_chance chance = { .vocab = WORDS, .softmax = scratch,
+				                            .confidence = { .path = i & 2 ? 0.03 : 0.0, .mass = i & 2 ? 0.3 : 0.0 } };
+			struct octavo_tree once, each;
+			grow_shared(&shapes[i & 1], salt, 0, &once, &chance);
+			grow_shared(&shapes[i & 1], salt, WORDS, &each, &chance);
+			assert_int_equal(once.rows, each.rows);
+			assert_memory_equal(once.token, each.token, once.rows * sizeof *once.token);
+			assert_memory_equal(once.parent, each.parent, once.rows * sizeof *once.parent);
+			assert_memory_equal(once.path, each.path, once.rows * sizeof *once.path);
+			uneven += once.rows < octavo_shape_rows(&shapes[i & 1]);
+		}
+	assert_true(uneven > 50);
 }
 
 /* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
@@ -363,6 +400,7 @@ int main(void)
 		cmocka_unit_test(mtp_trees_equal_chains),
 		cmocka_unit_test(dynamic_trees_keep_the_surest),
 		cmocka_unit_test(dynamic_trees_heed_confidence),
+		cmocka_unit_test(shared_laws_grow_the_same_trees),
 		cmocka_unit_test(quiet_rows_leave_the_same_entries),
 		cmocka_unit_test(scattered_rows_are_compacted),
 		{ "tree_rows_equal_chains, FP8 cache", tree_rows_equal_chains, NULL, NULL, "fp8" },

@@ -111,37 +111,48 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 		law[tree->token[row]] = mass[row - first];
 }
 
-/* The softmax of the logits, in the chance's scratch; NULL if there is none. */
-static const double *softmax(const struct octavo_tree *tree, const float *logits, size_t vocab)
+/* NULL if there is none. */
+static const double *softmax(const struct octavo_tree *tree, struct octavo_candidates *c)
 {
 	static const struct octavo_sampling plain = { .temperature = 1.0f };
 	double *law = tree->chance->softmax;
-	return octavo_law(&plain, NULL, logits, vocab, law, NULL) == OCTAVO_OK ? law : NULL;
+	if (!c->softmax && octavo_law(&plain, NULL, c->logits, c->vocab, law, NULL) == OCTAVO_OK)
+		c->softmax = law;
+	return c->softmax;
 }
 
-static void choose(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+/* How many of the `width` best there are, in c->best. */
+static size_t search(struct octavo_candidates *c, unsigned width)
 {
-	int32_t best[OCTAVO_MAX_DRAFT];
+	if (c->asked < width) {
+		c->found = octavo_best_tokens(c->logits, c->vocab, width, c->best);
+		c->asked = width;
+	}
+	return c->found < width ? c->found : width;
+}
+
+static void choose(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
+{
 	double path = tree->path[parent];
 	if (asks_confidence(tree)) {
-		const double *law = softmax(tree, logits, vocab);
+		const double *law = softmax(tree, c);
 		if (!law)
 			return;
-		width = confident(tree, law, vocab, width, &path);
+		width = confident(tree, law, c->vocab, width, &path);
 	}
-	size_t count = octavo_best_tokens(logits, vocab, width, best);
+	size_t count = search(c, width);
 	for (size_t i = 0; i < count; i++) {
-		size_t row = octavo_tree_child(tree, parent, best[i], width);
+		size_t row = octavo_tree_child(tree, parent, c->best[i], width);
 		tree->path[row] = row ? path : 1.0;
 	}
 }
 
-void octavo_tree_grow(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
 {
 	if (tree->chance && tree->chance->law)
-		draw(tree, parent, logits, vocab, width);
+		draw(tree, parent, c->logits, c->vocab, width);
 	else
-		choose(tree, parent, logits, vocab, width);
+		choose(tree, parent, c, width);
 }
 
 /* ---- Dynamic trees ------------------------------------------------------------------------------------------ */
@@ -168,18 +179,17 @@ static void drop_leaf(struct octavo_tree *tree, size_t leaf)
 		tree->parent[row] -= tree->parent[row] > (int32_t)leaf;
 }
 
-void octavo_tree_offer(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
 {
-	int32_t best[OCTAVO_MAX_DRAFT];
-	const double *law = softmax(tree, logits, vocab);
+	const double *law = softmax(tree, c);
 	double sure = tree->path[parent], path = sure;
 	if (!law)
 		return;
 	if (asks_confidence(tree))
-		width = confident(tree, law, vocab, width, &path);
-	size_t count = octavo_best_tokens(logits, vocab, width, best);
+		width = confident(tree, law, c->vocab, width, &path);
+	size_t count = search(c, width);
 	for (size_t i = 0; i < count; i++) {
-		double mine = sure * law[best[i]];
+		double mine = sure * law[c->best[i]];
 		if (tree->rows == tree->room) {
 			size_t least = least_sure(tree);
 			if (!least || !(mine > tree->path[least])) /* nor are the others, which are no surer */
@@ -187,7 +197,7 @@ void octavo_tree_offer(struct octavo_tree *tree, size_t parent, const float *log
 			drop_leaf(tree, least);
 			parent -= parent > least;
 		}
-		tree->path[octavo_tree_child(tree, parent, best[i], width)] = mine;
+		tree->path[octavo_tree_child(tree, parent, c->best[i], width)] = mine;
 	}
 }
 
