@@ -77,7 +77,12 @@ const char *find_model(const struct options *o);
 bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out);
 bool kv_parse(const struct options *o, enum octavo_kv_format *out);
 bool weights_parse(const struct options *o, enum octavo_weight_place *out);
-bool accept_parse(const struct options *o, enum octavo_accept *out);
+struct acceptance {
+	enum octavo_accept rule;
+	struct octavo_shortlist shortlist; /* of candidates:K[,P]; all 0 with other rules */
+	char text[40];                     /* "match", "candidates:64,0.9" */
+};
+bool accept_parse(const struct options *o, struct acceptance *out);
 
 /* sampling.c: what the options ask for at this temperature; where they say nothing, what the model recommends. */
 #define USUAL_TEMPERATURE 0.8 /* of models that recommend none */

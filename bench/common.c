@@ -44,18 +44,46 @@ bool weights_parse(const struct options *o, enum octavo_weight_place *out)
 	return which >= 0;
 }
 
-bool accept_parse(const struct options *o, enum octavo_accept *out)
+/* "K" or "K,P". */
+static bool shortlist_parse(const char *text, struct octavo_shortlist *list)
 {
-	*out = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH;
-	if (*out == OCTAVO_ACCEPT_COUNT) {
+	char *end;
+	unsigned long most = *text >= '1' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+	if (!most || most > 1000000)
+		return false;
+	*list = (struct octavo_shortlist){ (unsigned)most, OCTAVO_USUAL_SURE };
+	if (!*end)
+		return true;
+	bool number = *end == ',' && ((end[1] >= '0' && end[1] <= '9') || end[1] == '.');
+	list->sure = number ? strtod(end + 1, &end) : 0.0;
+	return list->sure > 0.0 && list->sure <= 1.0 && !*end;
+}
+
+bool accept_parse(const struct options *o, struct acceptance *out)
+{
+	static const char candidates[] = "candidates:";
+	*out = (struct acceptance){ .rule = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH };
+	if (out->rule == OCTAVO_ACCEPT_CANDIDATES || (o->accept && !strncmp(o->accept, candidates, sizeof candidates - 1))) {
+		out->rule = OCTAVO_ACCEPT_CANDIDATES;
+		if (strlen(o->accept) < sizeof candidates ||
+		    !shortlist_parse(o->accept + sizeof candidates - 1, &out->shortlist)) {
+			complain("option --accept: \"%s\" is not candidates:K[,P], K from 1 to 1000000, P above 0 up to 1", o->accept);
+			return false;
+		}
+		snprintf(out->text, sizeof out->text, "%s%u,%g", candidates, out->shortlist.most, out->shortlist.sure);
+		return true;
+	}
+	if (out->rule == OCTAVO_ACCEPT_COUNT) {
 		char known[128] = "";
 		for (int rule = 0; rule < OCTAVO_ACCEPT_COUNT; rule++)
-			snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", rule ? ", " : "",
-			         octavo_accept_name((enum octavo_accept)rule));
+			snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s%s", rule ? ", " : "",
+			         octavo_accept_name((enum octavo_accept)rule),
+			         rule == OCTAVO_ACCEPT_CANDIDATES ? ":K[,P]" : "");
 		complain("option --accept: unknown rule \"%s\" (known: %s)", o->accept, known);
 		return false;
 	}
-	if (*out != OCTAVO_ACCEPT_GREEDY)
+	snprintf(out->text, sizeof out->text, "%s", octavo_accept_name(out->rule));
+	if (out->rule != OCTAVO_ACCEPT_GREEDY)
 		return true;
 	for (size_t i = 0; i < o->temperature_count || !i; i++)
 		if (!o->temperature_count || o->temperature[i] > 0) {

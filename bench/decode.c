@@ -42,11 +42,15 @@ static void release(struct lanes *l)
 
 static struct octavo_session_settings settings_of(const struct run *run, const struct options *o)
 {
+	bool plain = !strcmp(run->drafter, "none"); /* which no rule makes other than it is */
 	struct octavo_session_settings settings = {
-		.drafter = run->drafter, .k = run->k, .accept = run->accept, .sampling = run->sampling,
+		.drafter = run->drafter, .k = run->k, .sampling = run->sampling,
+		.accept = plain ? OCTAVO_ACCEPT_MATCH : run->accept.rule,
 		.confidence = o->confidence, .dynamic = run->tree.dynamic, .stream = { o->seed, 0 },
 		.ignore_eos = o->ignore_eos, .stop = o->stop, .stops = o->stops,
 	};
+	if (!plain)
+		settings.shortlist = run->accept.shortlist;
 	memcpy(settings.tree, run->tree.width, sizeof settings.tree);
 	return settings;
 }

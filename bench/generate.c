@@ -22,7 +22,7 @@ static const char help[] =
 	"  -k N                 drafted tokens per step, 1 to 8, or auto (default)\n"
 	"  --tree SHAPE         draft a tree, such as 4,2,1 or dynamic:16,4,5\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
-	"                       multiround: another text, of the same law; typical: LOSSY\n"
+	"                       multiround: another text, of the same law; typical and candidates:K[,P]: LOSSY\n"
 	"  --confidence P[,PATH[,MASS]]\n"
 	"                       stop drafting where the drafter's best token has less than probability P, or the product of\n"
 	"                       the best ones since the root less than PATH; of a tree's candidates only the fewest that hold\n"
@@ -105,7 +105,7 @@ static enum octavo_status stream(struct octavo_engine *engine, struct octavo_ses
 }
 
 static void print_figures(const struct octavo_session_stats *s, const struct octavo_session_settings *settings,
-                          const char *backend)
+                          const char *accept, const char *backend)
 {
 	static const char *const why[] = { "no prompt",   "running",      "end of sequence", "stop string",
 		                           "token limit", "context full", "error" };
@@ -122,14 +122,15 @@ static void print_figures(const struct octavo_session_stats *s, const struct oct
 		        (double)s->emitted / (double)s->steps);
 	enum octavo_promise promise = octavo_accept_promise(settings->accept, &settings->sampling);
 	if (promise != OCTAVO_SAME_TOKENS)
-		fprintf(stderr, ", accept %s%s", octavo_accept_name(settings->accept),
-		        promise == OCTAVO_LOSSY ? " (LOSSY)" : "");
+		fprintf(stderr, ", accept %s%s", accept, promise == OCTAVO_LOSSY ? " (LOSSY)" : "");
+	if (settings->accept == OCTAVO_ACCEPT_CANDIDATES && s->steps)
+		fprintf(stderr, ", all logits in %zu of %zu steps", s->full_steps, s->steps);
 	char bent[SAMPLING_TEXT];
 	sampling_text(&settings->sampling, bent, sizeof bent);
 	fprintf(stderr, "; temperature %g%s; %s%s%s]\n", (double)settings->sampling.temperature, bent, why[s->finish], backend ? "; backend " : "", backend ? backend : "");
 }
 
-static int generate(const struct options *o, struct octavo_engine *engine, enum octavo_accept accept)
+static int generate(const struct options *o, struct octavo_engine *engine, const struct acceptance *accept)
 {
 	struct octavo_error error;
 	struct octavo_session *session = NULL;
@@ -139,7 +140,8 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 	struct octavo_session_settings settings = {
 		.drafter = o->drafter ? o->drafter : octavo_engine_feeds(engine, "mtp") ? "mtp" : "none",
 		.k = o->k_count ? (unsigned)o->k[0] : 0,
-		.accept = accept,
+		.accept = accept->rule,
+		.shortlist = accept->shortlist,
 		.confidence = o->confidence,
 		.sampling = sampling_of(o, model, o->temperature_count ? o->temperature[0] : usual_temperature(model)),
 		.stream = { o->seed, 0 },
@@ -166,7 +168,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, enum 
 		fputs(o->prompt, stdout);
 		fflush(stdout);
 		status = stream(engine, session, &error);
-		print_figures(octavo_session_stats(session), &settings, o->backend);
+		print_figures(octavo_session_stats(session), &settings, accept->text, o->backend);
 	}
 	octavo_session_close(&session);
 	free(token);
@@ -192,7 +194,7 @@ int command_generate(int argc, char **argv)
 		return complain("generate: -k and --temperature take one value here");
 	struct octavo_engine_settings settings = { .model_dir = find_model(&o), .threads = (unsigned)o.threads,
 		                                   .max_context = o.context };
-	enum octavo_accept accept;
+	struct acceptance accept;
 	struct tree tree;
 	if (!settings.model_dir || !tree_parse(&o, &tree) || !arithmetic_parse(&o, &settings.arithmetic) ||
 	    !kv_parse(&o, &settings.kv) || !weights_parse(&o, &settings.weights) || !accept_parse(&o, &accept) ||
@@ -204,7 +206,7 @@ int command_generate(int argc, char **argv)
 	struct octavo_error error;
 	if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK)
 		return complain("%s", error.text);
-	int status = generate(&o, engine, accept);
+	int status = generate(&o, engine, &accept);
 	octavo_engine_close(&engine);
 	return status;
 }

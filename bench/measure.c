@@ -83,6 +83,9 @@ static void add_output(struct run *run, struct half *half, const struct output *
 	run->tokens += out->count;
 	run->steps += s->steps;
 	run->zero_draft_steps += s->zero_draft_steps;
+	run->candidates += s->candidates;
+	run->full_rows += s->full_rows;
+	run->full_steps += s->full_steps;
 	run->distinct4 += distinct4(out->token, out->count);
 	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
 		run->drafted[i] += s->drafted[i];
@@ -108,9 +111,21 @@ static void explain(const struct runs *r, struct divergence *d, const struct oct
 	octavo_engine_close(&engine);
 }
 
+static void compare_lossy(struct parting *p, const struct output *got, const struct output *plain)
+{
+	size_t same = 0;
+	while (same < got->count && same < plain->count && got->token[same] == plain->token[same])
+		same++;
+	bool parted = same < got->count || same < plain->count;
+	p->prompts += parted;
+	p->tokens += same + parted;
+}
+
 static void compare(const struct runs *r, struct run *run, const struct output *got, const struct output *plain,
                     const struct prompt *prompt)
 {
+	if (run_promise(run) == OCTAVO_LOSSY)
+		compare_lossy(&run->parting, got, plain);
 	if (run->divergence.found || run_promise(run) != OCTAVO_SAME_TOKENS)
 		return;
 	for (size_t i = 0; i < got->count || i < plain->count; i++) {

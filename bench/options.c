@@ -70,7 +70,7 @@ static const struct option_entry entries[] = {
         {"text", FILE_NAME, AT(text), 0, 0, 0, "a text file"},
         {"json", FILE_NAME, AT(json), 0, 0, 0, "a file to write"},
         {"drafter", STRING, AT(drafter), 0, 0, 0, "a drafter such as mtp or medusa:DIR, a pair as ngram+mtp, or a comma list of these"},
-        {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule"},
+        {"accept", STRING, AT(accept), 0, 0, 0, "an acceptance rule such as match or candidates:64,0.5"},
         {"arithmetic", STRING, AT(arithmetic), 0, 0, 0, "w8a16 or w8a8"},
         {"kv", STRING, AT(kv), 0, 0, 0, "bf16 or fp8"},
         {"weights", STRING, AT(weights), 0, 0, 0, "map or copy"},

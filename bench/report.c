@@ -14,7 +14,7 @@ static bool is_plain(const struct run *run)
 
 enum octavo_promise run_promise(const struct run *run)
 {
-	return is_plain(run) ? OCTAVO_SAME_TOKENS : octavo_accept_promise(run->accept, &run->sampling);
+	return is_plain(run) ? OCTAVO_SAME_TOKENS : octavo_accept_promise(run->accept.rule, &run->sampling);
 }
 
 static bool is_lossy(const struct run *run)
@@ -22,16 +22,24 @@ static bool is_lossy(const struct run *run)
 	return run_promise(run) == OCTAVO_LOSSY;
 }
 
-/* The column "lossless". */
-static const char *verdict(const struct run *run)
+/* Of the tokens that followed plain decoding's text, those that were others than its next. */
+static double share_differing(const struct run *run)
 {
-	static const char *const says[] = { [OCTAVO_SAME_LAW] = "in law", [OCTAVO_LOSSY] = "LOSSY" };
+	return (double)run->parting.prompts / (double)run->parting.tokens;
+}
+
+/* The column "lossless". */
+static const char *verdict(const struct run *run, char text[64])
+{
 	enum octavo_promise promise = run_promise(run);
 	if (is_plain(run) && run->batch == 1)
 		return "-";
 	if (promise == OCTAVO_SAME_TOKENS)
 		return run->divergence.found ? "NO" : "identical";
-	return says[promise];
+	if (promise == OCTAVO_SAME_LAW)
+		return "in law";
+	snprintf(text, 64, "LOSSY: %.2f %% differ", 100.0 * share_differing(run));
+	return text;
 }
 
 bool runs_identical(const struct runs *r)
@@ -91,7 +99,22 @@ static void print_speed_row(const struct run *run, int width)
 		printf("      -%-7s", "");
 	print_acceptance(run);
 	printf("  %6.2f  %5.2f", tokens_per_step(run), run->distinct4);
-	printf("  %s%s\n", verdict(run), loops(run) ? ", loops" : "");
+	char text[64];
+	printf("  %s%s\n", verdict(run, text), loops(run) ? ", loops" : "");
+}
+
+/* What a lossy rule cost, and what the candidates rule saved. */
+static void print_parting(const struct run *run)
+{
+	const struct parting *p = &run->parting;
+	if (!is_lossy(run))
+		return;
+	printf("  LOSSY: %s %s left plain decoding on %zu of %zu prompts: %zu of the %zu tokens up to there differ\n",
+	       run->label, run->shape, p->prompts, run->prompts, p->prompts, p->tokens);
+	if (run->accept.shortlist.most)
+		printf("    %.1f candidates a step; the head for all tokens in %.1f %% of the steps, for %.1f %% of the tokens\n",
+		       (double)run->candidates / (double)run->steps, 100.0 * (double)run->full_steps / (double)run->steps,
+		       100.0 * (double)run->full_rows / (double)run->tokens);
 }
 
 static void print_divergence(const struct run *run)
@@ -140,7 +163,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	printf("\n%s%s at temperature %g%s: %zu prompt%s%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
 	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens,
-	       octavo_accept_name(r->run[first].accept), is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
+	       r->run[first].accept.text, is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
 	int width = label_width(r, first, end);
 	printf("  %-*s k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n", width,
 	       "drafter");
@@ -148,6 +171,8 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 		print_speed_row(&r->run[i], width);
 	for (size_t i = first; i < end; i++)
 		print_divergence(&r->run[i]);
+	for (size_t i = first; i < end; i++)
+		print_parting(&r->run[i]);
 	print_directories(r, first, end);
 	print_batch(&r->run[first]);
 	if (!first) /* once is enough */
@@ -326,7 +351,8 @@ static void print_verdicts(const struct runs *r)
 		printf("  lossless: in law. The rule emits other tokens than plain decoding, with exactly the same law: this is\n"
 		       "  proven by enumeration (make check), it cannot be seen in one text.\n");
 	if (any_promises(r, OCTAVO_LOSSY))
-		printf("  LOSSY: the rule keeps tokens that the model would not have drawn; the text has another law.\n");
+		printf("  LOSSY: the rule emits tokens that the model would not have drawn; the text has another law. What differs is\n"
+		       "  counted against plain decoding with the same random numbers, up to the first difference of each prompt.\n");
 }
 
 void runs_print(const struct runs *r)
@@ -451,6 +477,26 @@ static json_t *prediction_json(const struct prediction *p)
 	                 "curve", p->curve, "accept", p->accept, "speedup", p->speedup, "measured", p->measured, "off", p->off);
 }
 
+/* Of a lossy rule, measured. */
+static json_t *parting_json(const struct run *run)
+{
+	if (!is_lossy(run))
+		return json_null();
+	return json_pack("{s:I, s:I, s:f}", "tokens", (json_int_t)run->parting.tokens, "prompts",
+	                 (json_int_t)run->parting.prompts, "share", share_differing(run));
+}
+
+/* Of the candidates rule. */
+static json_t *shortlist_json(const struct run *run)
+{
+	const struct octavo_shortlist *list = &run->accept.shortlist;
+	if (is_plain(run) || !list->most)
+		return json_null();
+	return json_pack("{s:I, s:f, s:f, s:f, s:f}", "most", (json_int_t)list->most, "sure", list->sure, "candidates_per_step",
+	                 (double)run->candidates / (double)run->steps, "full_steps", (double)run->full_steps / (double)run->steps,
+	                 "full_tokens", (double)run->full_rows / (double)run->tokens);
+}
+
 static const char *const promises[] = { [OCTAVO_SAME_TOKENS] = "in tokens", [OCTAVO_SAME_LAW] = "in law",
 	                                [OCTAVO_LOSSY] = "no" };
 
@@ -461,7 +507,7 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 		json_array_append_new(acceptance, json_real((double)run->accepted[i] / (double)run->drafted[i]));
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:b, s:f, s:I, s:I, s:f, s:f, s:f}", "model", r->model,
 	                      "arithmetic", r->arithmetic, "kv", r->kv, "drafter", run->drafter, "k",
-	                      (json_int_t)run->k, "accept", octavo_accept_name(run->accept), "lossy", is_lossy(run), "temperature",
+	                      (json_int_t)run->k, "accept", run->accept.text, "lossy", is_lossy(run), "temperature",
 	                      run->temperature, "tokens", (json_int_t)run->tokens, "prompts",
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
 	                      plain->tokens_per_s, "speedup", run->speedup);
@@ -478,6 +524,8 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "identical",
 	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found) : json_null());
 	json_object_set_new(o, "divergence", divergence_json(&run->divergence));
+	json_object_set_new(o, "parting", parting_json(run));
+	json_object_set_new(o, "shortlist", shortlist_json(run));
 	json_object_set_new(o, "tau", json_real(tokens_per_step(run)));
 	json_object_set_new(o, "acceptance", acceptance);
 	json_object_set_new(o, "distinct4", json_real(run->distinct4));

@@ -21,7 +21,7 @@ static void name_shape(struct run *run, const char *tree)
 }
 
 /* One more configuration: of k tokens, or of a tree where there is one. */
-static bool add_run(struct runs *r, const struct options *o, enum octavo_accept accept, const char *drafter,
+static bool add_run(struct runs *r, const struct options *o, const struct acceptance *accept, const char *drafter,
                     size_t length, unsigned k, const struct tree *tree, double temperature)
 {
 	struct run *grown = realloc(r->run, (r->total + 1) * sizeof *grown);
@@ -37,7 +37,7 @@ static bool add_run(struct runs *r, const struct options *o, enum octavo_accept 
 	*run = (struct run){
 		.drafter = name,
 		.k = k,
-		.accept = accept,
+		.accept = *accept,
 		.temperature = temperature,
 		.batch = r->batch,
 		.sampling = sampling_of(o, r->info, temperature),
@@ -67,7 +67,7 @@ static const struct {
 };
 static const long only_auto[] = { 0 };
 
-static bool add_drafter(struct runs *r, const struct options *o, enum octavo_accept accept, const char *name,
+static bool add_drafter(struct runs *r, const struct options *o, const struct acceptance *accept, const char *name,
                         size_t length, double temperature)
 {
 	const long *k = o->k_count ? o->k : only_auto;
@@ -94,7 +94,7 @@ static bool add_drafter(struct runs *r, const struct options *o, enum octavo_acc
 }
 
 /* Each name of a comma list with each k. */
-static bool add_drafters(struct runs *r, const struct options *o, enum octavo_accept accept, const char *list,
+static bool add_drafters(struct runs *r, const struct options *o, const struct acceptance *accept, const char *list,
                          double temperature)
 {
 	for (const char *at = list;; at++) {
@@ -109,7 +109,7 @@ static bool add_drafters(struct runs *r, const struct options *o, enum octavo_ac
 
 bool runs_check(const struct options *o)
 {
-	enum octavo_accept accept;
+	struct acceptance accept;
 	struct tree tree;
 	struct {
 		const char *text;
@@ -138,20 +138,20 @@ bool runs_check(const struct options *o)
 	return true;
 }
 
-/* All that the model can feed, and the usual pair, as a comma list. */
-static void feasible(char list[256], const struct octavo_engine *engine)
+/* All that the model can feed and the rule can do with, and the usual pair, as a comma list. */
+static void feasible(char list[256], const struct octavo_engine *engine, enum octavo_accept rule)
 {
 	const char *const *name = octavo_drafter_names();
 	size_t used = 0;
 	for (*list = 0; *name && used < 256; name++)
-		if (strcmp(*name, "none") && octavo_engine_feeds(engine, *name))
+		if (strcmp(*name, "none") && octavo_engine_feeds(engine, *name) && octavo_drafter_suits(*name, rule, NULL))
 			used += (size_t)snprintf(list + used, 256 - used, used ? ",%s" : "%s", *name);
 	if (used < 256 && octavo_engine_feeds(engine, "ngram+mtp"))
 		snprintf(list + used, 256 - used, ",ngram+mtp");
 }
 
 /* Plain decoding of one prompt at a time, for each temperature: what batches are compared with. */
-static bool add_references(struct runs *r, const struct options *o, enum octavo_accept accept)
+static bool add_references(struct runs *r, const struct options *o, const struct acceptance *accept)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		if (strcmp(r->run[i].drafter, "none"))
@@ -166,21 +166,21 @@ static bool add_references(struct runs *r, const struct options *o, enum octavo_
 bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engine *engine)
 {
 	char all[256];
-	feasible(all, engine);
-	const char *drafters = o->drafter ? o->drafter : all;
-	enum octavo_accept accept;
+	struct acceptance accept;
 	if (!accept_parse(o, &accept))
 		return false;
+	feasible(all, engine, accept.rule);
+	const char *drafters = o->drafter ? o->drafter : all;
 	r->info = octavo_engine_model(engine);
 	if (!biases_check(o, r->info))
 		return false;
 	double usual = usual_temperature(r->info);
 	const double *temperature = o->temperature_count ? o->temperature : &usual;
 	for (size_t i = 0; i < (o->temperature_count ? o->temperature_count : 1); i++)
-		if (!add_run(r, o, accept, "none", 4, 0, NULL, temperature[i]) || !add_drafters(r, o, accept, drafters, temperature[i]))
+		if (!add_run(r, o, &accept, "none", 4, 0, NULL, temperature[i]) || !add_drafters(r, o, &accept, drafters, temperature[i]))
 			return false;
 	r->count = r->total;
-	return r->batch == 1 || add_references(r, o, accept);
+	return r->batch == 1 || add_references(r, o, &accept);
 }
 
 void runs_free(struct runs *r)

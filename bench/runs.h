@@ -33,6 +33,12 @@ struct divergence {
 	struct octavo_explanation why;
 };
 
+/* Under a LOSSY rule: how many tokens followed the text of plain decoding, up to where each prompt's stream parted from
+ * it, and how many prompts did: the last of their tokens was another than plain decoding's behind the same text. */
+struct parting {
+	size_t tokens, prompts;
+};
+
 /* What predictions are made of and tested on: sums over every other prompt, or group of prompts. */
 enum { MAX_ROWS = 4096 }; /* of a forward, which the engine does not exceed either */
 struct half {
@@ -50,7 +56,7 @@ struct run {
 	struct tree tree;
 	char shape[32];              /* "2", "auto", "4,2,1", "dynamic:16,4,5": what a table says of it */
 	struct octavo_depth depth;   /* for auto: what is learnt from one prompt to the next */
-	enum octavo_accept accept;
+	struct acceptance accept;
 	double temperature; /* as it was typed; sampling holds the nearest float */
 	struct octavo_sampling sampling;
 	size_t batch; /* sequences side by side */
@@ -63,6 +69,8 @@ struct run {
 	struct half half[2]; /* even groups, odd groups */
 	double distinct4; /* mean over prompts of distinct 4-grams / 4-grams */
 	struct divergence divergence;
+	struct parting parting;
+	size_t candidates, full_rows, full_steps; /* of the candidates rule, as octavo_session_stats has them */
 	struct octavo_profile profile; /* sums; sources of the last report */
 	double (*thread_ns)[OCTAVO_PHASE_COUNT]; /* [threads] self wall time, the session's thread first */
 	size_t threads;

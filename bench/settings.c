@@ -15,7 +15,7 @@ static json_t *stops_json(const struct options *o)
 json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m,
                            const struct octavo_model_info *model)
 {
-	enum octavo_accept accept = OCTAVO_ACCEPT_MATCH;
+	struct acceptance accept;
 	struct octavo_sampling sampling = sampling_of(o, model, 0.0); /* each run has its own temperature */
 	accept_parse(o, &accept);
 	json_t *settings = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s?, s:{s:f,s:f,s:f}, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}",
@@ -26,7 +26,7 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 	                             "batch", (json_int_t)r->batch, "record", o->record, "confidence", "best", o->confidence.best,
 	                             "path", o->confidence.path, "mass", o->confidence.mass,
 	                             "layer", o->layer, "stop", stops_json(o), "ignore_eos", o->ignore_eos,
-	                             "accept", octavo_accept_name(accept), "threads", (json_int_t)m->threads,
+	                             "accept", accept.text, "threads", (json_int_t)m->threads,
 	                             "kernels", m->chosen, "backend", backend_name(o));
 	sampling_json(&sampling, settings);
 	return settings;

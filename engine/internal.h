@@ -131,7 +131,8 @@ struct octavo_engine {
 	int32_t *last_parent; /* [rows] */
 	int32_t *logit_row;  /* [rows] row of `logits`, or -1 */
 	float *hidden[2];    /* [rows][hidden], indexed by enum octavo_tap */
-	float *logits;       /* [rows][vocab] */
+	float *logits;       /* [rows][vocab], packed */
+	size_t logit_rows;   /* of them are made */
 	/* The last forward of a drafter's layers or heads */
 	float *mtp_hidden[2]; /* [rows][hidden], by tap: after the norm before the head, or before it */
 	float *mtp_logits;    /* [rows][vocab] */
@@ -250,6 +251,14 @@ enum octavo_status octavo_trunk_heads(struct octavo_engine *e, const struct octa
 /* engine.c: whether what a layer's matrices share can be shared; `index` is for the message. */
 enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t index, size_t experts,
                                       struct octavo_error *error);
+
+/* head.c: logits of rows of the last forward, those with OCTAVO_ROW_LOGITS among their flags[rows] that have none
+ * yet; they go behind those that are there. */
+void octavo_head(struct octavo_engine *e, size_t rows, const uint8_t *flags);
+/* Logits of token[count], ascending, alone: y [rows][count] of x [rows][hidden], the bits that octavo_head would give.
+ * `weights` has room for as many rows of the head.  The engine's scratch is used, but for work.normed. */
+void octavo_head_some(struct octavo_engine *e, const float *x, size_t rows, const int32_t *token, size_t count,
+                      void *weights, float *y);
 
 /* cost.c: points of the curve that a sequence of `committed` tokens has room to measure. */
 size_t octavo_cost_knots(const struct octavo_engine *e, size_t committed);

@@ -212,6 +212,8 @@ struct octavo_session_settings {
 	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the
 	                            * rules of SAME_LAW drafters with laws (all but ngram) draw their tokens instead of
 	                            * taking the best */
+	struct octavo_shortlist shortlist; /* of the candidates rule, which wants at least shortlist.most; takes neither bias
+	                                    * nor penalties, and drafters with laws: octavo_drafter_suits */
 	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */
 	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */
 	struct octavo_stream stream;
@@ -235,6 +237,10 @@ OCTAVO_API const char *const *octavo_drafter_names(void);
 /* Whether a session can be asked for this drafter, pairs and directories included; *error (or NULL) says why not.  That
  * the directories exist is not asked. */
 OCTAVO_API int octavo_drafter_known(const char *drafter, struct octavo_error *error);
+/* Whether the acceptance rule can do with this drafter; *error (or NULL) says why not.  All rules can with all drafters, but
+ * candidates needs one with laws (not none, ngram or lookahead alone; of a pair, one of the two), and cannot do with
+ * lookahead, whose window wants all logits of its rows. */
+OCTAVO_API int octavo_drafter_suits(const char *drafter, enum octavo_accept rule, struct octavo_error *error);
 /* Whether this engine's model has what the drafter needs: an MTP module, or a directory of files.  They are not looked
  * into. */
 OCTAVO_API int octavo_engine_feeds(const struct octavo_engine *engine, const char *drafter);
@@ -287,6 +293,9 @@ struct octavo_session_stats {
 	size_t rows[OCTAVO_MAX_DRAFT + 1]; /* steps that verified so many rows of this session, the root included */
 	/* Sums over steps and MoE layers of distinct experts read, and of rows; of the whole batch with others */
 	size_t expert_union, expert_rows;
+	/* Of the candidates rule, summed over steps: tokens whose logits were computed for the rows with a law, rows that
+	 * made an emitted token from the logits of all tokens, and steps that had one */
+	size_t candidates, full_rows, full_steps;
 	uint64_t prefill_ns, decode_ns; /* wall time of its steps */
 	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of what was run for several */
 	enum octavo_finish finish;
@@ -314,7 +323,7 @@ OCTAVO_API enum octavo_status octavo_session_last(const struct octavo_session *s
                                                   struct octavo_session_round *round);
 
 /* For explaining a divergence: the target's logit margin (best minus second best) behind emitted token i of this
- * session, and its second choice.  EINVAL if i was not emitted. */
+ * session, and its second choice; of the candidates alone where they decided.  EINVAL if i was not emitted. */
 OCTAVO_API enum octavo_status octavo_session_margin(const struct octavo_session *session, size_t i, float *margin,
                                                     int32_t *second);
 

@@ -142,6 +142,7 @@ enum octavo_accept {
 	OCTAVO_ACCEPT_BLOCK,      /* SAME_LAW: chains */
 	OCTAVO_ACCEPT_MULTIROUND, /* SAME_LAW: chains and trees; on a chain it is REJECTION */
 	OCTAVO_ACCEPT_TYPICAL,    /* LOSSY: chains and trees */
+	OCTAVO_ACCEPT_CANDIDATES, /* LOSSY, at temperature 0 too: chains and trees */
 	OCTAVO_ACCEPT_COUNT
 };
 
@@ -155,7 +156,7 @@ enum octavo_promise {
  * that is none. */
 OCTAVO_API const char *octavo_accept_name(enum octavo_accept rule);
 OCTAVO_API enum octavo_accept octavo_accept_find(const char *name);
-/* At temperature 0 every rule keeps the tokens. */
+/* At temperature 0 every rule but candidates keeps the tokens. */
 OCTAVO_API enum octavo_promise octavo_accept_promise(enum octavo_accept rule, const struct octavo_sampling *s);
 
 /* A law [vocab] of a row, unnormalised, entries finite and at least 0; valid until the next call of the same function. */
@@ -187,7 +188,7 @@ struct octavo_judge {
  * earlier row, a token outside the vocabulary, or a drafted token whose q is zero, which cannot have been drawn from it;
  * ENUMERIC for a law with a negative, infinite or NaN entry, or of mass zero. */
 
-/* The named rule. */
+/* The named rule.  `candidates` is `match` on the laws that it gets here: octavo_accept_candidates makes them. */
 OCTAVO_API enum octavo_status octavo_accept(enum octavo_accept rule, const struct octavo_draft *draft,
                                             const struct octavo_judge *judge, struct octavo_outcome *out);
 
@@ -244,6 +245,54 @@ typedef int32_t octavo_choose_fn(void *context, size_t row);
 /* What `greedy` and `match` are: the walk along the tokens that `choose` names. */
 OCTAVO_API enum octavo_status octavo_accept_walk(const struct octavo_draft *draft, octavo_choose_fn *choose,
                                                  void *context, struct octavo_outcome *out);
+
+/* ---- Acceptance: from some tokens' logits ------------------------------------------------------------- */
+
+/* `candidates`, LOSSY: match where the model's head was evaluated for a few tokens alone, those that the drafter held
+ * likely, and for all of them only behind rows where the best of the few is unsure.  Behind a row, with both softmaxes at
+ * temperature 1 whatever the sampling parameters are, let
+ *     q  be what the drafter's law holds of its own K likeliest tokens there,
+ *     p  the share of the best candidate in the softmax of the model's logits over all candidates.
+ * The best is worth q * p: its probability in the model's eyes, if the model leaves as much to all other tokens as the
+ * drafter does.  From `sure` on, the next token is drawn from the candidates by the sampling parameters, with the number
+ * that plain decoding would take; else, or if the drafter has no law there, from all tokens.  If every token is a candidate
+ * it is match, bit for bit. */
+struct octavo_shortlist {
+	unsigned most; /* K: so many tokens of each of the drafter's laws; candidates are those of all rows, and the draft */
+	double sure;   /* in (0, 1]; 0: OCTAVO_USUAL_SURE */
+};
+#define OCTAVO_USUAL_SURE 0.5 /* likelier than all other tokens together */
+
+struct octavo_screened_row {
+	double mass;      /* q, in [0, 1]; 0: there is no law */
+	const float *few; /* [count] the model's logits of the candidates, in their order; NULL if mass is 0 */
+	const float *all; /* [vocab] those of all tokens; NULL: not known, and not needed while the candidates decide */
+};
+
+struct octavo_screened {
+	size_t vocab;
+	const int32_t *token; /* [count] the candidates, ascending */
+	size_t count;
+	const struct octavo_screened_row *row; /* [rows of the draft] */
+	double sure;                            /* as in octavo_shortlist */
+	const struct octavo_sampling *sampling; /* neither bias nor penalties, which would look at other tokens */
+	octavo_pick_fn *pick; /* the law it gets is over the candidates, in their order, or over all tokens */
+	void *pick_context;
+	uint32_t position; /* of the root's next token */
+	double *law;       /* scratch [vocab] */
+	uint32_t *order;   /* scratch [vocab]; needed only with top_k and top_p */
+};
+
+/* q * p; 0 if there is no law or a logit is no number. */
+OCTAVO_API double octavo_screened_worth(const struct octavo_screened *screened, size_t row);
+/* Whether that is enough. */
+OCTAVO_API int octavo_screened_decides(const struct octavo_screened *screened, size_t row);
+/* Walks as far as the candidates decide.  *unsure is the row behind which all logits are needed: give them and call again,
+ * the walk begins anew and takes the same way.  If it is draft->rows the walk has ended and *out is the outcome.  EINVAL as
+ * all rules, also for candidates that do not ascend or are outside the vocabulary, and for parameters that do not fit. */
+OCTAVO_API enum octavo_status octavo_accept_candidates(const struct octavo_draft *draft,
+                                                       const struct octavo_screened *screened,
+                                                       struct octavo_outcome *out, size_t *unsure);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,7 @@
  *
  * One round: draft, forward, accept, commit, for one sequence or many.
  */
-#include "engine/session.h"
+#include "engine/screen.h"
 #include "engine/verify/law.h"
 
 static size_t least(size_t a, size_t b)
@@ -63,6 +63,8 @@ static enum octavo_status ask(struct octavo_session *s, struct octavo_error *err
 		d->shapes[i].depth = (unsigned)least(s->shape[i].depth, budget(s));
 	}
 	s->chance.prefix = prefix_of(s);
+	if (s->screen)
+		octavo_screen_begin(s);
 	octavo_tree_begin(&s->tree, s->token[s->committed], room, &s->chance);
 	return OCTAVO_OK;
 }
@@ -90,12 +92,21 @@ static size_t stage(struct octavo_session *s, size_t rows)
 		b->pos[rows] = (int32_t)(s->committed + octavo_tree_depth(tree, i));
 		b->seq[rows] = (int32_t)s->sequence;
 		b->parent[rows] = i ? tree->parent[i] + (int32_t)s->first_row : -1;
-		b->flags[rows] = OCTAVO_ROW_LOGITS;
+		b->flags[rows] = s->screen ? 0 : OCTAVO_ROW_LOGITS;
 	}
 	return rows;
 }
 
 /* ---- Accept ----------------------------------------------------------------------------------------------- */
+
+enum octavo_status octavo_logits_fail(const struct octavo_session *s, enum octavo_status status,
+                                      struct octavo_error *error)
+{
+	return octavo_fail(error, status,
+	                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "
+	                   "or overflow, or the biases ban every token",
+	                   s->committed + 1);
+}
 
 static enum octavo_status accept(struct octavo_session *s, struct octavo_error *error)
 {
@@ -120,12 +131,7 @@ static enum octavo_status accept(struct octavo_session *s, struct octavo_error *
 		octavo_law_is_argmax(&s->settings.sampling)
 			? octavo_accept_greedy(&draft, scored.logits, scored.ld, scored.vocab, &s->outcome) /* needs no laws */
 			: octavo_accept(rule, &draft, &judge, &s->outcome);
-	if (status != OCTAVO_OK)
-		return octavo_fail(error, status,
-		                   "position %zu: the model's logits hold a NaN or nothing finite: its weights are damaged, "
-		                   "or overflow, or the biases ban every token",
-		                   s->committed + 1);
-	return OCTAVO_OK;
+	return status == OCTAVO_OK ? OCTAVO_OK : octavo_logits_fail(s, status, error);
 }
 
 static int is_eos(const struct octavo_session *s, int32_t token)
@@ -180,8 +186,7 @@ static void emit(struct octavo_session *s)
 		s->stats.text -= octavo_stopper_held(&s->stopper);
 }
 
-/* The row that made the round's token i, in the session's tree. */
-static size_t maker(const struct octavo_session *s, size_t i)
+size_t octavo_session_maker(const struct octavo_session *s, size_t i)
 {
 	return i ? s->outcome.path[i - 1] : 0;
 }
@@ -190,13 +195,13 @@ static size_t maker(const struct octavo_session *s, size_t i)
 static void kept_rows(const struct octavo_session *s, uint32_t row[OCTAVO_MAX_DRAFT])
 {
 	for (size_t i = 0; i < s->emitted; i++)
-		row[i] = (uint32_t)(s->first_row + maker(s, i));
+		row[i] = (uint32_t)(s->first_row + octavo_session_maker(s, i));
 }
 
 static enum octavo_status accept_and_commit(struct octavo_session *s, struct octavo_error *error)
 {
 	uint32_t row[OCTAVO_MAX_DRAFT];
-	enum octavo_status status = accept(s, error);
+	enum octavo_status status = s->screen ? octavo_screen_accept(s, error) : accept(s, error);
 	if (status != OCTAVO_OK)
 		return status;
 	emit(s);
@@ -217,29 +222,38 @@ static enum octavo_status teach(struct octavo_session *s, struct octavo_error *e
 
 /* ---- Afterwards ------------------------------------------------------------------------------------------- */
 
-/* Best and second best logit behind an emitted token, for octavo_session_margin. */
-static void keep_margin(struct octavo_session *s, size_t position, const float *logits)
+/* Best and second best of logits[count] behind an emitted token, for octavo_session_margin; id NULL: those of the first
+ * tokens. */
+static void keep_margin(struct octavo_session *s, size_t position, const float *logits, const int32_t *id, size_t count)
 {
-	size_t best = 0, second = s->engine->choosable > 1;
+	size_t best = 0, second = count > 1;
 	if (logits[second] > logits[best]) {
 		best = 1;
 		second = 0;
 	}
-	for (size_t i = 2; i < s->engine->choosable; i++) {
+	for (size_t i = 2; i < count; i++) {
 		if (!(logits[i] > logits[second]))
 			continue;
 		second = logits[i] > logits[best] ? best : i;
 		best = second == best ? i : best;
 	}
 	s->margin[position] = logits[best] - logits[second];
-	s->second[position] = (int32_t)second;
+	s->second[position] = id ? id[second] : (int32_t)second;
 }
 
 /* The margins of the round's tokens, which the phases of speculation do not pay for. */
 static void keep_margins(struct octavo_session *s)
 {
-	for (size_t i = 0; i < s->emitted; i++)
-		keep_margin(s, s->first + i, s->engine->logits + (s->first_row + maker(s, i)) * s->engine->config.vocab);
+	const struct octavo_engine *e = s->engine;
+	for (size_t i = 0; i < s->emitted; i++) {
+		size_t row = octavo_session_maker(s, i);
+		const struct octavo_screen *screen = s->screen;
+		int32_t made = e->logit_row[s->first_row + row];
+		if (screen && !screen->row[row].all)
+			keep_margin(s, s->first + i, screen->row[row].few, screen->list.token, screen->list.count);
+		else
+			keep_margin(s, s->first + i, e->logits + (size_t)made * e->config.vocab, NULL, e->choosable);
+	}
 }
 
 static void count_round(struct octavo_session *s)
@@ -254,6 +268,8 @@ static void count_round(struct octavo_session *s)
 		stats->drafted[i]++;
 	for (size_t i = 0; i < accepted; i++)
 		stats->accepted[i]++;
+	if (s->screen)
+		octavo_screen_count(s);
 }
 
 /* ---- The round -------------------------------------------------------------------------------------------- */
@@ -295,6 +311,24 @@ static void draft(struct round *r)
 	each(r, complete);
 }
 
+static enum octavo_status look(struct octavo_session *s, struct octavo_error *error)
+{
+	return s->screen ? octavo_screen_look(s, error) : OCTAVO_OK;
+}
+
+/* Where the forward left the head out. */
+static void complete_head(struct round *r)
+{
+	struct octavo_engine *e = r->session[0]->engine;
+	size_t wanted = 0;
+	each(r, look);
+	for (size_t i = 0; i < r->count; i++)
+		if (r->session[i]->screen && r->session[i]->stats.finish == OCTAVO_RUNNING)
+			wanted += octavo_screen_want(r->session[i], e->staging.flags);
+	if (wanted)
+		octavo_head(e, r->rows, e->staging.flags);
+}
+
 /* All drafts in one forward. */
 static void verify(struct round *r)
 {
@@ -311,6 +345,8 @@ static void verify(struct round *r)
 		r->session[i]->stats.finish = OCTAVO_FINISH_ERROR;
 	if (status != OCTAVO_OK)
 		r->status = status;
+	else
+		complete_head(r);
 }
 
 static enum octavo_status finish(struct octavo_session *s, struct octavo_error *error)

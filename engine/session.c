@@ -2,7 +2,7 @@
  *
  * Sessions: opening, prompts, and what they tell about themselves.  round.c is the decode loop.
  */
-#include "engine/session.h"
+#include "engine/screen.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,9 @@ static enum octavo_status check(const struct octavo_session_settings *s, size_t 
 			return octavo_fail(error, OCTAVO_EINVAL, "bias: token %d is outside the vocabulary",
 			                   (int)s->sampling.bias[i].token);
 	enum octavo_status status = octavo_stops_check(s->stop, s->stops, error);
-	return status == OCTAVO_OK ? octavo_sampling_check(&s->sampling, error) : status;
+	if (status == OCTAVO_OK)
+		status = octavo_sampling_check(&s->sampling, error);
+	return status == OCTAVO_OK ? octavo_screen_check(s, error) : status;
 }
 
 static int is_chain(const struct octavo_shape *shape)
@@ -103,10 +105,12 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	s->law = octavo_carve(a, vocab, sizeof *s->law);
 	s->order = octavo_carve(a, vocab, sizeof *s->order);
 	octavo_stopper_carve(a, &s->stopper);
+	size_t rows = octavo_larger(octavo_shape_rows(&s->shape[0]), OCTAVO_MAX_K + 1); /* of any tree, of any chain */
+	if (s->settings.accept == OCTAVO_ACCEPT_CANDIDATES)
+		octavo_screen_carve(a, s, rows);
 	if (octavo_accept_promise(s->settings.accept, &s->settings.sampling) != OCTAVO_SAME_LAW)
 		return;
 	s->residual = octavo_carve(a, 2 * vocab, sizeof *s->residual);
-	size_t rows = octavo_larger(octavo_shape_rows(&s->shape[0]), OCTAVO_MAX_K + 1); /* of any tree, of any chain */
 	s->chance.law = octavo_carve(a, rows * vocab, sizeof *s->chance.law);
 }
 
@@ -127,6 +131,7 @@ static enum octavo_status allocate(struct octavo_session *s, struct octavo_error
 	s->chance.order = s->order;
 	s->chance.softmax = s->law; /* free while drafts are made */
 	s->chance.confidence = s->settings.confidence;
+	s->chance.candidates = s->screen ? &s->screen->list : NULL;
 	return OCTAVO_OK;
 }
 

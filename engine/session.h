@@ -14,6 +14,8 @@
 #include "engine/history.h"
 #include "engine/stop.h"
 
+struct octavo_screen;
+
 struct octavo_session {
 	struct octavo_engine *engine;
 	struct octavo_drafter *drafter;
@@ -28,6 +30,7 @@ struct octavo_session {
 	double *law;        /* [vocab] */
 	uint32_t *order;    /* [vocab] */
 	double *residual;   /* [2][vocab] for the rules; NULL with rules that need none */
+	struct octavo_screen *screen; /* of the candidates rule; NULL with all others */
 	struct octavo_chance chance; /* how the drafter takes its tokens */
 	struct octavo_stopper stopper;
 	size_t text;                 /* bytes of the text of what was emitted */
@@ -46,5 +49,11 @@ struct octavo_session {
 /* round.c: one round of `count` running sessions of one engine, their rows side by side in one forward.  A session that
  * fails takes no other with it, unless the forward fails; the first failure is reported. */
 enum octavo_status octavo_round(struct octavo_session *const *session, size_t count, struct octavo_error *error);
+
+/* The row that made the round's token i, in the session's tree. */
+size_t octavo_session_maker(const struct octavo_session *s, size_t i);
+/* What a rule could make nothing of. */
+enum octavo_status octavo_logits_fail(const struct octavo_session *s, enum octavo_status status,
+                                      struct octavo_error *error);
 
 #endif

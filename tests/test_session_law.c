@@ -207,7 +207,7 @@ static void the_unsure_stop(void **state)
 	octavo_engine_close(&e);
 }
 
-/* At temperature 0 every rule emits the tokens of plain decoding, penalties included. */
+/* At temperature 0 every rule that promises it emits the tokens of plain decoding, penalties included. */
 static void rules_are_one_at_temperature_0(void **state)
 {
 	(void)state;
@@ -220,7 +220,7 @@ static void rules_are_one_at_temperature_0(void **state)
 		int32_t expected[MOST_TOKENS], token[MOST_TOKENS];
 		decode(e, &plain, expected, MOST_TOKENS, &stats);
 		for (int rule = 0; rule < OCTAVO_ACCEPT_COUNT; rule++)
-			for (int drafter = 0; drafter < 2; drafter++) {
+			for (int drafter = 0; drafter < 2 && rule != OCTAVO_ACCEPT_CANDIDATES; drafter++) {
 				struct octavo_session_settings s = plain;
 				s.accept = (enum octavo_accept)rule;
 				s.drafter = drafter ? "ngram" : "mtp";

@@ -390,6 +390,23 @@ expect 0 "LOSSY: the rule" run --model "$model" --prompts "$dir/prompts.jsonl" -
 json "$dir/lossy.json" 'all(r["lossy"] is (r["drafter"] != "none") for r in d["runs"])'
 expect 0 "" generate --model "$model" --prompt x --tokens 4 --accept typical
 grep -q "accept typical (LOSSY)" "$dir/err"; result $? "generate calls typical lossy"
+for rule in candidates candidates: candidates:0 candidates:8, candidates:8,0 candidates:8,1.5 candidates:8,x candidates:x; do
+	expect 2 "\"$rule\" is not candidates:K[,P]" generate --model "$dir/none" --prompt x --accept "$rule"
+done
+expect 0 "(LOSSY)" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 1 --accept candidates:4,0.01 \
+	--temperature 0,0.8 --json "$dir/few.json"
+expect 0 "LOSSY: the rule" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 1 --accept candidates:4,0.01 \
+	--temperature 0
+json "$dir/few.json" 'all(r["lossy"] is (r["drafter"] != "none") and r["lossless"] == ("no" if r["lossy"] else "in tokens") for r in d["runs"])'
+json "$dir/few.json" 'all((r["parting"] is not None and 0 < r["shortlist"]["full_steps"] < 1 and r["accept"] == "candidates:4,0.01") if r["lossy"] else r["parting"] is None and r["shortlist"] is None for r in d["runs"])'
+json "$dir/few.json" 'any(r["lossy"] and r["parting"]["share"] > 0 for r in d["runs"]) and not any("ngram" == r["drafter"] for r in d["runs"])'
+expect 0 "" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 12 -k 2 --drafter mtp,ngram+mtp \
+	--accept candidates:1000000 --temperature 0,0.8 --json "$dir/all.json"
+json "$dir/all.json" 'all(r["parting"] == {"prompts": 0, "share": 0, "tokens": r["tokens"]} for r in d["runs"] if r["lossy"])'
+expect 2 "needs a drafter with laws" run --model "$model" --prompts "$dir/prompts.jsonl" --drafter ngram --accept candidates:4
+expect 2 "no logit bias" generate --model "$model" --prompt x --accept candidates:4 --presence-penalty 1
+expect 0 "" generate --model "$model" --prompt x --tokens 4 --drafter mtp --accept candidates:4
+grep -q "accept candidates:4,0.5 (LOSSY), all logits in" "$dir/err"; result $? "generate calls candidates lossy"
 expect 2 "$dir/none.jsonl" run --model "$model" --prompts "$dir/none.jsonl"
 expect 2 "$model/prompts.jsonl" run --model "$model"
 expect 2 '"wizard"' run --model "$model" --prompts "$dir/prompts.jsonl" --drafter none,wizard

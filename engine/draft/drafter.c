@@ -105,6 +105,28 @@ int octavo_drafter_known(const char *spec, struct octavo_error *error)
 	return parse(part, &count, spec, error) == OCTAVO_OK;
 }
 
+int octavo_drafter_suits(const char *spec, enum octavo_accept rule, struct octavo_error *error)
+{
+	struct part part[OCTAVO_MAX_SOURCES];
+	size_t count;
+	int laws = 0;
+	if (parse(part, &count, spec ? spec : "none", error) != OCTAVO_OK)
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		laws |= part[i].ops->laws;
+		if (rule == OCTAVO_ACCEPT_CANDIDATES && part[i].ops->watch)
+			return octavo_fail(error, OCTAVO_EINVAL,
+			                   "accept: the candidates rule leaves logits out, and drafter %s learns from all of its rows'",
+			                   part[i].ops->name) == OCTAVO_OK;
+	}
+	if (rule != OCTAVO_ACCEPT_CANDIDATES || laws)
+		return 1;
+	return octavo_fail(error, OCTAVO_EINVAL,
+	                   "accept: the candidates rule needs a drafter with laws over the tokens, which %s has not: a head, a "
+	                   "model, or a pair with one",
+	                   spec ? spec : "none") == OCTAVO_OK;
+}
+
 /* ---- Directories ------------------------------------------------------------------------------------------- */
 
 /* The part's directory, which is there. */

@@ -72,6 +72,7 @@ struct octavo_drafter_ops {
 	/* Adds nodes by the laws that run() left, and sets d->share anew; with share.rows 0 the draft is complete. */
 	void (*grow)(struct octavo_drafting *d);
 	enum octavo_drafter_argument argument;
+	int laws; /* whether it has laws over all tokens, which it chooses or draws from (growth.h) */
 	/* Whether the model, apart from directories, has what it needs; NULL: always. */
 	int (*feeds)(const struct octavo_engine *engine);
 	/* Adds nodes that run with the tree but are not offered to acceptance, anywhere below its root and behind all that

@@ -73,7 +73,7 @@ static enum octavo_status open_eagle(struct octavo_drafter **out, struct octavo_
 }
 
 const struct octavo_drafter_ops octavo_drafter_eagle = {
-	.name = "eagle", .open = open_eagle, .close = octavo_follower_close, .begin = octavo_follower_begin,
+	.name = "eagle", .laws = 1, .open = open_eagle, .close = octavo_follower_close, .begin = octavo_follower_begin,
 	.commit = octavo_follower_commit, .draft = octavo_recycler_draft, .run = octavo_follower_run,
 	.grow = octavo_recycler_grow, .argument = OCTAVO_OWN_DIRECTORY,
 };

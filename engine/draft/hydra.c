@@ -76,7 +76,7 @@ static void grow_hydra(struct octavo_drafting *d)
 }
 
 const struct octavo_drafter_ops octavo_drafter_hydra = {
-	.name = "hydra", .open = open_hydra, .close = octavo_heads_close, .begin = octavo_heads_begin,
+	.name = "hydra", .laws = 1, .open = open_hydra, .close = octavo_heads_close, .begin = octavo_heads_begin,
 	.commit = octavo_heads_commit, .draft = draft_hydra, .run = run_hydra, .grow = grow_hydra,
 	.argument = OCTAVO_OWN_DIRECTORY,
 };

@@ -215,6 +215,6 @@ static void grow_model(struct octavo_drafting *d)
 }
 
 const struct octavo_drafter_ops octavo_drafter_model = {
-	.name = "model", .open = open_model, .close = close_model, .begin = begin_model, .commit = commit_model,
+	.name = "model", .laws = 1, .open = open_model, .close = close_model, .begin = begin_model, .commit = commit_model,
 	.draft = draft_model, .run = run_model, .grow = grow_model, .argument = OCTAVO_OWN_DIRECTORY,
 };

@@ -30,7 +30,7 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 }
 
 const struct octavo_drafter_ops octavo_drafter_mtp = {
-	.name = "mtp", .open = open_mtp, .close = octavo_follower_close, .begin = octavo_follower_begin,
+	.name = "mtp", .laws = 1, .open = open_mtp, .close = octavo_follower_close, .begin = octavo_follower_begin,
 	.commit = octavo_follower_commit, .draft = octavo_recycler_draft, .run = octavo_follower_run,
 	.grow = octavo_recycler_grow, .feeds = feeds_mtp,
 };

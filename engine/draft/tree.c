@@ -131,14 +131,28 @@ static size_t search(struct octavo_candidates *c, unsigned width)
 	return c->found < width ? c->found : width;
 }
 
+/* What the law holds likely goes on the list of whoever asks. */
+static void list_candidates(const struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, const double *law)
+{
+	struct octavo_candidate_list *list = tree->chance->candidates;
+	if (!list || tree->run[parent] < 0)
+		return;
+	if (!(c->listed > 0.0))
+		c->listed = octavo_candidate_list_add(list, law);
+	list->mass[tree->run[parent]] = c->listed;
+}
+
 static void choose(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
 {
 	double path = tree->path[parent];
-	if (asks_confidence(tree)) {
+	int asks = asks_confidence(tree);
+	if (asks || (tree->chance && tree->chance->candidates)) {
 		const double *law = softmax(tree, c);
 		if (!law)
 			return;
-		width = confident(tree, law, c->vocab, width, &path);
+		list_candidates(tree, parent, c, law);
+		if (asks)
+			width = confident(tree, law, c->vocab, width, &path);
 	}
 	size_t count = search(c, width);
 	for (size_t i = 0; i < count; i++) {
@@ -185,6 +199,7 @@ void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_ca
 	double sure = tree->path[parent], path = sure;
 	if (!law)
 		return;
+	list_candidates(tree, parent, c, law);
 	if (asks_confidence(tree))
 		width = confident(tree, law, c->vocab, width, &path);
 	size_t count = search(c, width);

@@ -6,6 +6,7 @@
 #define OCTAVO_TREE_H
 
 #include "octavo_engine.h"
+#include "engine/draft/candidates.h"
 
 /* How many children each node of a depth may get, the root's first; a chain of k tokens has depth k and width 1. */
 struct octavo_shape {
@@ -24,6 +25,7 @@ struct octavo_chance {
 	size_t vocab;
 	double *law;     /* [rows][vocab] of the children of each row; NULL: the best are taken */
 	double *softmax; /* scratch [vocab] */
+	struct octavo_candidate_list *candidates; /* takes in what the laws hold likely; NULL: nobody asks */
 	uint32_t *order; /* scratch [vocab] */
 };
 
@@ -56,6 +58,7 @@ struct octavo_candidates {
 	size_t asked, found; /* the best: how many were asked for, and how many there are */
 	int32_t best[OCTAVO_MAX_DRAFT];
 	const double *softmax; /* in the chance's scratch; NULL: not asked for */
+	double listed; /* what it holds of those of its tokens that went on the chance's list; 0: not asked for */
 };
 /* Up to `width` children of `parent`, from the candidates of its next token: the best, or drawn ones.  Fewer or none where
  * confidence asks for that; none if there is a NaN: what the target makes of it is the target's business. */

@@ -25,29 +25,6 @@ static void remember(struct octavo_engine *e, const struct octavo_batch *b)
 	}
 }
 
-/* Logits of the rows that want them, packed; ids without a token can never win. */
-static void head(struct octavo_engine *e, size_t rows, const uint8_t *flags)
-{
-	size_t hidden = e->config.hidden, vocab = e->config.vocab, wanted = 0;
-	float *packed = e->work.normed;
-	for (size_t row = 0; row < rows; row++) {
-		e->logit_row[row] = -1;
-		if (!(flags[row] & OCTAVO_ROW_LOGITS))
-			continue;
-		memcpy(packed + wanted * hidden, e->hidden[OCTAVO_TAP_POST_NORM] + row * hidden, hidden * sizeof *packed);
-		e->logit_row[row] = (int32_t)wanted++;
-	}
-	if (!wanted)
-		return;
-	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
-	octavo_linear(e, &e->weights.head, packed, wanted, e->logits);
-	for (size_t i = 0; i < wanted; i++)
-		for (size_t id = e->choosable; id < vocab; id++)
-			e->logits[i * vocab + id] = -__builtin_inff();
-	octavo_observe(e, e->config.layers, OCTAVO_AT_HEAD, e->logits, wanted, vocab);
-	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
-}
-
 /* The rows of the geometry, from embedding to logits. */
 static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *flags)
 {
@@ -65,7 +42,10 @@ static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *fl
 	octavo_norm_rows(e, e->hidden[OCTAVO_TAP_POST_NORM], hidden, e->work.x, e->weights.final_norm, rows, hidden,
 	                 e->config.norm_eps);
 	octavo_observe(e, e->config.layers, OCTAVO_AT_FINAL_NORM, e->hidden[OCTAVO_TAP_POST_NORM], rows, hidden);
-	head(e, rows, flags);
+	for (size_t row = 0; row < rows; row++)
+		e->logit_row[row] = -1;
+	e->logit_rows = 0;
+	octavo_head(e, rows, flags);
 	octavo_fpenv_leave(saved);
 }
 

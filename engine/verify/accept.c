@@ -21,6 +21,7 @@ static const struct {
 	[OCTAVO_ACCEPT_BLOCK] = { "block", OCTAVO_SAME_LAW, octavo_accept_block },
 	[OCTAVO_ACCEPT_MULTIROUND] = { "multiround", OCTAVO_SAME_LAW, octavo_accept_multiround },
 	[OCTAVO_ACCEPT_TYPICAL] = { "typical", OCTAVO_LOSSY, octavo_accept_typical },
+	[OCTAVO_ACCEPT_CANDIDATES] = { "candidates", OCTAVO_LOSSY, octavo_accept_match },
 };
 
 static int is_rule(enum octavo_accept rule)
@@ -44,6 +45,8 @@ enum octavo_accept octavo_accept_find(const char *name)
 enum octavo_promise octavo_accept_promise(enum octavo_accept rule, const struct octavo_sampling *s)
 {
 	if (!is_rule(rule))
+		return OCTAVO_LOSSY;
+	if (rule == OCTAVO_ACCEPT_CANDIDATES) /* the best of a few need not be the best of all */
 		return OCTAVO_LOSSY;
 	return s && s->temperature == 0.0f ? OCTAVO_SAME_TOKENS : rules[rule].promise;
 }
