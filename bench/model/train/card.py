@@ -190,7 +190,7 @@ files on these records alone (`train/train_drafters.py --records`; {steps}). The
 {rows}
 
 "Records held out": of every tenth passage, in which no step was trained; acceptance given that the drafts before were accepted.
-"Same arg max" and "free" as above, on held-out documents. "Decoded": accepted of those drafted by `specbench run` on
+"Same arg max" and "accepted at temperature 0.8" as above, on held-out documents. "Decoded": accepted of those drafted by `specbench run` on
 `prompts.jsonl`, {k} drafts a step; tokens per step: {per_step}; output identical to plain decoding: {identical}."""
 
 
@@ -204,7 +204,7 @@ def finetuned(model):
         both = lambda pick: [c for side in ("before", "after") for c in cells(pick(side))]
         rows.append(row("`%s`" % name, "records held out", *both(lambda side: records[side])))
         rows.append(row("", "same arg max", *both(lambda side: e[side]["agreement"])))
-        rows.append(row("", "free, temperature 0.8", *both(lambda side: e[side]["free_T0.8"]["acceptance"])))
+        rows.append(row("", "accepted at temperature 0.8", *both(lambda side: e[side]["probability_T0.8"])))
         rows.append(row("", "decoded", *both(lambda side: d[side]["acceptance"])))
         per_step.append("`%s` %.3f before, %.3f after" % (name, d["before"]["tokens_per_step"], d["after"]["tokens_per_step"]))
         identical = identical and d["before"]["identical"] and d["after"]["identical"]

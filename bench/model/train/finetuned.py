@@ -29,6 +29,11 @@ def trained(run):
     return {name: dict(out, before=first["acceptance"][name], after=last["acceptance"][name]) for name in start["only"]}
 
 
+def evaluated(path, name):
+    r = json.load(open(path))
+    return {"windows": r["windows"], **{k: r["drafters"][name][k] for k in ("agreement", "probability_T0.8")}}
+
+
 def decoded(path, name):
     d = json.load(open(path))
     run, = (r for r in d["runs"] if r["drafter"].split(":")[0] == name)
@@ -56,7 +61,7 @@ def main():
     out = {}
     for run in a.run:
         for name, along in trained(run).items():
-            out[name] = {"records": along, "evaluated": pair(lambda f: json.load(open(f))["drafters"][name], a.evaluated),
+            out[name] = {"records": along, "evaluated": pair(lambda f: evaluated(f, name), a.evaluated, ("windows",)),
                          "decoded": pair(lambda f: decoded(f, name), a.decoded, ("prompts", "temperature", "k", "settings"))}
     with open(a.out, "w") as f:
         json.dump({"published": a.published, "drafters": out}, f, indent=1)

@@ -84,6 +84,7 @@ class Records:
             side = self.held if zlib.crc32(s.prompt.encode()) % HELD_OUT == 0 else self.train
             for first in range(s.prompt_tokens - 1, len(s.tokens) - DEPTH, self.context):
                 side.append(Window(s, first, self.context, c.hidden))
+        self.tokens = len(self.train) * self.context  # of a pass
         if not self.held or not self.train:
             raise Refused("%d prompts are too few: one in %d is held out" % (len({s.prompt for s in streams}), HELD_OUT))
 

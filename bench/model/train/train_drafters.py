@@ -1,12 +1,12 @@
 """Train the drafters of the bundled model on its frozen trunk, all at once, by distillation.
 
     train_drafters.py --model DIR --data DIR --run DIR --minutes N [--only NAMES] [--from START] [--text]
-    train_drafters.py --model DIR --records FILE... --run DIR --minutes N --only NAMES --from START
+    train_drafters.py --model DIR --records FILE... --run DIR --passes N --only NAMES --from START
 
 DIR of --model is an exported model (its FP8 weights are what the drafters will meet). START is a checkpoint, or a directory of
 exported drafters. --text trains the draft model alone on the text, without the trunk: a first stage, whose checkpoint a run with
 --from goes on from. --records trains on what specbench recorded, in place of text: heads learn to draft what the model said. The
-learning rate goes to zero within --minutes; the same command continues a run that was stopped (SIGTERM saves).
+learning rate goes to zero within --minutes or --passes; the same command continues a run that was stopped (SIGTERM saves).
 """
 
 import argparse
@@ -35,8 +35,8 @@ HELD_OUT = 16  # windows
 TRAINED_HEAD = 0.25  # fine-tuning moves heads that are trained already in smaller steps
 
 
-def rate(a, step, elapsed):
-    return a.lr * min(1.0, (step + 1) / WARMUP) * max(0.01, 1 - elapsed / (a.minutes * 60))
+def rate(a, step, done):
+    return a.lr * min(1.0, (step + 1) / WARMUP) * max(0.01, 1 - done)
 
 
 class Text:
@@ -44,7 +44,7 @@ class Text:
 
     def __init__(self, a, trunk):
         self.train, self.held = (Corpus(os.path.join(a.data, side + ".bin")) for side in ("train", "held"))
-        self.context, self.trunk = a.context, None if a.text else trunk
+        self.context, self.trunk, self.tokens = a.context, None if a.text else trunk, len(self.train.a)
 
     def _batch(self, tokens):
         return Batch(self.trunk, tokens) if self.trunk else tokens
@@ -98,7 +98,9 @@ def main():
     data.add_argument("--data", help="directory of the text")
     data.add_argument("--records", nargs="+", metavar="FILE", help="of specbench run --record FILE --record-hidden")
     ap.add_argument("--run", required=True, help="directory of checkpoints and log, outside the checkout")
-    ap.add_argument("--minutes", type=float, required=True)
+    length = ap.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float)
+    length.add_argument("--passes", type=float, help="over the text or the records")
     ap.add_argument("--only", type=lambda s: s.split(","), default=NAMES, help="drafters, separated by commas")
     ap.add_argument("--from", dest="start", metavar="START", help="checkpoint of another run to begin with, for the drafters "
                     "in it, or a directory of exported drafters")
@@ -136,7 +138,8 @@ def main():
         log.line(step=step, **held_out(a, d, data))
     while True:
         elapsed = before + time.time() - begun
-        end, lr, *_ = workers.agree([bool(stop) or elapsed > a.minutes * 60, rate(a, step, elapsed)] if workers.rank == 0 else None)
+        part = elapsed / (a.minutes * 60) if a.minutes else seen / (a.passes * data.tokens)
+        end, lr, *_ = workers.agree([bool(stop) or part >= 1, rate(a, step, part)] if workers.rank == 0 else None)
         if end:
             break
         batch = data.batch(seen, a.batch, a.seed, workers.rank, workers.count)
