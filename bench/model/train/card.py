@@ -181,17 +181,18 @@ FINETUNED = """
 
 ### Fine-tuned on records
 
-What recording is good for, shown once: {prompts} passages of *training* documents were continued by plain decoding at
-temperature 0.8 with `specbench run --record --record-hidden` ({states:,} verifications), and heads went on from the published
-files on these records alone (`train/train_drafters.py --records`; {steps}). The published files are {published}.
+What recording is good for, shown once: {prompts} passages of *training* documents were continued by plain decoding at temperature
+0.8 with `specbench run --record --record-hidden` ({states:,} verifications), and the heads went on from the published files on
+these records alone (`train/train_drafters.py --records`, {steps}). {note}
 
 | | | before: depth 1 | 2 | 3 | after: depth 1 | 2 | 3 |
 |---|---|---|---|---|---|---|---|
 {rows}
 
-"Records held out": of every tenth passage, in which no step was trained; acceptance given that the drafts before were accepted.
-"Same arg max" and "accepted at temperature 0.8" as above, on held-out documents. "Decoded": accepted of those drafted by `specbench run` on
-`prompts.jsonl`, {k} drafts a step; tokens per step: {per_step}; output identical to plain decoding: {identical}."""
+"Records held out": along every tenth passage, in which no step was trained; acceptance given that the drafts before were accepted.
+"Same arg max" and "accepted at temperature 0.8" as above, on held-out documents. "Decoded": of all drafts of that depth, the share
+accepted by `specbench run` on `prompts.jsonl` at temperature 0.8, {k} drafts a step. Tokens per step there: {per_step}. Output
+identical to plain decoding: {identical}. Raw output in `eval/finetuned.json`."""
 
 
 def finetuned(model):
@@ -206,11 +207,11 @@ def finetuned(model):
         rows.append(row("", "same arg max", *both(lambda side: e[side]["agreement"])))
         rows.append(row("", "accepted at temperature 0.8", *both(lambda side: e[side]["probability_T0.8"])))
         rows.append(row("", "decoded", *both(lambda side: d[side]["acceptance"])))
-        per_step.append("`%s` %.3f before, %.3f after" % (name, d["before"]["tokens_per_step"], d["after"]["tokens_per_step"]))
+        per_step.append("`%s` %.2f before and %.2f after" % (name, d["before"]["tokens_per_step"], d["after"]["tokens_per_step"]))
         identical = identical and d["before"]["identical"] and d["after"]["identical"]
-    steps = ", ".join("`%s` %d steps" % (name, x["records"]["steps"]) for name, x in r["drafters"].items())
-    return FINETUNED.format(rows="\n".join(rows), per_step="; ".join(per_step), identical="yes" if identical else "NO", steps=steps,
-                            published=r["published"], k=d["after"]["k"], **{k: records[k] for k in ("prompts", "states")})
+    steps = ", ".join("`%s` in %d steps" % (name, x["records"]["steps"]) for name, x in r["drafters"].items())
+    return FINETUNED.format(rows="\n".join(rows), per_step=", ".join(per_step), identical="yes" if identical else "NO", steps=steps,
+                            note=r["note"], k=d["after"]["k"], **{k: records[k] for k in ("prompts", "states")})
 
 
 def main():

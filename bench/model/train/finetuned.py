@@ -55,7 +55,7 @@ def main():
     ap.add_argument("--run", nargs="+", required=True)
     for name in ("--evaluated", "--decoded"):
         ap.add_argument(name, nargs=2, metavar=("BEFORE", "AFTER"), required=True)
-    ap.add_argument("--published", default="those before", help="which files the card is to call the published ones")
+    ap.add_argument("--note", default="", help="a sentence on the result, for the card")
     ap.add_argument("--out", required=True)
     a = ap.parse_args()
     out = {}
@@ -64,7 +64,7 @@ def main():
             out[name] = {"records": along, "evaluated": pair(lambda f: evaluated(f, name), a.evaluated, ("windows",)),
                          "decoded": pair(lambda f: decoded(f, name), a.decoded, ("prompts", "temperature", "k", "settings"))}
     with open(a.out, "w") as f:
-        json.dump({"published": a.published, "drafters": out}, f, indent=1)
+        json.dump({"note": a.note, "drafters": out}, f, indent=1)
         f.write("\n")
 
 
