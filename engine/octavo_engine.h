@@ -294,7 +294,7 @@ struct octavo_session_stats {
 	/* Sums over steps and MoE layers of distinct experts read, and of rows; of the whole batch with others */
 	size_t expert_union, expert_rows;
 	/* Of the candidates rule, summed over steps: tokens whose logits were computed for the rows with a law, rows that
-	 * made an emitted token from the logits of all tokens, and steps that had one */
+	 * made an emitted token from the logits of all tokens, and steps that computed these */
 	size_t candidates, full_rows, full_steps;
 	uint64_t prefill_ns, decode_ns; /* wall time of its steps */
 	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of what was run for several */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/screen.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum octavo_status octavo_screen_check(const struct octavo_session_settings *settings, struct octavo_error *error)
@@ -114,9 +115,9 @@ static int is_below(const struct octavo_tree *tree, size_t row, size_t top)
 }
 
 /* Below the row that the walk waits at, all that do not decide: the head's weights pass by once for all of them. */
-size_t octavo_screen_want(const struct octavo_session *s, uint8_t *flags)
+size_t octavo_screen_want(struct octavo_session *s, uint8_t *flags)
 {
-	const struct octavo_screened screened = screened_of((struct octavo_session *)s);
+	const struct octavo_screened screened = screened_of(s);
 	size_t wanted = 0;
 	for (size_t row = s->screen->unsure; row < s->tree.rows; row++)
 		if (is_below(&s->tree, row, s->screen->unsure) && !octavo_screened_decides(&screened, row)) {
@@ -133,16 +134,19 @@ enum octavo_status octavo_screen_accept(struct octavo_session *s, struct octavo_
 		return OCTAVO_OK;
 	for (size_t row = 0; row < s->tree.rows; row++)
 		screen->row[row].all = octavo_logits(s->engine, s->first_row + row);
-	return walk(s, error);
+	enum octavo_status status = walk(s, error);
+	assert(status != OCTAVO_OK || screen->unsure == s->tree.rows); /* all that it could ask for is there */
+	return status;
 }
 
 void octavo_screen_count(struct octavo_session *s)
 {
 	struct octavo_session_stats *stats = &s->stats;
-	size_t full = 0;
+	int evaluated = 0;
+	for (size_t row = 0; row < s->tree.rows; row++)
+		evaluated |= s->screen->row[row].all != NULL;
 	for (size_t i = 0; i < s->emitted; i++)
-		full += s->screen->row[octavo_session_maker(s, i)].all != NULL;
+		stats->full_rows += s->screen->row[octavo_session_maker(s, i)].all != NULL;
 	stats->candidates += s->screen->list.count;
-	stats->full_rows += full;
-	stats->full_steps += full > 0;
+	stats->full_steps += (size_t)evaluated;
 }

@@ -27,7 +27,7 @@ void octavo_screen_begin(struct octavo_session *s);
 /* Behind the forward: the candidates' logits, and the walk as far as they decide. */
 enum octavo_status octavo_screen_look(struct octavo_session *s, struct octavo_error *error);
 /* Marks the rows, in the round's batch, whose logits are needed in full; returns how many. */
-size_t octavo_screen_want(const struct octavo_session *s, uint8_t *flags);
+size_t octavo_screen_want(struct octavo_session *s, uint8_t *flags);
 /* The outcome, when they are there. */
 enum octavo_status octavo_screen_accept(struct octavo_session *s, struct octavo_error *error);
 void octavo_screen_count(struct octavo_session *s);
