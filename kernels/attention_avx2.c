@@ -5,6 +5,8 @@
 #include "kernels/simd_avx2.h"
 
 #include "kernels/sets.h"
+#include "kernels/simd_wide.h"
+
 #include "kernels/simd_attention.h"
 
 const struct octavo_kernels octavo_set_attention_avx2 = {

@@ -39,12 +39,14 @@ namespace {
 #undef OCTAVO_SIMD_ROWS_H
 #undef OCTAVO_SIMD_SOFTMAX_H
 #undef OCTAVO_SIMD_TRANSPOSED_H
+#undef OCTAVO_SIMD_WIDE_H
 #include "kernels/simd_hwy.h"
 
-#include "kernels/simd_attention.h"
 #include "kernels/simd_codec.h"
 #include "kernels/simd_transposed.h"
+#include "kernels/simd_wide.h"
 
+#include "kernels/simd_attention.h"
 #include "kernels/simd_gemm.h"
 #include "kernels/simd_gemm_t.h"
 #include "kernels/simd_rows.h"
