@@ -231,6 +231,18 @@ static void rows(struct check *check, const struct subject *s)
 	}
 }
 
+/* Outputs beyond those that a transposed product takes down the rows of w together, and few summed elements. */
+static void wide(struct check *check, const struct subject *s)
+{
+	static const size_t width[] = {511, 512, 576, 577, 1090};
+
+	for (size_t m = 1; m <= 18; m++)
+		for (size_t i = 0; i < COUNT(width); i++) {
+			struct gemm_shape shape = draw_shape(check, s, m, width[i], check_pick(check, 1, 70));
+			compare(check, s, &shape);
+		}
+}
+
 /* ---- The table of entries ---- */
 
 #define SUBJECT_CHECK(slot, body)                                                                                      \
@@ -259,6 +271,7 @@ SUBJECT_CHECK(gemm_f32, values)
 SUBJECT_CHECK(gemm_f32, slices)
 SUBJECT_CHECK(gemm_f32, rows)
 SUBJECT_CHECK(gemm_t, shapes)
+SUBJECT_CHECK(gemm_t, wide)
 SUBJECT_CHECK(gemm_t, values)
 SUBJECT_CHECK(gemm_t, slices)
 SUBJECT_CHECK(gemm_t, rows)
@@ -284,6 +297,7 @@ const struct check_entry check_gemm_entries[] = {
         {"gemm_f32.slices", SLOT_gemm_f32, gemm_f32_slices},
         {"gemm_f32.rows", SLOT_gemm_f32, gemm_f32_rows},
         {"gemm_t.shapes", SLOT_gemm_t, gemm_t_shapes},
+        {"gemm_t.wide", SLOT_gemm_t, gemm_t_wide},
         {"gemm_t.values", SLOT_gemm_t, gemm_t_values},
         {"gemm_t.slices", SLOT_gemm_t, gemm_t_slices},
         {"gemm_t.rows", SLOT_gemm_t, gemm_t_rows},
