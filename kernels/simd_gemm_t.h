@@ -55,7 +55,8 @@ static vf column_scales(const struct octavo_matrix *w, size_t n, size_t k, size_
 #define VECTORS(rows) ((rows) == 1 ? (BLOCK + 1) / 2 : (rows) <= BLOCK / 4 ? 4 : (rows) <= BLOCK / 2 ? 2 : 1)
 
 /* One row of w: sum[m][j] = fma(w[j], x[m], sum[m][j]). */
-ALWAYS_INLINE void few_step(const enum octavo_dtype dtype, const size_t rows, const uint8_t *w, const float *x, vf *sum)
+ALWAYS_INLINE void stripe_step(const enum octavo_dtype dtype, const size_t rows, const uint8_t *w, const float *x,
+                               vf *sum)
 {
 	const size_t vectors = VECTORS(rows);
 
@@ -69,8 +70,8 @@ ALWAYS_INLINE void few_step(const enum octavo_dtype dtype, const size_t rows, co
 }
 
 /* acc = acc + (E + O) for `count` <= 32 rows of w; those of the next chunk come from memory meanwhile. */
-ALWAYS_INLINE void few_chunk(const enum octavo_dtype dtype, const size_t rows, const uint8_t *w, size_t pitch,
-                             size_t count, const float *x /* [rows][PANEL] */, float *acc /* [rows][STRIPE] */)
+ALWAYS_INLINE void stripe_chunk(const enum octavo_dtype dtype, const size_t rows, const uint8_t *w, size_t pitch,
+                                size_t count, const float *x /* [rows][PANEL] */, float *acc /* [rows][STRIPE] */)
 {
 	const size_t vectors = VECTORS(rows);
 	vf even[BLOCK], odd[BLOCK];
@@ -80,12 +81,12 @@ ALWAYS_INLINE void few_chunk(const enum octavo_dtype dtype, const size_t rows, c
 		even[i] = odd[i] = vf_zero();
 	for (size_t i = 0; i + 1 < count; i += 2, w += 2 * pitch) {
 		__builtin_prefetch(w + CHUNK * pitch, 0, 2);
-		few_step(dtype, rows, w, x + i, even);
+		stripe_step(dtype, rows, w, x + i, even);
 		__builtin_prefetch(w + (CHUNK + 1) * pitch, 0, 2);
-		few_step(dtype, rows, w + pitch, x + i + 1, odd);
+		stripe_step(dtype, rows, w + pitch, x + i + 1, odd);
 	}
 	if (count % 2)
-		few_step(dtype, rows, w, x + count - 1, even);
+		stripe_step(dtype, rows, w, x + count - 1, even);
 #pragma GCC unroll 8
 	for (size_t i = 0; i < rows * vectors; i++) {
 		float *at = acc + i / vectors * STRIPE + i % vectors * LANES;
@@ -94,8 +95,8 @@ ALWAYS_INLINE void few_chunk(const enum octavo_dtype dtype, const size_t rows, c
 }
 
 /* Columns [k, k + columns) of y, whole lines of them. */
-ALWAYS_INLINE void few_rows_t(const enum octavo_dtype dtype, const size_t rows, const struct octavo_matrix *w, size_t k,
-                              size_t columns, const struct octavo_rows *x, float *y, size_t ldy)
+ALWAYS_INLINE void stripe_rows(const enum octavo_dtype dtype, const size_t rows, const struct octavo_matrix *w,
+                               size_t k, size_t columns, const struct octavo_rows *x, float *y, size_t ldy)
 {
 	const size_t size = dtype == OCTAVO_BF16 ? 2 : 1, pitch = w->ld * size;
 	const int scaled = w->scale_dtype != OCTAVO_NONE;
@@ -110,8 +111,8 @@ ALWAYS_INLINE void few_rows_t(const enum octavo_dtype dtype, const size_t rows, 
 		for (size_t n = n0; n < n1; n += CHUNK) {
 			const uint8_t *p = (const uint8_t *)w->data + n * pitch + k * size;
 			for (size_t j = 0; j < columns; j += VECTORS(rows) * LANES)
-				few_chunk(dtype, rows, p + j * size, pitch, smaller(CHUNK, n1 - n), xf + (n - n0),
-				          acc + j);
+				stripe_chunk(dtype, rows, p + j * size, pitch, smaller(CHUNK, n1 - n), xf + (n - n0),
+				             acc + j);
 		}
 		for (size_t j = 0; scaled && j < columns; j += LANES) {
 			vf scale = column_scales(w, n0, k + j, LANES);
@@ -126,34 +127,34 @@ ALWAYS_INLINE void few_rows_t(const enum octavo_dtype dtype, const size_t rows, 
 		memcpy(y + m * ldy, acc + m * STRIPE, columns * sizeof *y);
 }
 
-ALWAYS_INLINE void few_stripe(const enum octavo_dtype dtype, const struct octavo_matrix *w, size_t k, size_t columns,
-                              const struct octavo_rows *x, float *y, size_t ldy)
+ALWAYS_INLINE void stripe_some(const enum octavo_dtype dtype, const struct octavo_matrix *w, size_t k, size_t columns,
+                               const struct octavo_rows *x, float *y, size_t ldy)
 {
 	switch (x->rows) {
 	case 1:
-		few_rows_t(dtype, 1, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 1, w, k, columns, x, y, ldy);
 		break;
 	case 2:
-		few_rows_t(dtype, 2, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 2, w, k, columns, x, y, ldy);
 		break;
 	case 3:
-		few_rows_t(dtype, 3, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 3, w, k, columns, x, y, ldy);
 		break;
 #if BLOCK > 3
 	case 4:
-		few_rows_t(dtype, 4, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 4, w, k, columns, x, y, ldy);
 		break;
 	case 5:
-		few_rows_t(dtype, 5, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 5, w, k, columns, x, y, ldy);
 		break;
 	case 6:
-		few_rows_t(dtype, 6, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 6, w, k, columns, x, y, ldy);
 		break;
 	case 7:
-		few_rows_t(dtype, 7, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 7, w, k, columns, x, y, ldy);
 		break;
 	case 8:
-		few_rows_t(dtype, 8, w, k, columns, x, y, ldy);
+		stripe_rows(dtype, 8, w, k, columns, x, y, ldy);
 		break;
 #endif
 	}
@@ -161,8 +162,8 @@ ALWAYS_INLINE void few_stripe(const enum octavo_dtype dtype, const struct octavo
 
 /* As many of the columns [k0, k1) as are whole lines, for the dtypes that models are made of; returns where the rest
  * begins.  More than BLOCK rows take a second pass, for which w lies in the cache. */
-static inline size_t few_t(const struct octavo_matrix *w, size_t k0, size_t k1, const struct octavo_rows *x, float *y,
-                           size_t ldy)
+static inline size_t stripes(const struct octavo_matrix *w, size_t k0, size_t k1, const struct octavo_rows *x, float *y,
+                             size_t ldy)
 {
 	size_t k = k0;
 
@@ -173,9 +174,9 @@ static inline size_t few_t(const struct octavo_matrix *w, size_t k0, size_t k1, 
 			struct octavo_rows part = {
 			        .x = x->x + m * x->ld, .rows = smaller(BLOCK, x->rows - m), .ld = x->ld};
 			if (w->dtype == OCTAVO_E4M3)
-				few_stripe(OCTAVO_E4M3, w, k, columns, &part, y + m * ldy + k, ldy);
+				stripe_some(OCTAVO_E4M3, w, k, columns, &part, y + m * ldy + k, ldy);
 			else
-				few_stripe(OCTAVO_BF16, w, k, columns, &part, y + m * ldy + k, ldy);
+				stripe_some(OCTAVO_BF16, w, k, columns, &part, y + m * ldy + k, ldy);
 		}
 	return k;
 }
@@ -203,7 +204,7 @@ static void gemm_t(const struct octavo_matrix *w, size_t k0, size_t k1, const st
 	alignas(64) float panel[PANEL * LANES];
 	const size_t size = octavo_dtype_size(w->dtype);
 
-	for (size_t k = few_t(w, k0, k1, x, y, ldy); k < k1; k += LANES) {
+	for (size_t k = stripes(w, k0, k1, x, y, ldy); k < k1; k += LANES) {
 		size_t count = smaller(LANES, k1 - k);
 		struct fold f = {.y = y + k, .ldy = ldy, .count = count, .scaled = w->scale_dtype != OCTAVO_NONE};
 		for (size_t n = 0, end; n < w->rows; n = end) {
