@@ -171,11 +171,18 @@ OCTAVO_API enum octavo_status octavo_measure_cost(struct octavo_engine *engine, 
 struct octavo_depth {
 	struct octavo_depth_source { /* the drafter, or the second of a pair */
 		double tried[OCTAVO_MAX_K], kept[OCTAVO_MAX_K]; /* tokens judged at each depth, fading */
-		double draft_ns[OCTAVO_MAX_K + 1]; /* by tokens drafted */
-		double forwards, factors; /* how many, and the sum of their times over the curve's, fading */
-		double seen[OCTAVO_MAX_K + 1], factor[OCTAVO_MAX_K + 1]; /* the same by tokens drafted */
-		double accept_ns; /* per emitted token */
-		double watched;   /* rows beside a draft that were run for what the drafter learns of them */
+		double ever_tried[OCTAVO_MAX_K], ever_kept[OCTAVO_MAX_K]; /* the same, fading more slowly */
+		/* Running means, and how many values they have seen */
+		double draft_ns[OCTAVO_MAX_K + 1], drafts[OCTAVO_MAX_K + 1]; /* by tokens drafted */
+		double late_ns, lates;     /* per token that a draft had to catch up on first */
+		double accept_ns, accepts; /* per emitted token */
+		double speed, forwards;    /* their times over the curve's */
+		double shape[OCTAVO_MAX_K + 1], seen[OCTAVO_MAX_K + 1]; /* by tokens drafted: sums of times over the curve's and
+		                                                         * the speed, and how many forwards, fading */
+		double watched;    /* rows beside a draft that were run for what the drafter learns of them */
+		double spare_ns;   /* may be spent on learning */
+		double trial_ns;   /* a step taken to learn: what is not charged for; else 0 */
+		unsigned trial;    /* the k of this step */
 	} source[2];
 };
 

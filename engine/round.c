@@ -25,20 +25,20 @@ static struct octavo_prefix prefix_of(const struct octavo_session *s)
 	return (struct octavo_prefix){ s->token, s->committed + 1, s->stats.prompt_tokens, NULL, 0 };
 }
 
-/* Chooses how much each source drafts: of a pair, the first only where it promises no less than the second. */
+/* Chooses how much each source drafts. */
 static void choose_depth(struct octavo_session *s)
 {
-	const struct octavo_cost *cost = &s->engine->cost;
-	double rate[OCTAVO_MAX_SOURCES] = { 0.0 };
+	struct octavo_ahead ahead[OCTAVO_MAX_SOURCES];
+	unsigned k[OCTAVO_MAX_SOURCES] = { 0 };
 	for (unsigned i = 0; i < s->drafter->sources; i++) {
 		size_t most = least(budget(s), least(OCTAVO_MAX_K, s->room - 1));
 		if (s->drafter->most[i])
 			most = least(most, s->drafter->most[i]);
-		s->shape[i] = octavo_shape_chain(
-			octavo_depth_choose(&s->depth->source[i], cost, s->company, (unsigned)most, &rate[i]));
+		ahead[i] = (struct octavo_ahead){ (unsigned)most, s->company, s->late[i] };
 	}
-	if (rate[1] > rate[0])
-		s->shape[0].depth = 0;
+	octavo_depth_plan(s->depth, &s->engine->cost, ahead, s->drafter->sources, k);
+	for (unsigned i = 0; i < s->drafter->sources; i++)
+		s->shape[i] = octavo_shape_chain(k[i]);
 }
 
 static void watch(struct octavo_session *s, const struct octavo_shape *shape)
@@ -359,7 +359,21 @@ static enum octavo_status finish(struct octavo_session *s, struct octavo_error *
 	return OCTAVO_OK;
 }
 
-/* Shares the round's times out and learns from them. */
+/* What the choice of k learns from the round. */
+static void learn(struct octavo_session *s, size_t rows, double verify_ns, double accept_ns)
+{
+	struct octavo_step step = { .drafted = octavo_tree_deepest(&s->tree), .accepted = (unsigned)s->outcome.accepted,
+		                    .watched = s->tree.watched, .draft_ns = (double)s->drafting.ns,
+		                    .verify_ns = verify_ns, .accept_ns = accept_ns, .rows = rows };
+	step.late = step.drafted ? s->late[s->tree.source] : 0;
+	for (unsigned i = 0; i < s->drafter->sources; i++) {
+		int took_part = i == s->tree.source;
+		octavo_depth_update(&s->depth->source[i], &s->engine->cost, &step, took_part);
+		s->late[i] = took_part && step.drafted ? 0 : s->late[i] + s->emitted;
+	}
+}
+
+/* Shares the round's times out. */
 static void account(struct octavo_session *s, size_t rows, uint64_t verify_ns, uint64_t accept_ns)
 {
 	struct octavo_session_stats *stats = &s->stats;
@@ -368,14 +382,8 @@ static void account(struct octavo_session *s, size_t rows, uint64_t verify_ns, u
 	stats->accept_ns += accept_ns / s->company;
 	stats->expert_union += s->engine->expert_union; /* of the whole batch */
 	stats->expert_rows += s->engine->expert_rows;
-	if (!s->adaptive || stats->finish == OCTAVO_FINISH_ERROR)
-		return;
-	struct octavo_step step = { .drafted = octavo_tree_deepest(&s->tree), .accepted = (unsigned)s->outcome.accepted,
-		                    .watched = s->tree.watched,
-		                    .draft_ns = (double)s->drafting.ns, .verify_ns = (double)verify_ns,
-		                    .accept_ns = (double)accept_ns / (double)s->company, .rows = rows };
-	for (unsigned i = 0; i < s->drafter->sources; i++)
-		octavo_depth_update(&s->depth->source[i], &s->engine->cost, &step, i == s->tree.source);
+	if (s->adaptive && stats->finish != OCTAVO_FINISH_ERROR)
+		learn(s, rows, (double)verify_ns, (double)accept_ns / (double)s->company);
 }
 
 enum octavo_status octavo_round(struct octavo_session *const *session, size_t count, struct octavo_error *error)

@@ -248,6 +248,8 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 	memcpy(s->token, token, count * sizeof *token);
 	s->committed = 0;
 	s->stats = (struct octavo_session_stats){ .prompt_tokens = count, .finish = OCTAVO_RUNNING };
+	for (size_t i = 0; i < OCTAVO_MAX_SOURCES; i++) /* drafters catch up on what was longer in the meantime */
+		s->late[i] = count < s->engine->settings.max_rows ? count : s->engine->settings.max_rows;
 	s->text = 0;
 	octavo_stopper_begin(&s->stopper);
 	if (s->settings.history)

@@ -23,6 +23,7 @@ struct octavo_session {
 	struct octavo_shape shape[OCTAVO_MAX_SOURCES]; /* of a draft, per source; adaptive: of this round's */
 	int adaptive;                /* k is chosen for each round */
 	struct octavo_depth *depth, own_depth;
+	size_t late[OCTAVO_MAX_SOURCES]; /* committed tokens that a source has not seen, but for the last round's */
 	size_t sequence, committed;
 	int32_t *token;     /* [context + 1] the prompt and what was emitted */
 	float *margin;      /* [context + 1] of emitted tokens, by absolute position */

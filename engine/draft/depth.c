@@ -1,10 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/draft/depth.h"
 
-static const double FADE = 0.987; /* of evidence, per step: about the last eighty steps count */
-static const double GUESS = 1.0;  /* a first token kept, before anything was tried: what pays if that is true is tried */
-static const double FOLLOW = 0.1; /* how quickly the times of drafting and accepting follow the machine's */
-static const double TRUST = 20.0; /* forwards of one size that count as much as all the others do for its time */
+#include <math.h>
+
+static const double FADE = 0.987;    /* of evidence of acceptance, per step: about the last eighty steps count */
+static const double LASTING = 0.997; /* of what stands behind it, and of evidence for the shape of verify(M): machines
+                                      * change less than texts */
+static const double GUESS = 1.0;     /* a first token kept, before anything was tried */
+static const double HABIT = 4.0;     /* tokens tried lately that count as much as all before them do */
+static const double FOLLOW = 0.05;   /* how quickly running means of times follow the machine's */
+static const double TRUST = 3.0;     /* forwards of one size that count as much as the cost curve does */
+static const double DOUBT = 0.4;     /* of a time that no forward has shown: so much less it may be */
+static const double KIN = 16.0;      /* forwards of one size that those of nearly as many rows can stand for */
+static const double HORIZON = 64.0;  /* steps that share the price of catching up: as many as may follow */
+static const double SPEND = 0.01;    /* of all time, on steps that are not expected to be the best */
+static const double SAVE = 20.0;     /* forwards of one row: the most that is saved up for that, or owed */
 
 double octavo_cost_at(const struct octavo_cost *cost, size_t rows)
 {
@@ -21,79 +31,98 @@ double octavo_cost_at(const struct octavo_cost *cost, size_t rows)
 
 /* ---- Acceptance -------------------------------------------------------------------------------------------- */
 
-/* Each depth's guess is the estimate of the one before it, worth one observation. */
+/* Of a token whose depth is reached: what was seen lately counts, and where that is little, what was seen before that.
+ * Each depth's guess is the estimate of the one before it, worth one observation. */
+static double kept_at(const struct octavo_depth_source *s, unsigned depth, double guess)
+{
+	double before = (s->ever_kept[depth] + guess) / (s->ever_tried[depth] + 1.0);
+	return (s->kept[depth] + HABIT * before) / (s->tried[depth] + HABIT);
+}
+
 double octavo_depth_reach(const struct octavo_depth_source *s, unsigned depth)
 {
 	double kept = GUESS, reach = 1.0;
 	for (unsigned i = 0; i <= depth; i++) {
-		kept = (s->kept[i] + kept) / (s->tried[i] + 1.0);
+		kept = kept_at(s, i, kept);
 		reach *= kept;
 	}
 	return reach;
+}
+
+/* The same if the next token to be tried at each depth were kept. */
+static double hope_at(const struct octavo_depth_source *s, unsigned depth)
+{
+	return (s->kept[depth] + 1.0) / (s->tried[depth] + 1.0);
+}
+
+static void judge(struct octavo_depth_source *s, unsigned depth, int kept)
+{
+	s->tried[depth] += 1.0;
+	s->kept[depth] += kept;
+	s->ever_tried[depth] += 1.0;
+	s->ever_kept[depth] += kept;
 }
 
 /* A window that was paid for and gave no draft is a first token that was not kept. */
 static void count(struct octavo_depth_source *s, const struct octavo_step *step)
 {
 	if (!step->drafted)
-		s->tried[0] += 1.0;
-	for (unsigned i = 0; i < step->drafted && i <= step->accepted; i++) {
-		s->tried[i] += 1.0;
-		s->kept[i] += i < step->accepted;
-	}
+		judge(s, 0, 0);
+	for (unsigned i = 0; i < step->drafted && i <= step->accepted; i++)
+		judge(s, i, i < step->accepted);
 }
 
 /* ---- Times ------------------------------------------------------------------------------------------------- */
 
-/* A running mean that one stray time, say of a thread that was not running, cannot carry far away; 0: none yet. */
-static void follow(double *mean, double value, double rate)
+/* A running mean of what was seen `seen` times, which one stray time, say of a thread that was not running, cannot carry
+ * far away. */
+static void follow(double *mean, double *seen, double value)
 {
 	if (!(value > 0.0))
 		return;
-	if (*mean == 0.0)
-		*mean = value;
-	double bounded = value > 2.0 * *mean ? 2.0 * *mean : value < 0.5 * *mean ? 0.5 * *mean : value;
-	*mean += rate * (bounded - *mean);
+	double bounded = *seen > 0.0 && value > 2.0 * *mean ? 2.0 * *mean : value;
+	*seen += 1.0;
+	*mean += (bounded - *mean) * (*seen * FOLLOW < 1.0 ? 1.0 / *seen : FOLLOW);
 }
 
-/* Forwards against the curve: all of them, and in so far as there is evidence, those of k drafted tokens. */
+/* Forwards against the curve: all of them, and besides, in so far as there is evidence, those of k drafted tokens. */
 static double speed(const struct octavo_depth_source *s)
 {
-	return (s->factors + 1.0) / (s->forwards + 1.0);
+	return s->forwards > 0.0 ? s->speed : 1.0;
 }
 
 static double shape(const struct octavo_depth_source *s, unsigned k)
 {
-	return (s->factor[k] + TRUST * speed(s)) / (s->seen[k] + TRUST);
+	return (s->shape[k] + TRUST) / (s->seen[k] + TRUST);
 }
 
 static void time_forward(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_step *step)
 {
 	if (!step->rows || !(step->verify_ns > 0.0))
 		return;
-	double factor = step->verify_ns / octavo_cost_at(cost, step->rows), usual = speed(s);
-	if (s->forwards > 0.0 && factor > 2.0 * usual)
-		factor = 2.0 * usual;
-	s->forwards += 1.0;
-	s->factors += factor;
-	if (step->rows != step->drafted + 1u + step->watched) /* others in the batch */
+	int alone = step->rows == step->drafted + 1u + step->watched; /* no others in the batch */
+	double factor = step->verify_ns / octavo_cost_at(cost, step->rows), own = alone ? shape(s, step->drafted) : 1.0;
+	if (s->forwards > 0.0 && factor > 2.0 * s->speed * own)
+		factor = 2.0 * s->speed * own;
+	follow(&s->speed, &s->forwards, factor / own);
+	if (!alone)
 		return;
 	s->seen[step->drafted] += 1.0;
-	s->factor[step->drafted] += factor;
+	s->shape[step->drafted] += factor / s->speed;
 }
 
-/* Evidence is worth less with every step. */
-static void fade(struct octavo_depth_source *s)
+/* Evidence is worth less with every step, but for that of acceptance where the source was asked and had nothing. */
+static void fade(struct octavo_depth_source *s, int silent)
 {
-	s->forwards *= FADE;
-	s->factors *= FADE;
 	for (unsigned i = 0; i <= OCTAVO_MAX_K; i++) {
-		s->seen[i] *= FADE;
-		s->factor[i] *= FADE;
-		if (i == OCTAVO_MAX_K)
-			break;
+		s->seen[i] *= LASTING;
+		s->shape[i] *= LASTING;
+	}
+	for (unsigned i = 0; !silent && i < OCTAVO_MAX_K; i++) {
 		s->tried[i] *= FADE;
 		s->kept[i] *= FADE;
+		s->ever_tried[i] *= LASTING;
+		s->ever_kept[i] *= LASTING;
 	}
 }
 
@@ -101,9 +130,9 @@ static void fade(struct octavo_depth_source *s)
 static double draft_time(const struct octavo_depth_source *s, unsigned n)
 {
 	for (unsigned distance = 0; distance <= OCTAVO_MAX_K; distance++) {
-		if (distance < n && s->draft_ns[n - distance] > 0.0)
+		if (distance < n && s->drafts[n - distance] > 0.0)
 			return s->draft_ns[n - distance] * n / (n - distance);
-		if (n + distance <= OCTAVO_MAX_K && s->draft_ns[n + distance] > 0.0)
+		if (n + distance <= OCTAVO_MAX_K && s->drafts[n + distance] > 0.0)
 			return s->draft_ns[n + distance] * n / (n + distance);
 	}
 	return 0.0;
@@ -114,40 +143,138 @@ static double verify_time(const struct octavo_depth_source *s, const struct octa
 {
 	size_t watched = k ? (size_t)(s->watched + 0.5) : 0;
 	double ns = octavo_cost_at(cost, company * (k + 1 + watched)) / (double)company;
-	return ns * (company == 1 ? shape(s, k) : speed(s));
+	return ns * speed(s) * (company == 1 ? shape(s, k) : 1.0);
+}
+
+/* The first window counts at once. */
+static void follow_rows(struct octavo_depth_source *s, size_t watched)
+{
+	s->watched += (s->watched > 0.0 ? FOLLOW : 1.0) * ((double)watched - s->watched);
+}
+
+/* Drafting, and in so far as that began later than usual, catching up. */
+static void time_draft(struct octavo_depth_source *s, const struct octavo_step *step)
+{
+	unsigned k = step->drafted;
+	if (k && !step->late)
+		follow(&s->draft_ns[k], &s->drafts[k], step->draft_ns);
+	if (k && step->late && s->drafts[k] > 0.0)
+		follow(&s->late_ns, &s->lates, (step->draft_ns - s->draft_ns[k]) / (double)step->late);
+}
+
+static double within(double x, double bound)
+{
+	return x > bound ? bound : x < -bound ? -bound : x;
+}
+
+/* The account gets its share of the step, and pays for what a trial took beyond the best k's time for its tokens. */
+static void settle(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_step *step,
+                   int took_part)
+{
+	double rows = step->drafted + 1.0 + (double)step->watched, others = (double)step->rows - rows;
+	double ns = step->draft_ns + step->verify_ns * (others > 0.0 ? rows / (rows + others) : 1.0) + step->accept_ns;
+	s->spare_ns += SPEND * ns;
+	if (took_part && s->trial_ns > 0.0 && step->drafted == s->trial && ns > s->trial_ns)
+		s->spare_ns -= ns - s->trial_ns;
+	s->spare_ns = within(s->spare_ns, SAVE * cost->ns[0]);
 }
 
 void octavo_depth_update(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_step *step,
                          int took_part)
 {
-	fade(s);
+	int drafted = took_part && step->drafted + step->watched;
+	fade(s, s->trial && !drafted);
 	time_forward(s, cost, step);
-	follow(&s->accept_ns, step->accept_ns / (step->accepted + 1.0), FOLLOW);
-	if (!took_part || !(step->drafted + step->watched))
+	follow(&s->accept_ns, &s->accepts, step->accept_ns / (step->accepted + 1.0));
+	settle(s, cost, step, took_part);
+	if (!drafted)
 		return;
 	count(s, step);
-	follow(&s->watched, (double)step->watched, FOLLOW);
-	if (step->drafted)
-		follow(&s->draft_ns[step->drafted], step->draft_ns, FOLLOW);
+	follow_rows(s, step->watched);
+	time_draft(s, step);
 }
 
 /* ---- The choice --------------------------------------------------------------------------------------------- */
 
-unsigned octavo_depth_choose(const struct octavo_depth_source *s, const struct octavo_cost *cost, size_t company,
-                             unsigned most, double *rate)
+/* What steps of k tokens bring and cost, and what they would at best. */
+struct prospect {
+	double tokens, ns, most_tokens, least_ns;
+};
+
+/* Forwards that tell how far the curve is off for k drafted tokens: its own, and some of its neighbours'.  A single row
+ * takes another way through the kernels, and is on its own. */
+static double evidence(const struct octavo_depth_source *s, unsigned k)
 {
-	double best_rate = 0.0, tokens = 1.0;
+	double kin = 0.0;
+	for (unsigned i = 1; k && i <= OCTAVO_MAX_K; i++)
+		if (i != k)
+			kin += s->seen[i] / (double)(1u << (i > k ? i - k : k - i));
+	return s->seen[k] + (kin < KIN ? kin : KIN);
+}
+
+static void look(const struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
+                 struct prospect p[OCTAVO_MAX_K + 1])
+{
+	double hope = 1.0;
+	for (unsigned k = 0; k <= ahead->most; k++) {
+		double verify = verify_time(s, cost, ahead->company, k);
+		p[k].tokens = k ? p[k - 1].tokens + octavo_depth_reach(s, k - 1) : 1.0;
+		p[k].most_tokens = k ? p[k - 1].most_tokens + (hope *= hope_at(s, k - 1)) : 1.0;
+		p[k].ns = draft_time(s, k) + verify + s->accept_ns * p[k].tokens;
+		p[k].least_ns = p[k].ns - DOUBT / sqrt(evidence(s, k) + 1.0) * verify;
+	}
+}
+
+/* The k from `least` on with the most tokens per time, if that is at least `rate`, which it then becomes; else 0. */
+static unsigned best_of(const struct octavo_depth_source *s, const struct prospect *p, const struct octavo_ahead *ahead,
+                        unsigned least, double *rate)
+{
 	unsigned best = 0;
-	for (unsigned k = 0; k <= most && k <= OCTAVO_MAX_K; k++) {
-		if (k)
-			tokens += octavo_depth_reach(s, k - 1);
-		double ns = draft_time(s, k) + verify_time(s, cost, company, k) + s->accept_ns * tokens;
-		if (tokens / ns > best_rate) {
-			best_rate = tokens / ns;
+	for (unsigned k = least; k <= ahead->most; k++) {
+		double late = k ? s->late_ns * (double)ahead->late / HORIZON : 0.0;
+		if (p[k].tokens / (p[k].ns + late) >= *rate) {
+			*rate = p[k].tokens / (p[k].ns + late);
 			best = k;
 		}
 	}
-	if (rate)
-		*rate = best_rate;
 	return best;
+}
+
+/* The k from `least` on that may gain most over `rate` for its price, as soon as that can be afforded; till then `best`.
+ * Prices are in time beyond what the best k takes for as many tokens, and above nothing. */
+static unsigned try_one(struct octavo_depth_source *s, const struct prospect *p, const struct octavo_ahead *ahead,
+                        unsigned least, double rate, unsigned best)
+{
+	double most = 0.0;
+	unsigned k = best;
+	for (unsigned i = least; i <= ahead->most; i++) {
+		double gain = p[i].most_tokens / p[i].least_ns / rate - 1.0;
+		double price = p[i].ns - p[i].tokens / rate + 0.02 * p[0].ns;
+		if (i != best && gain / price > most) {
+			most = gain / price;
+			k = i;
+		}
+	}
+	double late = k ? s->late_ns * (double)ahead->late : 0.0;
+	int affordable = p[k].ns + late - p[k].tokens / rate <= s->spare_ns;
+	s->trial = affordable ? k : best;
+	s->trial_ns = s->trial != best ? p[k].tokens / rate : 0.0;
+	return s->trial;
+}
+
+unsigned octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
+                             unsigned least, double *rate)
+{
+	struct prospect p[OCTAVO_MAX_K + 1];
+	look(s, cost, ahead, p);
+	unsigned best = best_of(s, p, ahead, least, rate);
+	return try_one(s, p, ahead, least, *rate, best);
+}
+
+void octavo_depth_plan(struct octavo_depth *depth, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
+                       unsigned sources, unsigned *k)
+{
+	double rate = 0.0;
+	for (unsigned i = sources; i--;)
+		k[i] = octavo_depth_choose(&depth->source[i], cost, &ahead[i], i + 1 < sources, &rate);
 }

@@ -8,9 +8,14 @@
  * P(kept) times the value of a token, t(k) / tau(k), exceeds what it adds to the time.  Looking at all k, and not at the
  * next position alone, also sees past a step in verify(M).
  *
- * Estimates fade, and what has not been tried for a while goes back to a guess.  So a depth that was given up is tried
- * again now and then: the cheaper it is to try, the more often, and at most (1 - FADE) of a token per step is spent on
- * it.
+ * Neither what is drafted nor what it takes is known but by doing it, so some steps are taken to learn: a k that would be
+ * the best if its next tokens were all kept, and if its time were as much below the estimate as the evidence leaves open.
+ * Plain steps are tried like that as well: the cost curve says what they took when the engine began, and that alone would
+ * remain all there is.  What a trial takes beyond the time in which the best k would have emitted as much comes out of an
+ * account, which gets SPEND of all time: so learning costs no more than that, however dear one trial is.
+ *
+ * Evidence fades.  What was tried lately stands before what was tried earlier, of which the estimate remains when drafting
+ * was given up; and with no evidence left a trial that succeeds counts.
  *
  * Pure functions of their arguments: no clock is read here.
  */
@@ -25,16 +30,29 @@ struct octavo_step {
 	double draft_ns, verify_ns, accept_ns;
 	size_t rows; /* of the forward */
 	size_t watched; /* of them, those beside the session's draft */
+	size_t late; /* tokens that drafting began with catching up on, but for the last step's */
 };
 
 /* The estimates of one source of drafts, after a step in which it drafted (took_part) or did not. */
 void octavo_depth_update(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_step *step,
                          int took_part);
 
-/* The k in [0, most] with the most tokens per second if `company` sequences draft alike side by side; *rate gets that,
- * in tokens per ns, and may be NULL. */
-unsigned octavo_depth_choose(const struct octavo_depth_source *s, const struct octavo_cost *cost, size_t company,
-                             unsigned most, double *rate);
+/* What a choice is for. */
+struct octavo_ahead {
+	unsigned most;  /* k, at most OCTAVO_MAX_K */
+	size_t company; /* sequences that draft alike side by side, at least 1 */
+	size_t late;    /* tokens that the source would have to catch up on before it drafts, but for the last step's */
+};
+
+/* The k in [least, ahead->most] with the most tokens per time, or one that is to be learnt about; 0 if none has at least
+ * *rate, in tokens per ns.  That becomes what the best one has. */
+unsigned octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
+                             unsigned least, double *rate);
+
+/* The same for all sources of a drafter: k[i] for source i, of ahead[i].  Of a pair, the first drafts where it promises no
+ * less than the second. */
+void octavo_depth_plan(struct octavo_depth *depth, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
+                       unsigned sources, unsigned *k);
 
 /* Probability that the token drafted at depth i (0-based) is kept if it and all before it were drafted. */
 double octavo_depth_reach(const struct octavo_depth_source *s, unsigned i);
