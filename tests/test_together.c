@@ -207,7 +207,7 @@ static void drafts_are_those_alone(void **state)
 
 enum { MOST_RUNS = 64 };
 
-/* What a drafter's run() was called with. */
+/* What the run() of a drafter, or a pair's second, was called with. */
 static struct {
 	const struct octavo_drafter_ops *real;
 	struct octavo_drafter_ops ops;
@@ -222,15 +222,21 @@ static enum octavo_status run_watched(struct octavo_drafting **d, size_t count, 
 	return watched.fails ? octavo_fail(error, OCTAVO_ELIMIT, "no such run") : watched.real->run(d, count, error);
 }
 
-static void watch(struct octavo_session *s)
+static const struct octavo_drafter_ops **ops_of(struct octavo_session *s)
 {
-	watched.real = s->drafter->ops == &watched.ops ? watched.real : s->drafter->ops;
-	watched.ops = *watched.real;
-	watched.ops.run = run_watched;
-	s->drafter->ops = &watched.ops;
+	return s->drafter->pair[1] ? &s->drafter->pair[1]->ops : &s->drafter->ops;
 }
 
-/* Four sessions that draft 1, 2, 3 and 4 tokens: together they need as many forwards as the longest. */
+static void watch(struct octavo_session *s)
+{
+	watched.real = *ops_of(s) == &watched.ops ? watched.real : *ops_of(s);
+	watched.ops = *watched.real;
+	watched.ops.run = run_watched;
+	*ops_of(s) = &watched.ops;
+}
+
+/* Four sessions that draft 1, 2, 3 and 4 tokens, one of them as the second of a pair: together they need as many forwards
+ * as the longest. */
 static void a_depth_is_one_forward(void **state)
 {
 	const struct specs *s = *state;
@@ -238,6 +244,7 @@ static void a_depth_is_one_forward(void **state)
 		const char *drafter;
 		size_t runs;
 	} expected[] = { { "mtp", 4 }, { "eagle", 4 }, { s->hydra, 4 }, { s->model, 4 }, { "parallel", 1 }, { s->medusa, 1 } };
+	char pair[SPEC + 8];
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 4, .max_rows = 64 };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_error error = { "" };
@@ -247,8 +254,10 @@ static void a_depth_is_one_forward(void **state)
 		int32_t prompt[4] = { 40, 41, 42, 43 };
 		memset(&watched, 0, sizeof watched);
 		for (size_t j = 0; j < 4; j++) {
-			struct octavo_session_settings one = { .drafter = expected[i].drafter, .k = (unsigned)(3 * j % 4 + 1) };
-			prompt[0] += (int32_t)j;
+			struct octavo_session_settings one = { .drafter = j == 2 ? pair : expected[i].drafter,
+				                               .k = (unsigned)(3 * j % 4 + 1) };
+			snprintf(pair, sizeof pair, "ngram+%s", expected[i].drafter);
+			prompt[0] = 30 + (int32_t)j; /* nothing in it comes twice */
 			session[j] = open_session(e, &one);
 			assert_int_equal(octavo_session_prompt(session[j], prompt, 4, &error), OCTAVO_OK);
 			watch(session[j]);
@@ -258,7 +267,7 @@ static void a_depth_is_one_forward(void **state)
 		for (size_t run = 0; run < watched.runs; run++)
 			assert_int_equal(watched.drafts[run], 4 - run);
 		for (size_t j = 0; j < 4; j++) {
-			session[j]->drafter->ops = watched.real;
+			*ops_of(session[j]) = watched.real;
 			octavo_session_close(&session[j]);
 		}
 	}
@@ -294,7 +303,7 @@ static void failures_end_the_crew_alone(void **state)
 		assert_true(failed ? got[i].count == 0 : got[i].count > 0);
 		assert_memory_equal(got[i].token, got[0].token, failed ? 0 : sizeof(int32_t)); /* all have one prompt */
 		if (failed)
-			s[i]->drafter->ops = watched.real;
+			*ops_of(s[i]) = watched.real;
 		octavo_session_close(&s[i]);
 	}
 	octavo_engine_close(&e);

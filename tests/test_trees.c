@@ -253,7 +253,7 @@ static void dynamic_trees_heed_confidence(void **state)
 	assert_true(fewer > 25);
 	const float nan[WORDS] = { 1.0f, __builtin_nanf("") };
 	octavo_tree_begin(&tree, 0, 8, &chance);
-	octavo_tree_offer(&tree, 0, &(struct octavo_candidates){ .logits = nan, .vocab = WORDS }, 2);
+	octavo_tree_offer(&tree, 0, &(struct octavo_outlook){ .logits = nan, .vocab = WORDS }, 2);
 	assert_int_equal(tree.rows, 1);
 }
 

@@ -234,13 +234,6 @@ static enum octavo_status commit_none(struct octavo_drafter *drafter, size_t pos
 	return OCTAVO_OK;
 }
 
-static enum octavo_status draft_none(struct octavo_drafting *d, struct octavo_error *error)
-{
-	(void)d, (void)error;
-	return OCTAVO_OK;
-}
-
 const struct octavo_drafter_ops octavo_drafter_none = {
 	.name = "none", .open = open_none, .close = close_none, .begin = begin_none, .commit = commit_none,
-	.draft = draft_none,
 };

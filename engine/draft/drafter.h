@@ -35,7 +35,8 @@ struct octavo_drafting {
 	struct octavo_drafter *whole; /* the session's: of one source, or a pair */
 	struct octavo_shape shapes[OCTAVO_MAX_SOURCES]; /* by source */
 	struct octavo_tree *tree;
-	struct octavo_drafter *drafter;   /* whose turn it is */
+	unsigned turns;                   /* of sources, that have begun */
+	struct octavo_drafter *drafter;   /* whose turn it is: of a pair's, the second's where the first proposes nothing */
 	const struct octavo_shape *shape; /* its own */
 	struct octavo_share share;        /* the rows to be run next; none: the draft is complete */
 	uint64_t ns;                      /* its time; of what is run together, its even share */
@@ -65,7 +66,7 @@ struct octavo_drafter_ops {
 	/* Adds nodes below the root of d->tree, which is the next, not yet committed token: at most shape->width[d] children
 	 * to each node of depth d, while there is room; or fewer, or none.  Drafters with laws leave the growing to growth.h,
 	 * which also makes dynamic trees.  What needs rows of the crew to be run first is left to grow(), and d->share says
-	 * which rows.  NULL: a pair, which has others draft. */
+	 * which rows.  NULL: it never drafts, or is a pair. */
 	enum octavo_status (*draft)(struct octavo_drafting *d, struct octavo_error *error);
 	/* One forward of the shares of `count` drafts of a crew, in any order; NULL without a crew. */
 	enum octavo_status (*run)(struct octavo_drafting **d, size_t count, struct octavo_error *error);
@@ -104,8 +105,8 @@ enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *
 /* Closes and nulls. */
 void octavo_drafter_close(struct octavo_drafter **drafter);
 
-/* together.c: makes the drafts of `count` sessions of one engine, each with a turn for every source of its drafter, as the
- * caller set `whole`, `shapes` and `tree`.  Reorders d.  A draft that fails takes no other with it that it was not run
+/* together.c: makes the drafts of `count` sessions of one engine, of which the caller set `whole`, `shapes` and `tree`.
+ * Reorders d.  A draft that fails takes no other with it that it was not run
  * with; the first failure is returned. */
 enum octavo_status octavo_draft_together(struct octavo_drafting **d, size_t count, struct octavo_error *error);
 /* One draft; shape[i] is for source i. */

@@ -58,13 +58,13 @@ size_t octavo_growth_next(struct octavo_growth *g, const struct octavo_shape *sh
                           const float *logits, size_t ld, size_t vocab)
 {
 	unsigned width = shape->width[g->depth++];
-	struct octavo_candidates c = { .logits = NULL };
+	struct octavo_outlook c = { .logits = NULL };
 	for (size_t node = g->first; node < g->rows; node++) {
 		size_t row = find(tree, node);
 		if (row == tree->rows)
 			continue;
 		if (ld || !c.logits)
-			c = (struct octavo_candidates){ .logits = logits + (node - g->first) * ld, .vocab = vocab };
+			c = (struct octavo_outlook){ .logits = logits + (node - g->first) * ld, .vocab = vocab };
 		if (shape->most)
 			octavo_tree_offer(tree, row, &c, width);
 		else

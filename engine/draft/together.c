@@ -21,6 +21,12 @@ static void swap(struct octavo_drafting **a, struct octavo_drafting **b)
 	*b = other;
 }
 
+static void keep_first(enum octavo_status *first, enum octavo_status status)
+{
+	if (*first == OCTAVO_OK)
+		*first = status;
+}
+
 /* Moves those that go on to the front; returns how many. */
 static size_t unfinished(struct octavo_drafting **d, size_t count)
 {
@@ -46,61 +52,34 @@ static size_t gather(struct octavo_drafting **d, size_t count)
 	return found;
 }
 
+/* Gives source after source its turn, until one has rows to run or has drafted. */
+static enum octavo_status take_turns(struct octavo_drafting *d, struct octavo_error *error)
+{
+	while (d->status == OCTAVO_OK && !d->share.rows && d->tree->rows == 1 && d->turns < d->whole->sources) {
+		unsigned source = d->turns++;
+		d->drafter = d->whole->pair[source] ? d->whole->pair[source] : d->whole;
+		d->shape = &d->shapes[source];
+		d->share = (struct octavo_share){ 0 };
+		d->tree->source = source;
+		d->status = d->drafter->ops->draft(d, error);
+	}
+	if (d->status != OCTAVO_OK)
+		d->share.rows = 0;
+	return d->status;
+}
+
 /* One forward, and what comes of it. */
 static enum octavo_status step(struct octavo_drafting **d, size_t count, struct octavo_error *error)
 {
 	uint64_t at = octavo_now_ns();
-	enum octavo_status status = d[0]->drafter->ops->run(d, count, error);
+	enum octavo_status status = d[0]->drafter->ops->run(d, count, error), first = status;
 	uint64_t ns = lap(&at);
 	for (size_t i = 0; i < count; i++) {
-		d[i]->ns += ns / count;
 		d[i]->status = status;
 		if (status == OCTAVO_OK)
 			d[i]->drafter->ops->grow(d[i]);
-		else
-			d[i]->share.rows = 0;
-		d[i]->ns += lap(&at);
-	}
-	return status;
-}
-
-/* Moves those to the front whose turn it is; returns how many. */
-static size_t take_turns(struct octavo_drafting **d, size_t count, unsigned source)
-{
-	size_t found = 0;
-	for (size_t i = 0; i < count; i++) {
-		struct octavo_drafter *drafter = source ? NULL : d[i]->whole;
-		if (d[i]->whole->pair[source])
-			drafter = d[i]->whole->pair[source];
-		/* The second drafts where the first has nothing to propose. */
-		if (!drafter || d[i]->status != OCTAVO_OK || d[i]->tree->rows > 1)
-			continue;
-		d[i]->drafter = drafter;
-		d[i]->shape = &d[i]->shapes[source];
-		d[i]->tree->source = source;
-		swap(&d[found++], &d[i]);
-	}
-	return found;
-}
-
-/* One turn of all of them. */
-static enum octavo_status draft_all(struct octavo_drafting **d, size_t count, struct octavo_error *error)
-{
-	enum octavo_status first = OCTAVO_OK;
-	uint64_t at = octavo_now_ns();
-	for (size_t i = 0; i < count; i++) {
-		d[i]->share = (struct octavo_share){ 0 };
-		d[i]->status = d[i]->drafter->ops->draft(d[i], first == OCTAVO_OK ? error : NULL);
-		if (d[i]->status != OCTAVO_OK)
-			d[i]->share.rows = 0;
-		if (first == OCTAVO_OK)
-			first = d[i]->status;
-		d[i]->ns += lap(&at);
-	}
-	while ((count = unfinished(d, count))) {
-		enum octavo_status status = step(d, gather(d, count), first == OCTAVO_OK ? error : NULL);
-		if (first == OCTAVO_OK)
-			first = status;
+		keep_first(&first, take_turns(d[i], first == OCTAVO_OK ? error : NULL));
+		d[i]->ns += ns / count + lap(&at);
 	}
 	return first;
 }
@@ -108,15 +87,16 @@ static enum octavo_status draft_all(struct octavo_drafting **d, size_t count, st
 enum octavo_status octavo_draft_together(struct octavo_drafting **d, size_t count, struct octavo_error *error)
 {
 	enum octavo_status first = OCTAVO_OK;
+	uint64_t at = octavo_now_ns();
 	for (size_t i = 0; i < count; i++) {
+		d[i]->turns = 0;
+		d[i]->share.rows = 0;
 		d[i]->status = OCTAVO_OK;
-		d[i]->ns = 0;
+		keep_first(&first, take_turns(d[i], first == OCTAVO_OK ? error : NULL));
+		d[i]->ns = lap(&at);
 	}
-	for (unsigned source = 0; source < OCTAVO_MAX_SOURCES; source++) {
-		enum octavo_status status = draft_all(d, take_turns(d, count, source), first == OCTAVO_OK ? error : NULL);
-		if (first == OCTAVO_OK)
-			first = status;
-	}
+	while ((count = unfinished(d, count)))
+		keep_first(&first, step(d, gather(d, count), first == OCTAVO_OK ? error : NULL));
 	return first;
 }
 

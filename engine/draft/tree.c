@@ -112,7 +112,7 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 }
 
 /* NULL if there is none. */
-static const double *softmax(const struct octavo_tree *tree, struct octavo_candidates *c)
+static const double *softmax(const struct octavo_tree *tree, struct octavo_outlook *c)
 {
 	static const struct octavo_sampling plain = { .temperature = 1.0f };
 	double *law = tree->chance->softmax;
@@ -122,7 +122,7 @@ static const double *softmax(const struct octavo_tree *tree, struct octavo_candi
 }
 
 /* How many of the `width` best there are, in c->best. */
-static size_t search(struct octavo_candidates *c, unsigned width)
+static size_t search(struct octavo_outlook *c, unsigned width)
 {
 	if (c->asked < width) {
 		c->found = octavo_best_tokens(c->logits, c->vocab, width, c->best);
@@ -132,7 +132,7 @@ static size_t search(struct octavo_candidates *c, unsigned width)
 }
 
 /* What the law holds likely goes on the list of whoever asks. */
-static void list_candidates(const struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, const double *law)
+static void list_candidates(const struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, const double *law)
 {
 	struct octavo_candidate_list *list = tree->chance->candidates;
 	if (!list || tree->run[parent] < 0)
@@ -142,7 +142,7 @@ static void list_candidates(const struct octavo_tree *tree, size_t parent, struc
 	list->mass[tree->run[parent]] = c->listed;
 }
 
-static void choose(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
+static void choose(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
 	double path = tree->path[parent];
 	int asks = asks_confidence(tree);
@@ -161,7 +161,7 @@ static void choose(struct octavo_tree *tree, size_t parent, struct octavo_candid
 	}
 }
 
-void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
+void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
 	if (tree->chance && tree->chance->law)
 		draw(tree, parent, c->logits, c->vocab, width);
@@ -193,7 +193,7 @@ static void drop_leaf(struct octavo_tree *tree, size_t leaf)
 		tree->parent[row] -= tree->parent[row] > (int32_t)leaf;
 }
 
-void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width)
+void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
 	const double *law = softmax(tree, c);
 	double sure = tree->path[parent], path = sure;

@@ -52,7 +52,7 @@ void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, cons
  * tree has room.  0: neither. */
 size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width);
 /* Logits of a next token, and what they say of it, found out once for all nodes of a tree that share them. */
-struct octavo_candidates {
+struct octavo_outlook {
 	const float *logits; /* [vocab] */
 	size_t vocab;
 	size_t asked, found; /* the best: how many were asked for, and how many there are */
@@ -60,13 +60,13 @@ struct octavo_candidates {
 	const double *softmax; /* in the chance's scratch; NULL: not asked for */
 	double listed; /* what it holds of those of its tokens that went on the chance's list; 0: not asked for */
 };
-/* Up to `width` children of `parent`, from the candidates of its next token: the best, or drawn ones.  Fewer or none where
+/* Up to `width` children of `parent`, from the outlook on its next token: the best, or drawn ones.  Fewer or none where
  * confidence asks for that; none if there is a NaN: what the target makes of it is the target's business. */
-void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width);
+void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width);
 /* The same of a dynamic tree: the best children, each as sure as the softmax of the logits says times its parent.  In a
  * full tree they take the places of less sure rows: what remains are the surest, ties to the row that came first.  Rows
  * behind one that gave way move up.  The tree needs a chance. */
-void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_candidates *c, unsigned width);
+void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width);
 /* The law that a row's token was drawn from, as an octavo_law_fn; NULL for one that was chosen.  Of siblings, the law
  * before any of them was drawn. */
 const double *octavo_tree_law(void *tree, size_t row);
