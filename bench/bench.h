@@ -31,6 +31,7 @@ struct options {
 	const char *emulate;    /* hopper[:NC] */
 	long k[MAX_LIST]; /* 0: auto */
 	size_t k_count;
+	bool brief; /* fewer draft lengths where none are given */
 	double temperature[MAX_LIST];
 	size_t temperature_count;
 	unsigned top_k;

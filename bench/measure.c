@@ -73,12 +73,16 @@ static void add_threads(struct run *run, struct octavo_profiler *profiler, size_
 }
 
 /* What a sequence knows of itself; add_round in decode.c has the rest. */
-static void add_output(struct run *run, struct half *half, const struct output *out)
+static void add_times(struct half *half, const struct output *out)
+{
+	half->tokens += out->count;
+	half->draft_ns += (double)out->stats.draft_ns;
+	half->verify_ns += (double)out->stats.verify_ns;
+}
+
+static void add_output(struct run *run, const struct output *out)
 {
 	const struct octavo_session_stats *s = &out->stats;
-	half->tokens += out->count;
-	half->draft_ns += (double)s->draft_ns;
-	half->verify_ns += (double)s->verify_ns;
 	run->prefill_ns += (double)s->prefill_ns;
 	run->tokens += out->count;
 	run->steps += s->steps;
@@ -189,8 +193,9 @@ static void release(struct measurement *m)
 	free(m->outputs);
 }
 
-/* Run `at` decodes prompts first, first + 1, …, of group number `index`. */
-static bool measure_run(struct measurement *m, size_t at, size_t first, size_t count, size_t index)
+/* Run `at` decodes prompts first, first + 1, …, of group number `index`; once more if `again`, which is for the times
+ * alone. */
+static bool measure_run(struct measurement *m, size_t at, size_t first, size_t count, size_t index, bool again)
 {
 	struct run *run = &m->runs->run[at];
 	struct output *out = m->outputs + at * m->group;
@@ -198,19 +203,20 @@ static bool measure_run(struct measurement *m, size_t at, size_t first, size_t c
 	double before = half->ns;
 	struct octavo_profile profile;
 	struct decoding decoding = { m->engine, run, m->options, m->prompts, m->runs->tokens,
-		                     at < m->runs->count ? m->recorder : NULL };
+		                     at < m->runs->count && !again ? m->recorder : NULL };
 	if (m->profiler)
 		octavo_profiler_reset(m->profiler);
 	if (!decode_prompts(&decoding, first, count, out, half))
 		return false;
-	if (m->profiler && octavo_profiler_report(m->profiler, &profile) == OCTAVO_OK) {
+	if (m->profiler && !again && octavo_profiler_report(m->profiler, &profile) == OCTAVO_OK) {
 		add_profile(&run->profile, &profile);
 		add_threads(run, m->profiler, profile.threads);
 	}
-	run->ns[index] = half->ns - before;
-	run->decode_ns += run->ns[index];
+	run->ns[index] += half->ns - before;
 	for (size_t i = 0; i < count; i++) {
-		add_output(run, half, &out[i]);
+		add_times(half, &out[i]);
+		if (!again)
+			add_output(run, &out[i]);
 		run->per_group[index] += out[i].count;
 	}
 	run->groups = index + 1;
@@ -227,13 +233,36 @@ static size_t reference_of(const struct runs *r, size_t i)
 	return plain;
 }
 
+/* The plain run that a run's speed is compared with. */
+static size_t plain_of(const struct runs *r, size_t i)
+{
+	while (strcmp(r->run[i].drafter, "none"))
+		i--;
+	return i;
+}
+
+/* All speeds hang on plain decoding's: it is timed again after every few runs. */
+static bool measure_runs(struct measurement *m, size_t first, size_t count, size_t index)
+{
+	enum { AGAIN = 4 };
+	struct runs *r = m->runs;
+	for (size_t i = 0, drafted = 0; i < r->total; i++) {
+		size_t at = (i + index) % r->total, plain = plain_of(r, at);
+		if (!measure_run(m, at, first, count, index, false))
+			return false;
+		drafted += at != plain;
+		if (at != plain && drafted % AGAIN == 0 && !measure_run(m, plain, first, count, index, true))
+			return false;
+	}
+	return true;
+}
+
 static bool measure_group(struct measurement *m, size_t index)
 {
 	struct runs *r = m->runs;
 	size_t first = index * m->group, left = m->prompts->count - first, count = left < m->group ? left : m->group;
-	for (size_t i = 0; i < r->total; i++)
-		if (!measure_run(m, (i + index) % r->total, first, count, index))
-			return false;
+	if (!measure_runs(m, first, count, index))
+		return false;
 	for (size_t i = 0; i < r->total; i++)
 		for (size_t p = 0; p < count; p++)
 			compare(r, &r->run[i], &m->outputs[i * m->group + p], &m->outputs[reference_of(r, i) * m->group + p],
@@ -252,7 +281,8 @@ static void finish(struct runs *r, uint64_t seed)
 		if (!strcmp(run->drafter, "none"))
 			plain = run;
 		run->distinct4 /= (double)run->prompts;
-		run->tokens_per_s = (double)run->tokens * 1e9 / run->decode_ns;
+		run->tokens_per_s = (double)(run->half[0].tokens + run->half[1].tokens) * 1e9 / (run->half[0].ns + run->half[1].ns);
+		run->decode_ns = (double)run->tokens * 1e9 / run->tokens_per_s;
 		for (size_t p = 0; p < run->groups; p++) /* another text may have ended elsewhere */
 			run->ns[p] *= (double)plain->per_group[p] / (double)run->per_group[p];
 		octavo_bootstrap_ratio(plain->ns, run->ns, run->groups, seed, &run->speedup, &run->lo, &run->hi);
@@ -283,6 +313,7 @@ bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine 
 		                 .prompts = prompts };
 	char what[64];
 	r->loaded = prompts->count;
+	r->list = prompts;
 	bool good = allocate(&m) && warm_up(&m);
 	uint64_t start = octavo_now_ns();
 	for (size_t index = 0; good && r->prompts < prompts->count; index++) {

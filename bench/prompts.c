@@ -63,6 +63,47 @@ static bool is_blank(const char *text)
 	return text[strspn(text, " \t\r\n")] == 0;
 }
 
+/* Where a prompt comes in the mixed order. */
+struct place {
+	struct prompt prompt;
+	size_t turn, category, index;
+};
+
+static int compare_places(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	if (x->turn != y->turn)
+		return x->turn < y->turn ? -1 : 1;
+	if (x->category != y->category)
+		return x->category < y->category ? -1 : 1;
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* Two prompts of each category in turn: what is measured before the time is up shows all categories, and the even and the
+ * odd prompts have equal shares of each. */
+static bool mix(struct prompts *p)
+{
+	struct place *place = calloc(p->count, sizeof *place);
+	if (!place) {
+		complain("out of memory");
+		return false;
+	}
+	for (size_t i = 0; i < p->count; i++) {
+		size_t before = 0, first = i;
+		for (size_t j = i; j--;)
+			if (!strcmp(p->item[j].category, p->item[i].category)) {
+				before++;
+				first = j;
+			}
+		place[i] = (struct place){ p->item[i], before / 2, first, i };
+	}
+	qsort(place, p->count, sizeof *place, compare_places);
+	for (size_t i = 0; i < p->count; i++)
+		p->item[i] = place[i].prompt;
+	free(place);
+	return true;
+}
+
 bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *engine, size_t limit)
 {
 	*out = (struct prompts){ 0 };
@@ -100,6 +141,7 @@ bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *e
 	}
 	free(text);
 	fclose(file);
+	good = good && mix(out);
 	if (!good)
 		prompts_free(out);
 	return good;

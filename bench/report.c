@@ -7,14 +7,9 @@
 #include <math.h>
 #include <string.h>
 
-static bool is_plain(const struct run *run)
-{
-	return !strcmp(run->drafter, "none");
-}
-
 enum octavo_promise run_promise(const struct run *run)
 {
-	return is_plain(run) ? OCTAVO_SAME_TOKENS : octavo_accept_promise(run->accept.rule, &run->sampling);
+	return run_is_plain(run) ? OCTAVO_SAME_TOKENS : octavo_accept_promise(run->accept.rule, &run->sampling);
 }
 
 static bool is_lossy(const struct run *run)
@@ -32,7 +27,7 @@ static double share_differing(const struct run *run)
 static const char *verdict(const struct run *run, char text[64])
 {
 	enum octavo_promise promise = run_promise(run);
-	if (is_plain(run) && run->batch == 1)
+	if (run_is_plain(run) && run->batch == 1)
 		return "-";
 	if (promise == OCTAVO_SAME_TOKENS)
 		return run->divergence.found ? "NO" : "identical";
@@ -78,8 +73,7 @@ static void print_acceptance(const struct run *run)
 	printf("  %-19s", *text ? text : "-");
 }
 
-/* Of the column of drafters: that of the longest name. */
-static int label_width(const struct runs *r, size_t first, size_t end)
+int runs_label_width(const struct runs *r, size_t first, size_t end)
 {
 	size_t width = 9;
 	for (size_t i = first; i < end; i++)
@@ -89,9 +83,9 @@ static int label_width(const struct runs *r, size_t first, size_t end)
 
 static void print_speed_row(const struct run *run, int width)
 {
-	printf("  %-*s %-5s", width, run->label, is_plain(run) ? "-" : run->shape);
+	printf("  %-*s %-5s", width, run->label, run_is_plain(run) ? "-" : run->shape);
 	printf("  %8.1f  %5.2f", run->tokens_per_s, run->speedup);
-	if (is_plain(run))
+	if (run_is_plain(run))
 		printf("  %-12s", "");
 	else if (has_range(run))
 		printf("  %5.2f..%-5.2f", run->lo, run->hi);
@@ -164,7 +158,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
 	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens,
 	       r->run[first].accept.text, is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
-	int width = label_width(r, first, end);
+	int width = runs_label_width(r, first, end);
 	printf("  %-*s k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n", width,
 	       "drafter");
 	for (size_t i = first; i < end; i++)
@@ -187,7 +181,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 
 static void print_predictions(const struct runs *r, size_t first, size_t end)
 {
-	int width = label_width(r, first, end);
+	int width = runs_label_width(r, first, end);
 	bool any = false;
 	for (size_t i = first + 1; i < end; i++) {
 		struct prediction p = predict(&r->cost, &r->run[i], &r->run[first]);
@@ -216,125 +210,12 @@ static void print_outlook(const struct runs *r, size_t first, size_t end)
 	}
 }
 
-/* ---- Text: phases ------------------------------------------------------------------------------------------------ */
-
-static const enum octavo_phase listed[] = {
-	OCTAVO_PHASE_DRAFT,     OCTAVO_PHASE_VERIFY, OCTAVO_PHASE_ACCEPT,  OCTAVO_PHASE_OTHER,
-	OCTAVO_PHASE_ATTENTION, OCTAVO_PHASE_DENSE,  OCTAVO_PHASE_EXPERTS, OCTAVO_PHASE_HEAD,
-};
-
-/* Wide enough for its head. */
-static int column_width(const struct run *run)
-{
-	size_t head = strlen(run->label) + 1 + strlen(run->shape);
-	return is_plain(run) || head < 8 ? 8 : (int)head;
-}
-
-static void print_column_heads(const struct runs *r, size_t first, size_t end)
-{
-	char name[64];
-	printf("  %-14s", "");
-	for (size_t i = first; i < end; i++) {
-		if (is_plain(&r->run[i]))
-			snprintf(name, sizeof name, "plain");
-		else
-			snprintf(name, sizeof name, "%s %s", r->run[i].label, r->run[i].shape);
-		printf("  %*s", column_width(&r->run[i]), name);
-	}
-	putchar('\n');
-}
-
-/* A counter of the phases per emitted token; sums of top phases, profiler and the rest equal the total. */
-static void print_phase_table(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
-{
-	print_column_heads(r, first, end);
-	for (size_t p = 0; p < sizeof listed / sizeof *listed; p++) {
-		bool sub = (int)listed[p] >= OCTAVO_PHASE_TOP;
-		if ((int)listed[p] == OCTAVO_PHASE_TOP)
-			printf("  of which, in draft, verify and prefill together\n");
-		printf("  %s%-*s", sub ? "  " : "", sub ? 12 : 14, octavo_phase_name(listed[p]));
-		for (size_t i = first; i < end; i++) {
-			const struct run *run = &r->run[i];
-			printf("  %*.1f", column_width(run),
-			       run->profile.phase[listed[p]].owner_inclusive[counter] / (double)run->tokens / unit);
-		}
-		putchar('\n');
-	}
-}
-
-/* One line per remedy, with the counters that it would bring: several are usually missing for one reason. */
-static void print_missing(const struct octavo_profile *p)
-{
-	bool told[OCTAVO_COUNTER_COUNT] = { false };
-	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		if (p->source[c].available || told[c])
-			continue;
-		printf("    n/a:");
-		for (int other = c; other < OCTAVO_COUNTER_COUNT; other++)
-			if (!p->source[other].available && !strcmp(p->source[other].remedy, p->source[c].remedy)) {
-				printf("%s %s", other > c ? "," : "", octavo_counter_name((enum octavo_counter)other));
-				told[other] = true;
-			}
-		if (*p->source[c].remedy)
-			printf("; to have them: %s\n", p->source[c].remedy);
-		else
-			printf("; %s\n", p->source[c].reason);
-	}
-}
-
-static void print_counter_notes(const struct octavo_profile *p)
-{
-	printf("\n  counters: %s tier%s%s\n", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "", p->tier_reason);
-	print_missing(p);
-}
-
-/* What a user waits for: the sum of the phases, the profiler's own share and the rest are the whole. */
-static void print_sums(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
-{
-	const char *names[] = { "prefill", "profiler", "rest", "total" };
-	for (size_t line = 0; line < 4; line++) {
-		printf("  %-14s", names[line]);
-		for (size_t i = first; i < end; i++) {
-			const struct octavo_profile *p = &r->run[i].profile;
-			double sum[] = { p->phase[OCTAVO_PHASE_PREFILL].owner_inclusive[counter], p->overhead[counter],
-				         p->unattributed[counter], p->total[counter] };
-			printf("  %*.1f", column_width(&r->run[i]), sum[line] / (double)r->run[i].tokens / unit);
-		}
-		putchar('\n');
-	}
-}
-
-/* As many runs side by side as fit a line. */
-static void print_phase_tables(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
-{
-	enum { ABREAST = 8 };
-	for (size_t at = first, next; at < end; at = next) {
-		next = end - at > ABREAST ? at + ABREAST : end;
-		if (at > first)
-			putchar('\n');
-		print_phase_table(r, at, next, counter, unit);
-		print_sums(r, at, next, counter, unit);
-	}
-}
-
-static void print_phases(const struct runs *r, size_t first, size_t end)
-{
-	const struct octavo_profile *p = &r->run[first].profile;
-	enum octavo_counter cycles =
-		p->source[OCTAVO_COUNTER_CORE_CYCLES].available ? OCTAVO_COUNTER_CORE_CYCLES : OCTAVO_COUNTER_REF_CYCLES;
-	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
-		return; /* measured without the profiler */
-	printf("\nWhere the time goes: microseconds per emitted token\n\n");
-	print_phase_tables(r, first, end, OCTAVO_COUNTER_WALL_NS, 1e3);
-	printf("\nThe same in thousands of %s per emitted token (%s)\n\n", octavo_counter_name(cycles),
-	       p->source[cycles].source);
-	print_phase_tables(r, first, end, cycles, 1e3);
-}
+/* ---- Text: all of it -------------------------------------------------------------------------------------------- */
 
 static bool any_promises(const struct runs *r, enum octavo_promise promise)
 {
 	for (size_t i = 0; i < r->count; i++)
-		if (run_promise(&r->run[i]) == promise && (!is_plain(&r->run[i]) || r->count == 1))
+		if (run_promise(&r->run[i]) == promise && (!run_is_plain(&r->run[i]) || r->count == 1))
 			return true;
 	return false;
 }
@@ -359,73 +240,22 @@ void runs_print(const struct runs *r)
 {
 	cost_print(&r->cost);
 	for (size_t first = 0, end; first < r->count; first = end) {
-		for (end = first + 1; end < r->count && !is_plain(&r->run[end]);)
+		for (end = first + 1; end < r->count && !run_is_plain(&r->run[end]);)
 			end++;
 		print_speed(r, first, end);
+		categories_print(r, first, end);
 		print_predictions(r, first, end);
+		experts_print(r, first, end);
 		print_outlook(r, first, end);
-		print_phases(r, first, end);
+		phases_print(r, first, end);
 	}
-	if (r->run[0].profile.source[OCTAVO_COUNTER_WALL_NS].available)
-		print_counter_notes(&r->run[0].profile);
+	phases_notes(&r->run[0].profile);
 	if (r->prompts < r->loaded)
 		printf("\n  %zu of %zu prompts: the time for this report was up (--seconds)\n", r->prompts, r->loaded);
 	print_verdicts(r);
 }
 
 /* ---- JSON ---------------------------------------------------------------------------------------------------------- */
-
-static json_t *phase_json(const struct octavo_profile *p, enum octavo_phase phase)
-{
-	double total = p->total[OCTAVO_COUNTER_WALL_NS];
-	const double *own = p->phase[phase].owner_inclusive;
-	json_t *o = json_pack("{s:f, s:f, s:I}", "ns", own[OCTAVO_COUNTER_WALL_NS], "share",
-	                      total > 0 ? own[OCTAVO_COUNTER_WALL_NS] / total : 0.0, "calls",
-	                      (json_int_t)p->phase[phase].calls);
-	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		const char *name = octavo_counter_name((enum octavo_counter)c);
-		if (c == OCTAVO_COUNTER_WALL_NS)
-			continue;
-		/* System-call counters are read at phase boundaries only: unknown within a sub-phase, not zero. */
-		if (!p->source[c].available || ((int)phase >= OCTAVO_PHASE_TOP && !p->source[c].sub_phases)) {
-			json_object_set_new(o, name, json_null());
-			continue;
-		}
-		json_object_set_new(o, name, json_real(own[c]));
-		json_t *threads = json_pack("{s:f, s:f}", "self", p->phase[phase].self[c], "inclusive",
-		                            p->phase[phase].inclusive[c]);
-		char key[64];
-		snprintf(key, sizeof key, "%s_all_threads", name);
-		json_object_set_new(o, key, threads);
-	}
-	return o;
-}
-
-static json_t *phases_json(const struct octavo_profile *p)
-{
-	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
-		return json_null();
-	json_t *o = json_object();
-	for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
-		json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase), phase_json(p, (enum octavo_phase)phase));
-	json_object_set_new(o, "profiler_ns", json_real(p->overhead_ns));
-	json_object_set_new(o, "unattributed_ns", json_real(p->unattributed[OCTAVO_COUNTER_WALL_NS]));
-	json_object_set_new(o, "total_ns", json_real(p->total[OCTAVO_COUNTER_WALL_NS]));
-	return o;
-}
-
-/* Each thread's own wall time per phase, the session's thread first. */
-static json_t *threads_json(const struct run *run)
-{
-	json_t *all = json_array();
-	for (size_t i = 0; i < run->threads; i++) {
-		json_t *o = json_object();
-		for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
-			json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase), json_real(run->thread_ns[i][phase]));
-		json_array_append_new(all, json_pack("{s:b, s:o}", "owner", i == 0, "self_ns", o));
-	}
-	return all;
-}
 
 /* What went wrong may have gone wrong far. */
 static json_t *finite_json(double x)
@@ -453,22 +283,6 @@ static json_t *divergence_json(const struct divergence *d)
 	                 explanation_json(&d->why));
 }
 
-/* Distinct experts that a step reads in an MoE layer: more than one token's experts, fewer than as many for each of
- * its rows.  null for a dense model. */
-static json_t *experts_json(const struct run *run)
-{
-	double rows = 0, read = 0, routed = 0, steps = 0;
-	for (const struct half *h = run->half; h < run->half + 2; h++) {
-		for (size_t i = 1; i <= MAX_ROWS; i++)
-			rows += (double)(i * h->rows[i]);
-		read += (double)h->expert_union;
-		routed += (double)h->expert_rows;
-		steps += (double)h->steps;
-	}
-	double layers = routed / rows;
-	return routed > 0 ? json_real(read / steps / layers) : json_null();
-}
-
 static json_t *prediction_json(const struct prediction *p)
 {
 	if (!p->known)
@@ -490,7 +304,7 @@ static json_t *parting_json(const struct run *run)
 static json_t *shortlist_json(const struct run *run)
 {
 	const struct octavo_shortlist *list = &run->accept.shortlist;
-	if (is_plain(run) || !list->most)
+	if (run_is_plain(run) || !list->most)
 		return json_null();
 	return json_pack("{s:I, s:f, s:f, s:f, s:f}", "most", (json_int_t)list->most, "sure", list->sure, "candidates_per_step",
 	                 (double)run->candidates / (double)run->steps, "full_steps", (double)run->full_steps / (double)run->steps,
@@ -512,13 +326,13 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	                      (json_int_t)run->prompts, "tokens_per_s", run->tokens_per_s, "baseline_tokens_per_s",
 	                      plain->tokens_per_s, "speedup", run->speedup);
 	json_object_set_new(o, "speedup_ci", has_range(run) ? json_pack("[f, f]", run->lo, run->hi) : json_null());
-	struct prediction predicted = is_plain(run) ? (struct prediction){ 0 } : predict(&r->cost, run, plain);
+	struct prediction predicted = run_is_plain(run) ? (struct prediction){ 0 } : predict(&r->cost, run, plain);
 	json_object_set_new(o, "batch", json_integer((json_int_t)run->batch));
 	json_object_set_new(o, "alone_tokens_per_s", run->batch > 1 ? json_real(run->alone_tokens_per_s) : json_null());
-	json_object_set_new(o, "shape", is_plain(run) ? json_null() : json_string(run->shape));
+	json_object_set_new(o, "shape", run_is_plain(run) ? json_null() : json_string(run->shape));
 	json_object_set_new(o, "speedup_predicted", predicted.known ? json_real(predicted.speedup) : json_null());
 	json_object_set_new(o, "prediction", prediction_json(&predicted));
-	struct outlook outlook = is_plain(run) ? (struct outlook){ 0 } : outlook_of(&r->full, run, plain);
+	struct outlook outlook = run_is_plain(run) ? (struct outlook){ 0 } : outlook_of(&r->full, run, plain);
 	json_object_set_new(o, "full_size", outlook_json(&outlook));
 	json_object_set_new(o, "lossless", json_string(promises[run_promise(run)]));
 	json_object_set_new(o, "identical",
@@ -534,10 +348,11 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "prefill_ns", json_real(run->prefill_ns));
 	json_object_set_new(o, "decode_ns", json_real(run->decode_ns));
 	json_object_set_new(o, "loops", json_boolean(loops(run)));
-	json_object_set_new(o, "experts_per_step_and_layer", experts_json(run));
+	categories_json(o, r, run, plain);
+	experts_json(o, r, run);
 	json_object_set_new(o, "r", cost_json(&r->cost));
 	json_object_set_new(o, "phases", phases_json(&run->profile));
-	json_object_set_new(o, "threads", threads_json(run));
+	json_object_set_new(o, "threads", phases_threads_json(run));
 	return o;
 }
 
@@ -546,7 +361,7 @@ json_t *runs_json(const struct runs *r)
 	json_t *all = json_array();
 	const struct run *plain = NULL;
 	for (size_t i = 0; i < r->count; i++) {
-		if (is_plain(&r->run[i]))
+		if (run_is_plain(&r->run[i]))
 			plain = &r->run[i];
 		json_array_append_new(all, run_json(r, &r->run[i], plain));
 	}

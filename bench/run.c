@@ -271,9 +271,10 @@ int command_default(int argc, char **argv)
 	int parsed = options_parse(&o, argc, argv, "", "model prompts threads tokens seed seconds json", default_help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
-	/* Two minutes on two cores, kernels included. */
+	/* Two minutes on two cores, kernels included: one temperature, at which no text loops, and few draft lengths, so that
+	 * there are prompts enough. */
 	o.temperature[o.temperature_count++] = USUAL_TEMPERATURE;
-	o.temperature[o.temperature_count++] = 0;
+	o.brief = true;
 	if (o.seconds == 0)
 		o.seconds = 100;
 	const char *path = o.json ? o.json : "specbench.json";

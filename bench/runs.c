@@ -54,16 +54,18 @@ static const struct {
 	const char *drafter;
 	long k[4];
 	size_t count;
+	long brief[2]; /* of a report that shows every drafter in little time */
+	size_t brief_count;
 } usual_k[] = {
-	{ "mtp", { 1, 2, 4, 0 }, 4 },
-	{ "parallel", { 4, 0 }, 2 },
-	{ "eagle", { 1, 2, 4, 0 }, 4 },
-	{ "model", { 1, 2, 4, 0 }, 4 },
-	{ "ngram", { 4, 0 }, 2 },
-	{ "lookahead", { 4, 0 }, 2 },
-	{ "medusa", { 4, 0 }, 2 },
-	{ "hydra", { 4, 0 }, 2 },
-	{ "none", { 0 }, 0 },
+	{ "mtp", { 1, 2, 4, 0 }, 4, { 1, 0 }, 2 },
+	{ "parallel", { 4, 0 }, 2, { 2, 0 }, 2 },
+	{ "eagle", { 1, 2, 4, 0 }, 4, { 1, 0 }, 2 },
+	{ "model", { 1, 2, 4, 0 }, 4, { 1, 0 }, 2 },
+	{ "ngram", { 4, 0 }, 2, { 0 }, 1 },
+	{ "lookahead", { 4, 0 }, 2, { 4 }, 1 },
+	{ "medusa", { 4, 0 }, 2, { 2, 0 }, 2 },
+	{ "hydra", { 4, 0 }, 2, { 2, 0 }, 2 },
+	{ "none", { 0 }, 0, { 0 }, 0 },
 };
 static const long only_auto[] = { 0 };
 
@@ -84,8 +86,8 @@ static bool add_drafter(struct runs *r, const struct options *o, const struct ac
 	size_t bare = strcspn(name, ":,"); /* without a directory */
 	for (size_t i = 0; !o->k_count && i < sizeof usual_k / sizeof *usual_k; i++)
 		if (strlen(usual_k[i].drafter) == bare && !strncmp(usual_k[i].drafter, name, bare)) {
-			k = usual_k[i].k;
-			count = usual_k[i].count;
+			k = o->brief ? usual_k[i].brief : usual_k[i].k;
+			count = o->brief ? usual_k[i].brief_count : usual_k[i].count;
 		}
 	for (size_t i = 0; i < count; i++)
 		if (!add_run(r, o, accept, name, length, (unsigned)k[i], NULL, temperature))

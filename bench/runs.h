@@ -7,6 +7,8 @@
 
 #include "bench/bench.h"
 
+#include <string.h>
+
 struct prompt {
 	char *id, *category, *text;
 	int32_t *token;
@@ -120,6 +122,7 @@ struct runs {
 	struct run *run; /* [total] the first of each temperature is plain decoding */
 	size_t count, total; /* those behind count are plain decoding of one prompt at a time, if there is a batch */
 	size_t batch;
+	const struct prompts *list; /* while they are measured and reported */
 	size_t prompts; /* measured; fewer than loaded if the time was up */
 	size_t loaded, tokens; /* per prompt */
 	const struct octavo_model_info *info;
@@ -176,12 +179,35 @@ bool record_step(struct recorder *r, const struct run *run, const struct prompt 
                  const struct octavo_session *session);
 bool record_close(struct recorder *r);
 
+static inline bool run_is_plain(const struct run *run)
+{
+	return !strcmp(run->drafter, "none");
+}
+
+/* report_categories.c */
+void categories_print(const struct runs *r, size_t first, size_t end);
+/* Adds a run's speed-up by category and the geometric mean of these; null where prompts were decoded side by side. */
+void categories_json(json_t *o, const struct runs *r, const struct run *run, const struct run *plain);
+/* The experts that a step reads, against the formula for independent routing; nothing, or null, for a dense model. */
+void experts_print(const struct runs *r, size_t first, size_t end);
+void experts_json(json_t *o, const struct runs *r, const struct run *run);
+
+/* report_phases.c; nothing, or null, without the profiler */
+void phases_print(const struct runs *r, size_t first, size_t end);
+/* Which counters there are, and why others are not. */
+void phases_notes(const struct octavo_profile *p);
+json_t *phases_json(const struct octavo_profile *p);
+/* Each thread's own wall time per phase, the session's thread first. */
+json_t *phases_threads_json(const struct run *run);
+
 /* report.c */
 void runs_print(const struct runs *r);
 json_t *runs_json(const struct runs *r);
 /* settings.c: what was asked for, the parameters that all runs share. */
 json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m,
                            const struct octavo_model_info *model);
+/* Of the column of drafters of runs first .. end: that of the longest name. */
+int runs_label_width(const struct runs *r, size_t first, size_t end);
 /* What a run promises of its tokens, against plain decoding. */
 enum octavo_promise run_promise(const struct run *run);
 /* Whether every run that promises the tokens of plain decoding has them. */

@@ -36,8 +36,8 @@ static void find_modules(void)
 static const char usage[] =
 	"usage: specbench [COMMAND] [OPTIONS]\n"
 	"\n"
-	"  (nothing)   the machine, a short kernel table, then plain, MTP and n-gram decoding of the bundled model\n"
-	"              side by side; writes specbench.json\n"
+	"  (nothing)   the machine, a short kernel table, then plain decoding of the bundled model and every drafter side\n"
+	"              by side, at temperature 0.8 and few draft lengths; writes specbench.json\n"
 	"  run         the same measurements with your model, prompts and parameters\n"
 	"  generate    text in, text out, streaming\n"
 	"  eval        loss on a text, for each arithmetic\n"
