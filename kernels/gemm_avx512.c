@@ -5,7 +5,7 @@
 #include "kernels/simd_avx512.h"
 
 #include "kernels/sets.h"
-#include "kernels/simd_transposed.h"
+#include "kernels/simd_few.h"
 
 #include "kernels/simd_gemm.h"
 

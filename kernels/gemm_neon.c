@@ -212,7 +212,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struc
 			for (size_t m = 0; m < rows; m++)
 				x_row[m] = x->x + m * x->ld + k;
 			if ((k - k0) * size % 64 == 0)
-				prefetch(b, first, PART, offset);
+				prefetch(b, first, PART, PART, offset);
 			if (k1 - k < CHUNK) {
 				copy_tail(b, size, k, k1 - k, x, &tail);
 				for (size_t m = 0; m < rows; m++)
@@ -267,7 +267,7 @@ ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, co
 	return kind == BF16 || (kind == E4M3 && all_below(x, w->cols, 0x1p112f));
 }
 
-ALWAYS_INLINE void own_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
+ALWAYS_INLINE void few_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
                              size_t ldy)
 {
 	switch (x->rows) {
@@ -286,6 +286,13 @@ ALWAYS_INLINE void own_block(const enum kind kind, const struct block *b, const 
 	}
 }
 
+ALWAYS_INLINE void own_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
+                            float *y, size_t ldy)
+{
+	for (size_t r = 0; r < blocks; r++)
+		few_block(kind, &band[r], x, y, ldy);
+}
+
 /* ---- many rows --------------------------------------------------------------------------------------------- */
 
 /* Fills whole chunks: zeros behind k1. */
@@ -301,7 +308,7 @@ ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_
 		const uint8_t *const *row = b->row;
 		size_t offset = k * size;
 		if ((k - k0) * size % 64 == 0)
-			prefetch(b, 0, LANES, offset);
+			prefetch(b, 0, LANES, PANELS * LANES, offset);
 		if (k1 - smaller(k, k1) < step) {
 			copy_rows(b->row, offset, (k1 - smaller(k, k1)) * size, copy, copied);
 			row = copied;

@@ -40,10 +40,11 @@ namespace {
 #undef OCTAVO_SIMD_SOFTMAX_H
 #undef OCTAVO_SIMD_TRANSPOSED_H
 #undef OCTAVO_SIMD_WIDE_H
+#undef OCTAVO_SIMD_FEW_H
 #include "kernels/simd_hwy.h"
 
 #include "kernels/simd_codec.h"
-#include "kernels/simd_transposed.h"
+#include "kernels/simd_few.h"
 #include "kernels/simd_wide.h"
 
 #include "kernels/simd_attention.h"

@@ -5,7 +5,8 @@
  *
  *	vf, vi, vm             16 floats, 16 dwords, 16 truths
  *	BLOCK                  rows of x that go over a panel together: as many chains as fit the registers
- *	FEW, FEW_MAX           rows of x that simd_transposed.h takes at once without the panel, and in several passes
+ *	FEW, FEW_MAX           rows of x that simd_few.h takes at once without the panel, and in several passes
+ *	TOGETHER, LEADS        rows of x up to which it takes two chunks of E4M3 at once, and reads whole cache lines
  *	vf_load, vf_store      aligned; _first: any address, the first `count` lanes, others zero or untouched
  *	vf_load_bf16, _f16     `count` elements widened; vi_load_bytes: bytes zero-extended
  *	vf_store_high          the high halves of `count` lanes: BF16 if the low halves are zero

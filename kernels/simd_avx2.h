@@ -19,6 +19,8 @@
 #define BLOCK 3 /* 3 even chains and 3 odd ones of two registers, two halves of a weight, one broadcast */
 #define FEW 2   /* decoding wants registers too */
 #define FEW_MAX 2 /* above, the panel beats decoding twice */
+#define TOGETHER 1
+#define LEADS 0
 
 typedef struct {
 	__m256 half[2];

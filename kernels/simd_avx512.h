@@ -18,6 +18,8 @@
 #define BLOCK 8 /* 8 even chains, 8 odd ones and 8 sums leave room for the weights */
 #define FEW 8   /* the same */
 #define FEW_MAX 16 /* above, the panel is as fast */
+#define TOGETHER 2
+#define LEADS 2
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -8,6 +8,8 @@
 #include "kernels/simd_panel.h"
 
 #define AHEAD 1024 /* bytes along a row between a load and its prefetch */
+#define BAND 8     /* blocks that share what is made of x */
+#define PANELS 4   /* of them that are decoded at a time: as much as a first-level cache holds */
 
 /* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
 struct block {
@@ -15,7 +17,7 @@ struct block {
 	size_t n, count; /* rows that exist */
 	const uint8_t *row[LANES];
 	size_t row_bytes;
-	ptrdiff_t next; /* from a row to the one that the next block reads in its place */
+	ptrdiff_t next; /* bytes from a row to the same one of the next block */
 };
 
 ALWAYS_INLINE size_t element_size(const enum kind kind)
@@ -51,18 +53,32 @@ static inline int all_below(const struct octavo_rows *x, size_t cols, float limi
 	return below;
 }
 
-/* The next cache lines of `count` rows come from memory while these are decoded; at the end of the rows those of
- * the rows that take their place do.  Into the second level only: in the first, rows a multiple of 4096 bytes apart
- * would push each other out before they are used. */
-ALWAYS_INLINE void prefetch(const struct block *b, const int first, const int count, size_t offset)
+/* The next cache lines of `count` rows come from memory while these are decoded; at the end of the rows those of the
+ * rows that take their place do, `after` rows behind them.  Into the second level only: in the first, rows a multiple
+ * of 4096 bytes apart would push each other out before they are used. */
+ALWAYS_INLINE void prefetch(const struct block *b, const int first, const int count, const int after, size_t offset)
 {
 	size_t ahead = offset + AHEAD;
-	ptrdiff_t next = b->next / LANES * count;
+	ptrdiff_t next = b->next / LANES * after;
 	ptrdiff_t from = ahead < b->row_bytes ? (ptrdiff_t)ahead : next + (ptrdiff_t)(ahead - b->row_bytes);
 
 #pragma GCC unroll 16
 	for (int i = first; i < first + count; i++)
 		__builtin_prefetch(b->row[i] + from, 0, 2);
+}
+
+/* The folds of blocks [first, first + count) of a band, of which `count` <= PANELS is returned. */
+static inline size_t begin_folds(const struct block *band, size_t first, size_t blocks, int up, float *y, size_t ldy,
+                                 struct fold *f)
+{
+	size_t count = smaller(PANELS, blocks - first);
+
+	for (size_t r = 0; r < count; r++) {
+		const struct block *b = &band[first + r];
+		f[r] = (struct fold){.y = y + b->n, .ldy = ldy, .count = b->count, .up = up};
+		f[r].scaled = b->w->scale_dtype != OCTAVO_NONE;
+	}
+	return count;
 }
 
 #endif

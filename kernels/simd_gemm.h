@@ -3,34 +3,40 @@
  * The GEMM for any vectors: see simd.h.  The including file says how a block of weights is decoded:
  *
  *	ALWAYS_INLINE int is_own(const enum kind, const struct octavo_matrix *, const struct octavo_rows *x);
- *		whether own_block is to be called
- *	ALWAYS_INLINE void own_block(const enum kind, const struct block *, const struct octavo_rows *x, float *y,
- *	                             size_t ldy);
- *		the block's products with x, its own way
+ *		whether own_band is to be called
+ *	ALWAYS_INLINE void own_band(const enum kind, const struct block *band, size_t blocks,
+ *	                            const struct octavo_rows *x, float *y, size_t ldy);
+ *		the products of up to BAND blocks with x, its own way
  *	ALWAYS_INLINE void fill_panel(const enum kind, const struct block *, size_t k0, size_t k1, float *panel);
  *		columns [k0, k1) to F32, for many rows: the panel lies in the first-level cache, and a block of
  *		weights is decoded once for all rows
  *
- * simd_transposed.h has these for x86's registers.
+ * simd_few.h and simd_transposed.h have these for x86's registers.
  */
 #ifndef OCTAVO_SIMD_GEMM_H
 #define OCTAVO_SIMD_GEMM_H
 
 #include "kernels/simd_block.h"
 
-ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
-                             size_t ldy)
+ALWAYS_INLINE void many_rows(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
+                             float *y, size_t ldy)
 {
-	alignas(64) float panel[PANEL * LANES];
-	struct fold f = {.y = y + b->n, .ldy = ldy, .count = b->count, .scaled = b->w->scale_dtype != OCTAVO_NONE};
+	alignas(64) float panel[PANELS * PANEL * LANES];
+	const struct octavo_matrix *w = band->w;
+	struct fold f[PANELS];
 
-	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
-		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
-		fill_panel(kind, b, k0, k1, panel);
-		if (f.scaled)
-			f.scale = block_scales(b, k0);
-		f.first = k0 == 0;
-		multiply_rows(x, k0, k1 - k0, panel, f);
+	for (size_t r0 = 0, count; r0 < blocks; r0 += count) {
+		count = begin_folds(band, r0, blocks, 0, y, ldy, f);
+		for (size_t k0 = 0, k1; k0 < w->cols; k0 = k1) {
+			k1 = panel_end(w, w->col0, k0, w->cols);
+			for (size_t r = 0; r < count; r++) {
+				fill_panel(kind, &band[r0 + r], k0, k1, panel + r * PANEL * LANES);
+				if (f[r].scaled)
+					f[r].scale = block_scales(&band[r0 + r], k0);
+				f[r].first = k0 == 0;
+			}
+			multiply_panels(x, k0, k1 - k0, panel, count, f);
+		}
 	}
 }
 
@@ -41,17 +47,22 @@ ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, siz
 {
 	const uint8_t *data = (const uint8_t *)w->data;
 	const size_t size = element_size(kind), pitch = w->ld * size;
-	struct block b = {.w = w, .row_bytes = w->cols * size, .next = (ptrdiff_t)(LANES * pitch)};
-
 	const int own = is_own(kind, w, x);
-	for (b.n = n0; b.n < n1; b.n += LANES) {
-		b.count = smaller(LANES, n1 - b.n);
-		for (size_t i = 0; i < LANES; i++)
-			b.row[i] = data + (b.n + smaller(i, b.count - 1)) * pitch;
+	struct block band[BAND];
+
+	for (size_t n = n0, blocks; n < n1;) {
+		for (blocks = 0; blocks < BAND && n < n1; blocks++, n += LANES) {
+			struct block *b = &band[blocks];
+			*b = (struct block){.w = w, .n = n, .count = smaller(LANES, n1 - n)};
+			b->row_bytes = w->cols * size;
+			b->next = (ptrdiff_t)(LANES * pitch);
+			for (size_t i = 0; i < LANES; i++)
+				b->row[i] = data + (n + smaller(i, b->count - 1)) * pitch;
+		}
 		if (own)
-			own_block(kind, &b, x, y, ldy);
+			own_band(kind, band, blocks, x, y, ldy);
 		else
-			many_rows(kind, &b, x, y, ldy);
+			many_rows(kind, band, blocks, x, y, ldy);
 	}
 }
 

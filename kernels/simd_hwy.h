@@ -12,6 +12,8 @@
 #undef BLOCK
 #undef FEW
 #undef FEW_MAX
+#undef TOGETHER
+#undef LEADS
 #undef PARTS
 #undef EACH
 #undef vi_left
@@ -25,13 +27,13 @@
 
 #if PARTS == 1 /* 32 registers of 16 lanes */
 #define BLOCK 8
-#define FEW 8
-#define FEW_MAX 16
 #else /* the chains of more rows, in two or four registers each, would spill */
 #define BLOCK 3
-#define FEW 2
-#define FEW_MAX 2
 #endif
+#define FEW 2 /* more would take long to compile for all targets, and a panel is nearly as fast */
+#define FEW_MAX 2
+#define TOGETHER 1
+#define LEADS 0
 
 namespace hn = hwy::HWY_NAMESPACE;
 

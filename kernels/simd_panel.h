@@ -128,8 +128,10 @@ static void multiply_block(size_t rows, const float *w, const float *x, size_t c
 	}
 }
 
-/* A panel against every row of x: columns [k0, k0 + count) of x meet the panel's elements. */
-static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const float *w, struct fold f)
+/* `panels` panels, one behind the other, against every row of x: columns [k0, k0 + count) of x meet the panels'
+ * elements. */
+static inline void multiply_panels(const struct octavo_rows *x, size_t k0, size_t count, const float *w, size_t panels,
+                                   const struct fold *f)
 {
 	alignas(64) float xf[BLOCK * PANEL];
 	size_t chunks = (count + CHUNK - 1) / CHUNK;
@@ -137,13 +139,20 @@ static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t 
 	for (size_t m = 0; m < x->rows; m += BLOCK) {
 		size_t rows = smaller(BLOCK, x->rows - m);
 		for (size_t i = 0; i < rows; i++)
-			widen_row(x->x + (m + i) * x->ld + k0, count, f.up, xf + i * PANEL);
-		struct fold part = f;
-		part.y = f.y + m * f.ldy;
-		part.x_scale = x->scale ? x->scale + m * x->scale_ld + k0 / OCTAVO_BLOCK : NULL;
-		part.x_scale_ld = x->scale_ld;
-		multiply_block(rows, w, xf, chunks, &part);
+			widen_row(x->x + (m + i) * x->ld + k0, count, f->up, xf + i * PANEL);
+		for (size_t p = 0; p < panels; p++) {
+			struct fold part = f[p];
+			part.y += m * part.ldy;
+			part.x_scale = x->scale ? x->scale + m * x->scale_ld + k0 / OCTAVO_BLOCK : NULL;
+			part.x_scale_ld = x->scale_ld;
+			multiply_block(rows, w + p * PANEL * LANES, xf, chunks, &part);
+		}
 	}
+}
+
+static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const float *w, struct fold f)
+{
+	multiply_panels(x, k0, count, w, 1, &f);
 }
 
 #endif

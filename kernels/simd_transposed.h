@@ -4,13 +4,13 @@
  * transposed, and then decoded.
  *
  * Up to FEW rows of x, the decoded weights stay in registers; up to FEW_MAX rows that is repeated, the weights
- * coming from the caches; above, a panel is faster.
+ * coming from the caches: see simd_few.h.  Above, a panel is faster.
  *
  * E4M3 takes a short cut.  Two shifts and a mask bring a code's fields to F32's places, which gives its value
  * times 2^-DOWN; the multiplication that would mend it is left to x and to the scale, which are multiplied by 2^UP
  * and 2^(DOWN - UP) instead.  Powers of two change no rounding as long as nothing overflows or underflows: see
- * is_moderate().  A NaN code would pass for 480, so its lane is noted and its outputs are made NaN at the end: a NaN weight
- * makes every sum NaN that it enters, whatever x is.
+ * is_moderate().  A NaN code would pass for 480, so its lane is noted and its outputs are made NaN at the end: a NaN
+ * weight makes every sum NaN that it enters, whatever x is.
  */
 #ifndef OCTAVO_SIMD_TRANSPOSED_H
 #define OCTAVO_SIMD_TRANSPOSED_H
@@ -63,133 +63,6 @@ ALWAYS_INLINE vf weight_e4m3(vi d, const int j)
 	return vf_of(vi_and(j < 2 ? vi_left(word, 16) : word, vi_set1(0x87f00000)));
 }
 
-/* ---- few rows -------------------------------------------------------------------------------------------- */
-
-/* One step: 64 bytes of each row.  x points at the step's columns in [rows][PANEL]. */
-ALWAYS_INLINE void few_step(const enum kind kind, const size_t rows, const vi d[16], const float *x, vf *acc)
-{
-	const size_t per_dword = 4 / element_size(kind);
-	const size_t dwords = CHUNK / per_dword; /* in a chunk */
-
-	for (size_t first = 0; first < 16; first += dwords) {
-		vf even[FEW], odd[FEW];
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++)
-			even[m] = odd[m] = vf_zero();
-#pragma GCC unroll 2
-		for (size_t i = first; i < first + dwords; i++) {
-			/* one weight at a time: AVX2 has no registers for four */
-#pragma GCC unroll 4
-			for (size_t j = 0; j < per_dword; j++) {
-				vf pair[2];
-				if (kind == BF16)
-					split_bf16(d[i], pair);
-				vf w = kind == BF16 ? pair[j] : weight_e4m3(d[i], (int)j);
-				vf *sum = j % 2 ? odd : even;
-#pragma GCC unroll 8
-				for (size_t m = 0; m < rows; m++)
-					sum[m] = vf_fma(w, vf_set1(x[m * PANEL + i * per_dword + j]), sum[m]);
-			}
-		}
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++)
-			acc[m] = vf_add(acc[m], vf_add(even[m], odd[m]));
-	}
-}
-
-/* kind: E4M3 or BF16. */
-ALWAYS_INLINE void few_rows(const enum kind kind, const size_t rows, const struct block *b, const struct octavo_rows *x,
-                            float *y, size_t ldy)
-{
-	const size_t size = element_size(kind), step = 64 / size;
-	const int scaled = b->w->scale_dtype != OCTAVO_NONE, up = kind == E4M3 ? UP : 0;
-	alignas(64) float xf[FEW * PANEL];
-	vf acc[FEW], sum[FEW];
-	vi largest = vi_set1(0);
-
-#pragma GCC unroll 8
-	for (size_t m = 0; m < rows; m++)
-		acc[m] = sum[m] = vf_zero();
-	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
-		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++)
-			widen_row(x->x + m * x->ld + k0, k1 - k0, up, xf + m * PANEL);
-		for (size_t k = k0; k < k1; k += step) {
-			vi d[16];
-			prefetch(b, 0, LANES, k * size);
-			load_transposed(b->row, k * size, smaller(step, k1 - k) * size, d);
-			if (kind == E4M3)
-				largest = note_codes(largest, d);
-			few_step(kind, rows, d, xf + (k - k0), acc);
-		}
-		if (!scaled)
-			continue;
-		vf scale = mend(kind, block_scales(b, k0));
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++) {
-			vf s = scale;
-			if (x->scale)
-				s = vf_mul(vf_set1(x->scale[m * x->scale_ld + k0 / OCTAVO_BLOCK]), s);
-			sum[m] = vf_fma(s, acc[m], sum[m]);
-			acc[m] = vf_zero();
-		}
-	}
-	vm nan = noted_nan(largest);
-#pragma GCC unroll 8
-	for (size_t m = 0; m < rows; m++) {
-		vf v = scaled ? sum[m] : mend(kind, acc[m]);
-		vf_store_first(y + m * ldy + b->n, b->count, kind == E4M3 ? vf_nan_where(nan, v) : v);
-	}
-}
-/* Only for the kinds that models are made of: the rest would double the code for nobody. */
-ALWAYS_INLINE void few_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
-                             size_t ldy)
-{
-	switch (x->rows) {
-	case 1:
-		few_rows(kind, 1, b, x, y, ldy);
-		break;
-	case 2:
-		few_rows(kind, 2, b, x, y, ldy);
-		break;
-#if FEW > 2
-	case 3:
-		few_rows(kind, 3, b, x, y, ldy);
-		break;
-#endif
-#if FEW > 3
-	case 4:
-		few_rows(kind, 4, b, x, y, ldy);
-		break;
-	case 5:
-		few_rows(kind, 5, b, x, y, ldy);
-		break;
-	case 6:
-		few_rows(kind, 6, b, x, y, ldy);
-		break;
-	case 7:
-		few_rows(kind, 7, b, x, y, ldy);
-		break;
-	case 8:
-		few_rows(kind, 8, b, x, y, ldy);
-		break;
-#endif
-	}
-}
-
-/* Passes of at most FEW rows and of about equal size. */
-ALWAYS_INLINE void few_passes(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
-                              size_t ldy)
-{
-	for (size_t m = 0, rows, left = (x->rows + FEW - 1) / FEW; left > 0; m += rows, left--) {
-		rows = (x->rows - m + left - 1) / left;
-		struct octavo_rows part = {.x = x->x + m * x->ld, .rows = rows, .ld = x->ld, .scale_ld = x->scale_ld};
-		part.scale = x->scale ? x->scale + m * x->scale_ld : NULL;
-		few_block(kind, b, &part, y + m * ldy, ldy);
-	}
-}
-
 /* ---- many rows ------------------------------------------------------------------------------------------- */
 
 /* All weights of a transposed dword per row: 4 codes, 2 halves or a float; E4M3 times 2^-DOWN if `down`. */
@@ -220,7 +93,7 @@ ALWAYS_INLINE vi fill(const enum kind kind, const int down, const struct block *
 
 	for (size_t k = k0; k < end; k += step) {
 		vi d[16];
-		prefetch(b, 0, LANES, k * size);
+		prefetch(b, 0, LANES, PANELS * LANES, k * size);
 		load_transposed(b->row, k * size, smaller(step, k1 - smaller(k, k1)) * size, d);
 		if (down)
 			largest = note_codes(largest, d);
@@ -241,42 +114,37 @@ ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_
 	fill(kind, 0, b, k0, k1, vi_set1(0), panel);
 }
 
-ALWAYS_INLINE void many_e4m3(const struct block *b, const struct octavo_rows *x, float *y, size_t ldy)
+ALWAYS_INLINE void many_e4m3(const struct block *band, size_t blocks, const struct octavo_rows *x, float *y, size_t ldy)
 {
-	alignas(64) float panel[PANEL * LANES];
-	struct fold f = {.y = y + b->n, .ldy = ldy, .count = b->count, .scaled = b->w->scale_dtype != OCTAVO_NONE};
-	vi largest = vi_set1(0);
+	alignas(64) float panel[PANELS * PANEL * LANES];
+	const struct octavo_matrix *w = band->w;
+	struct fold f[PANELS];
+	vi largest[PANELS];
 
-	f.up = UP;
-	for (size_t k0 = 0, k1; k0 < b->w->cols; k0 = k1) {
-		k1 = panel_end(b->w, b->w->col0, k0, b->w->cols);
-		largest = fill(E4M3, 1, b, k0, k1, largest, panel);
-		if (f.scaled)
-			f.scale = mend(E4M3, block_scales(b, k0));
-		f.first = k0 == 0;
-		multiply_rows(x, k0, k1 - k0, panel, f);
+	for (size_t r0 = 0, count; r0 < blocks; r0 += count) {
+		count = begin_folds(band, r0, blocks, UP, y, ldy, f);
+		for (size_t r = 0; r < count; r++)
+			largest[r] = vi_set1(0);
+		for (size_t k0 = 0, k1; k0 < w->cols; k0 = k1) {
+			k1 = panel_end(w, w->col0, k0, w->cols);
+			for (size_t r = 0; r < count; r++) {
+				const struct block *b = &band[r0 + r];
+				f[r].first = k0 == 0;
+				largest[r] = fill(E4M3, 1, b, k0, k1, largest[r], panel + r * PANEL * LANES);
+				if (f[r].scaled)
+					f[r].scale = mend(E4M3, block_scales(b, k0));
+			}
+			multiply_panels(x, k0, k1 - k0, panel, count, f);
+		}
+		for (size_t r = 0; r < count; r++) {
+			vm nan = noted_nan(largest[r]);
+			for (size_t m = 0; m < x->rows; m++) {
+				vf v = vf_load_first(f[r].y + m * ldy, f[r].count);
+				vf_store_first(f[r].y + m * ldy, f[r].count,
+				               vf_nan_where(nan, f[r].scaled ? v : mend(E4M3, v)));
+			}
+		}
 	}
-	vm nan = noted_nan(largest);
-	for (size_t m = 0; m < x->rows; m++) {
-		vf v = vf_load_first(f.y + m * ldy, f.count);
-		vf_store_first(f.y + m * ldy, f.count, vf_nan_where(nan, f.scaled ? v : mend(E4M3, v)));
-	}
-}
-
-/* ---- all ------------------------------------------------------------------------------------------------- */
-
-ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
-{
-	return kind == E4M3 ? is_moderate(x, w->cols) : kind == BF16 && x->rows <= FEW_MAX;
-}
-
-ALWAYS_INLINE void own_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
-                             size_t ldy)
-{
-	if (kind == E4M3 && x->rows > FEW_MAX)
-		many_e4m3(b, x, y, ldy);
-	else if (kind == E4M3 || kind == BF16)
-		few_passes(kind, b, x, y, ldy);
 }
 
 #endif

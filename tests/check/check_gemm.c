@@ -119,6 +119,25 @@ static void deep(struct check *check, const struct subject *s)
 		}
 }
 
+/* Rows that all begin at the same place in a cache line, at each in turn: a buffer ends beside an inaccessible page, so
+ * that place follows from K. */
+static void lines(struct check *check, const struct subject *s)
+{
+	static const size_t length[] = {0, 64, 320, 4032, 4160};
+
+	for (size_t lead = 0; lead < 64; lead += 4)
+		for (size_t i = 0; i < COUNT(length); i++)
+			for (size_t m = 1; m <= 3; m++) {
+				size_t k = length[i] + 64 - lead, width = check_pick(check, 1, k > 1000 ? 20 : 150);
+				struct gemm_shape shape = draw_shape(check, s, m, width, k);
+				shape.dtype = s->dtype[0];
+				shape.ld = length[i] + 64 * check_pick(check, 1, 2);
+				shape.col0 = shape.col0 % 2 * 64;
+				shape.row_scales = shape.col0 == 0 && shape.scale_dtype != OCTAVO_NONE && k % 8 == 0;
+				compare(check, s, &shape);
+			}
+}
+
 /* So many rows that a set may take them, or K, in more than one part. */
 static void many(struct check *check, const struct subject *s)
 {
@@ -253,6 +272,7 @@ static void wide(struct check *check, const struct subject *s)
 	}
 SUBJECT_CHECK(gemm_fp8, shapes)
 SUBJECT_CHECK(gemm_fp8, deep)
+SUBJECT_CHECK(gemm_fp8, lines)
 SUBJECT_CHECK(gemm_fp8, many)
 SUBJECT_CHECK(gemm_fp8, values)
 SUBJECT_CHECK(gemm_fp8, codes)
@@ -261,6 +281,7 @@ SUBJECT_CHECK(gemm_fp8, slices)
 SUBJECT_CHECK(gemm_fp8, rows)
 SUBJECT_CHECK(gemm_bf16, shapes)
 SUBJECT_CHECK(gemm_bf16, deep)
+SUBJECT_CHECK(gemm_bf16, lines)
 SUBJECT_CHECK(gemm_bf16, many)
 SUBJECT_CHECK(gemm_bf16, values)
 SUBJECT_CHECK(gemm_bf16, slices)
@@ -279,6 +300,7 @@ SUBJECT_CHECK(gemm_t, rows)
 const struct check_entry check_gemm_entries[] = {
         {"gemm_fp8.shapes", SLOT_gemm_fp8, gemm_fp8_shapes},
         {"gemm_fp8.deep", SLOT_gemm_fp8, gemm_fp8_deep},
+        {"gemm_fp8.lines", SLOT_gemm_fp8, gemm_fp8_lines},
         {"gemm_fp8.many", SLOT_gemm_fp8, gemm_fp8_many},
         {"gemm_fp8.values", SLOT_gemm_fp8, gemm_fp8_values},
         {"gemm_fp8.codes", SLOT_gemm_fp8, gemm_fp8_codes},
@@ -287,6 +309,7 @@ const struct check_entry check_gemm_entries[] = {
         {"gemm_fp8.rows", SLOT_gemm_fp8, gemm_fp8_rows},
         {"gemm_bf16.shapes", SLOT_gemm_bf16, gemm_bf16_shapes},
         {"gemm_bf16.deep", SLOT_gemm_bf16, gemm_bf16_deep},
+        {"gemm_bf16.lines", SLOT_gemm_bf16, gemm_bf16_lines},
         {"gemm_bf16.many", SLOT_gemm_bf16, gemm_bf16_many},
         {"gemm_bf16.values", SLOT_gemm_bf16, gemm_bf16_values},
         {"gemm_bf16.slices", SLOT_gemm_bf16, gemm_bf16_slices},

@@ -218,7 +218,7 @@ struct gemm_case gemm_case_make(struct check *check, const struct gemm_shape *s)
 {
 	static const char *const fills[] = {"plain", "nan", "tiny", "large", "zero", "special"};
 
-	check_case(check, "M=%zu N=%zu K=%zu %s scale=%s row0=%u col0=%u%s fill=%s", s->m, s->n, s->k,
+	check_case(check, "M=%zu N=%zu K=%zu ld=%zu %s scale=%s row0=%u col0=%u%s fill=%s", s->m, s->n, s->k, s->ld,
 	           octavo_dtype_name(s->dtype), octavo_dtype_name(s->scale_dtype), s->row0, s->col0,
 	           s->row_scales ? " row scales" : "", fills[s->fill]);
 	return gemm_case_add(check, s);
@@ -231,7 +231,7 @@ struct gemm_case gemm_case_add(struct check *check, const struct gemm_shape *s)
 	c.w = (struct octavo_matrix){
 	        .rows = s->n,
 	        .cols = s->k,
-	        .ld = s->k + (one_in(check, 2) ? check_pick(check, 0, 70) : 0),
+	        .ld = s->ld ? s->ld : s->k + (one_in(check, 2) ? check_pick(check, 0, 70) : 0),
 	        .dtype = s->dtype,
 	        .scale_dtype = s->scale_dtype,
 	        .row0 = s->row0,

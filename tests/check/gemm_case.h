@@ -25,6 +25,7 @@ struct gemm_shape {
 	bool row_scales; /* W8A8 */
 	bool transposed; /* x is [m][n] and y [m][k] */
 	enum gemm_fill fill;
+	size_t ld; /* of w, or 0: drawn */
 };
 
 struct gemm_case {

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The GEMM of few rows of x, for registers that hold 16 whole dwords or two halves of them: 64 bytes of each row of
+ * E4M3 or BF16 weights are transposed, and decoded where they are multiplied.  Above FEW_MAX rows a panel is faster:
+ * see simd_transposed.h.
+ *
+ * Tensors begin anywhere in a file.  A load that straddles two cache lines costs two, and where rows are a multiple of
+ * 2048 bytes apart, the line that the next load wants again has left the first-level cache by then.  So up to LEADS
+ * rows of x, which are to run at the memory's speed, read whole lines, wherever the rows of weights begin in them; the
+ * chunks then begin at a dword of the lines that is a constant of the matrix, and of the code.
+ *
+ * The blocks of a band go through a stretch of columns one after the other, and share x in F32 and the scales.
+ */
+#ifndef OCTAVO_SIMD_FEW_H
+#define OCTAVO_SIMD_FEW_H
+
+#include "kernels/simd_transposed.h"
+
+#define LINE 64
+#define X_FLOATS 4096 /* of x in a stretch: half a first-level cache */
+#define X_GAP 16      /* floats between rows of x: at a power of two they would meet in the same sets of the cache */
+#define SCALES (X_FLOATS / OCTAVO_BLOCK + 1)
+
+/* What all blocks of a band read in a stretch of columns. */
+struct stretch {
+	size_t first, end; /* bytes of the rows, the lead included: whole lines, but for the rows' end */
+	size_t lead;       /* bytes of the rows' first lines before the rows: zeros */
+	size_t ahead;      /* bytes from a line to the one that is prefetched with it */
+	size_t rows;
+	float *x; /* [rows][pitch]: x at these columns in F32 */
+	size_t pitch;
+	size_t folds;           /* scale blocks that end here */
+	float scale[2][SCALES]; /* theirs, of the band's rows in its first row of scale blocks and in its second */
+	const float *x_scale;   /* [rows][x_scale_ld], of the first of these blocks, or NULL */
+	size_t x_scale_ld;
+};
+
+/* A block's sums from one stretch to the next. */
+struct few {
+	vf acc[FEW_MAX], sum[FEW_MAX];
+	vf even[LEADS + 1], odd[LEADS + 1]; /* of the chunk that the last line began, where lines do not end chunks */
+	vi largest;                         /* note_codes */
+	size_t left;                        /* chunks until the scale block ends */
+	const float *scale[2];              /* of a stretch; NULL if there are none */
+	vm lower;                           /* the lanes of scale[0] */
+	ptrdiff_t then;                     /* from the rows to what is read after the stretch */
+};
+
+/* ---- a line ---------------------------------------------------------------------------------------------- */
+
+/* What a line's dwords meet. */
+struct line {
+	const uint8_t *const *row;
+	ptrdiff_t ahead;
+	const float *x;
+	size_t pitch;
+};
+
+/* Dword i of each row against the columns of x that it meets; and the cache line of row i that is wanted later, which
+ * one by one never queue.  Into the second level only: in the first, rows a multiple of 4096 bytes apart would push
+ * each other out before they are used. */
+ALWAYS_INLINE void few_dword(const enum kind kind, const size_t rows, const int i, const vi *d, const struct line *l,
+                             vf *even, vf *odd)
+{
+	const size_t per_dword = 4 / element_size(kind);
+
+	__builtin_prefetch(l->row[i] + l->ahead, 0, 2);
+	/* one weight at a time: AVX2 has no registers for four */
+#pragma GCC unroll 4
+	for (size_t j = 0; j < per_dword; j++) {
+		vf pair[2];
+		if (kind == BF16)
+			split_bf16(d[i], pair);
+		vf w = kind == BF16 ? pair[j] : weight_e4m3(d[i], (int)j);
+		vf *sum = j % 2 ? odd : even;
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			sum[m] = vf_fma(w, vf_set1(l->x[m * l->pitch + (size_t)i * per_dword + j]), sum[m]);
+	}
+}
+
+ALWAYS_INLINE void few_clear(const size_t rows, vf *even, vf *odd)
+{
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++)
+		even[m] = odd[m] = vf_zero();
+}
+
+/* A block's sums in registers. */
+struct few_sums {
+	vf acc[FEW], sum[FEW];
+	size_t left, folds;
+};
+
+/* acc = acc + (E + O).  What lines hold before and behind the rows are chunks of zeros, which change nothing. */
+ALWAYS_INLINE void few_add(const size_t rows, const vf *even, const vf *odd, struct few_sums *s)
+{
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++)
+		s->acc[m] = vf_add(s->acc[m], vf_add(even[m], odd[m]));
+}
+
+/* sum = fma(scale, acc, sum), where a scale block ends. */
+ALWAYS_INLINE void few_fold(const enum kind kind, const size_t rows, const struct few *f, const struct stretch *t,
+                            size_t m0, struct few_sums *s)
+{
+	vf scale = vf_choose(f->lower, vf_set1(f->scale[0][s->folds]), vf_set1(f->scale[1][s->folds]));
+
+	scale = mend(kind, scale);
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++) {
+		vf both = scale;
+		if (t->x_scale)
+			both = vf_mul(vf_set1(t->x_scale[(m0 + m) * t->x_scale_ld + s->folds]), scale);
+		s->sum[m] = vf_fma(both, s->acc[m], s->sum[m]);
+		s->acc[m] = vf_zero();
+	}
+	s->folds++;
+	s->left = OCTAVO_BLOCK / CHUNK;
+}
+
+/* The products of one line, in which chunks begin at dword c and at c + 8; even[0] and odd[0] are those of the chunk
+ * that the line before began and of the one that this line begins.  Written out: what a loop index chooses would not
+ * stay in registers. */
+ALWAYS_INLINE void few_line(const enum kind kind, const size_t rows, const int c, const vi *d, const struct line *l,
+                            const struct few *f, const struct stretch *t, size_t m0, vf even[3][FEW], vf odd[3][FEW],
+                            struct few_sums *s)
+{
+#define FIRST(i) few_dword(kind, rows, c + (i), d, l, even[1], odd[1])
+#define SECOND(i) few_dword(kind, rows, (i) < c ? (i) : 8 + (i), d, l, even[(i) < c ? 0 : 2], odd[(i) < c ? 0 : 2])
+	few_clear(rows, even[1], odd[1]);
+	if (kind == E4M3 && rows <= TOGETHER) { /* one chunk's chains are too few to keep the multipliers busy */
+		few_clear(rows, even[2], odd[2]);
+		FIRST(0), SECOND(0), FIRST(1), SECOND(1), FIRST(2), SECOND(2), FIRST(3), SECOND(3);
+		FIRST(4), SECOND(4), FIRST(5), SECOND(5), FIRST(6), SECOND(6), FIRST(7), SECOND(7);
+		few_add(rows, even[c > 0 ? 0 : 1], odd[c > 0 ? 0 : 1], s);
+		if (--s->left == 0 && f->scale[0])
+			few_fold(kind, rows, f, t, m0, s);
+		few_add(rows, even[c > 0 ? 1 : 2], odd[c > 0 ? 1 : 2], s);
+		s->left--;
+#pragma GCC unroll 8
+		for (size_t m = 0; c > 0 && m < rows; m++) {
+			even[0][m] = even[2][m];
+			odd[0][m] = odd[2][m];
+		}
+	} else if (kind == E4M3) {
+		FIRST(0), FIRST(1), FIRST(2), FIRST(3), FIRST(4), FIRST(5), FIRST(6), FIRST(7);
+		few_add(rows, even[1], odd[1], s);
+		few_clear(rows, even[2], odd[2]);
+		SECOND(0), SECOND(1), SECOND(2), SECOND(3), SECOND(4), SECOND(5), SECOND(6), SECOND(7);
+		few_add(rows, even[2], odd[2], s);
+		s->left -= 2;
+	} else {
+		FIRST(0), FIRST(1), FIRST(2), FIRST(3), FIRST(4), FIRST(5), FIRST(6), FIRST(7);
+		FIRST(8), FIRST(9), FIRST(10), FIRST(11), FIRST(12), FIRST(13), FIRST(14), FIRST(15);
+		few_add(rows, even[1], odd[1], s);
+		s->left--;
+	}
+	if (s->left == 0 && f->scale[0])
+		few_fold(kind, rows, f, t, m0, s);
+#undef FIRST
+#undef SECOND
+}
+
+/* ---- a block --------------------------------------------------------------------------------------------- */
+
+/* The first line of the rows: zeros, then what it holds of them. */
+static inline void load_lead(const struct block *b, size_t lead, vi d[16])
+{
+	alignas(64) uint8_t copy[LANES][LINE];
+	const uint8_t *copied[LANES];
+
+	memset(copy, 0, sizeof copy);
+	for (size_t i = 0; i < LANES; i++) {
+		memcpy(copy[i] + lead, b->row[i], smaller(LINE - lead, b->row_bytes));
+		copied[i] = copy[i];
+	}
+	load_transposed(copied, 0, LINE, d);
+}
+
+/* A block against `rows` rows of x, from row m0 on, in one stretch. */
+ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const int c, const struct block *b,
+                               const struct stretch *t, size_t m0, struct few *f)
+{
+	const size_t total = t->lead + b->row_bytes;
+	vf even[3][FEW], odd[3][FEW];
+	struct few_sums s = {.left = f->left};
+	vi largest = f->largest;
+
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++) {
+		s.acc[m] = f->acc[m0 + m];
+		s.sum[m] = f->sum[m0 + m];
+		if (c > 0) {
+			even[0][m] = f->even[m];
+			odd[0][m] = f->odd[m];
+		}
+	}
+	for (size_t at = t->first; at < t->end; at += LINE) {
+		size_t later = at + t->ahead;
+		struct line l = {.row = b->row, .x = t->x + m0 * t->pitch, .pitch = t->pitch};
+		vi d[16];
+		l.x += (at - t->first) / element_size(kind);
+		l.ahead = later < t->end ? (ptrdiff_t)(later - t->lead) : f->then + (ptrdiff_t)(later - t->end);
+		if (at < t->lead)
+			load_lead(b, t->lead, d);
+		else
+			load_transposed(b->row, at - t->lead, smaller(LINE, total - at), d);
+		if (kind == E4M3)
+			largest = note_codes(largest, d);
+		few_line(kind, rows, c, d, &l, f, t, m0, even, odd, &s);
+	}
+	if (t->end == total) { /* what the rows' end left open */
+		if (c > 0)
+			few_add(rows, even[0], odd[0], &s);
+		if (s.folds < t->folds)
+			few_fold(kind, rows, f, t, m0, &s);
+	}
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++) {
+		f->acc[m0 + m] = s.acc[m];
+		f->sum[m0 + m] = s.sum[m];
+		if (c > 0) {
+			f->even[m] = even[0][m];
+			f->odd[m] = odd[0][m];
+		}
+	}
+	f->largest = largest;
+	if (m0 + rows == t->rows)
+		f->left = s.left;
+}
+
+/* Only for the kinds that models are made of: the rest would double the code for nobody. */
+#define FEW_CASE(kind, rows, c)                                                                                        \
+	case (rows)*8 + (c):                                                                                           \
+		few_stretch(kind, rows, c, b, t, m0, f);                                                               \
+		break
+#define FEW_CASES_LEAD(kind, rows)                                                                                     \
+	FEW_CASE(kind, rows, 1);                                                                                       \
+	FEW_CASE(kind, rows, 2);                                                                                       \
+	FEW_CASE(kind, rows, 3);                                                                                       \
+	FEW_CASE(kind, rows, 4);                                                                                       \
+	FEW_CASE(kind, rows, 5);                                                                                       \
+	FEW_CASE(kind, rows, 6);                                                                                       \
+	FEW_CASE(kind, rows, 7)
+#if FEW > 2
+#define FEW_CASES(kind)                                                                                                \
+	FEW_CASE(kind, 1, 0);                                                                                          \
+	FEW_CASE(kind, 2, 0);                                                                                          \
+	FEW_CASE(kind, 3, 0);                                                                                          \
+	FEW_CASE(kind, 4, 0);                                                                                          \
+	FEW_CASE(kind, 5, 0);                                                                                          \
+	FEW_CASE(kind, 6, 0);                                                                                          \
+	FEW_CASE(kind, 7, 0);                                                                                          \
+	FEW_CASE(kind, 8, 0)
+#else
+#define FEW_CASES(kind)                                                                                                \
+	FEW_CASE(kind, 1, 0);                                                                                          \
+	FEW_CASE(kind, 2, 0)
+#endif
+
+static void few_e4m3(size_t rows, const struct block *b, const struct stretch *t, size_t m0, struct few *f)
+{
+	switch (rows * 8 + t->lead / 4 % 8) {
+		FEW_CASES(E4M3);
+#if LEADS > 0
+		FEW_CASES_LEAD(E4M3, 1);
+#endif
+#if LEADS > 1
+		FEW_CASES_LEAD(E4M3, 2);
+#endif
+	}
+}
+
+static void few_bf16(size_t rows, const struct block *b, const struct stretch *t, size_t m0, struct few *f)
+{
+	switch (rows * 8) {
+		FEW_CASES(BF16);
+	}
+}
+
+#undef FEW_CASE
+#undef FEW_CASES
+#undef FEW_CASES_LEAD
+
+/* ---- a band ---------------------------------------------------------------------------------------------- */
+
+/* Whole lines can be read if all rows begin at the same place in theirs, and at a dword. */
+static inline size_t few_lead(const enum kind kind, const struct block *b, size_t rows)
+{
+	size_t lead = (uintptr_t)b->row[0] % LINE;
+
+	return kind == E4M3 && rows <= LEADS && b->w->ld % LINE == 0 && lead % 4 == 0 ? lead : 0;
+}
+
+/* The first stretch's end, and what does not change from one to the next. */
+static inline struct stretch first_stretch(const enum kind kind, const struct block *b, const struct octavo_rows *x,
+                                           float *xf)
+{
+	size_t bytes = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
+	struct stretch t = {.lead = few_lead(kind, b, x->rows), .rows = x->rows, .x = xf, .x_scale_ld = x->scale_ld};
+
+	t.end = smaller(bytes, t.lead + b->row_bytes);
+	t.pitch = bytes / element_size(kind) + X_GAP;
+	t.ahead = smaller(AHEAD, bytes);
+	return t;
+}
+
+/* Block n / 16 of the band, of which `lower` rows lie in the first row of scale blocks.  The chunks before the rows
+ * count as the first scale block's. */
+static inline void few_begin(const struct stretch *t, size_t n, size_t lower, int scaled, unsigned col0, struct few *f)
+{
+	for (size_t m = 0; m < t->rows; m++)
+		f->acc[m] = f->sum[m] = vf_zero();
+	few_clear(LEADS, f->even, f->odd);
+	f->largest = vi_set1(0);
+	f->left = (t->lead + CHUNK - 1) / CHUNK + (OCTAVO_BLOCK - col0) / CHUNK;
+	f->scale[0] = scaled ? t->scale[0] : NULL;
+	f->scale[1] = t->scale[1];
+	f->lower = vm_first(lower > n ? lower - n : 0);
+}
+
+/* x at the stretch's columns, times 2^up; zeros before and behind the row. */
+static inline void widen_stretch(const struct octavo_rows *x, size_t cols, size_t size, const int up,
+                                 const struct stretch *t)
+{
+	size_t lead = t->lead / size, count = (t->end - t->first + LINE - 1) / LINE * LINE / size;
+
+	for (size_t m = 0; m < t->rows; m++) {
+		const uint16_t *row = x->x + m * x->ld;
+		for (size_t i = 0; i < count; i += LANES) {
+			size_t at = t->first / size + i; /* the column, plus the lead */
+			uint16_t part[LANES] = {0};
+			vf v;
+			if (at >= lead) {
+				v = vf_load_bf16(row + (at - lead), cols - smaller(at - lead, cols));
+			} else {
+				for (size_t j = lead - at; j < LANES && at + j - lead < cols; j++)
+					part[j] = row[at + j - lead];
+				v = vf_load_bf16(part, LANES);
+			}
+			vf_store(t->x + m * t->pitch + i, up ? vf_mul(v, vf_power(up)) : v);
+		}
+	}
+}
+
+/* The scales of the blocks that end in the stretch, beginning with that of column k, for the first `lower` rows of the
+ * band and for those behind them; returns the column behind the last of these blocks. */
+static inline size_t stretch_scales(size_t size, const struct block *b, size_t k, size_t lower, struct stretch *t)
+{
+	const struct octavo_matrix *w = b->w;
+	size_t end;
+
+	for (t->folds = 0; k < w->cols; t->folds++, k = end) {
+		end = panel_end(w, w->col0, k, w->cols);
+		if (t->lead + end * size > t->end)
+			break;
+		t->scale[0][t->folds] = octavo_matrix_scale(w, b->n, k);
+		t->scale[1][t->folds] = b->n + lower < w->rows ? octavo_matrix_scale(w, b->n + lower, k) : 0.0f;
+	}
+	return k;
+}
+
+/* What the last lines of a stretch prefetch: the next block's first ones, or after the last block those of the next
+ * stretch, or of the next band. */
+static inline ptrdiff_t after_stretch(const struct block *band, size_t r, size_t blocks, const struct stretch *t)
+{
+	ptrdiff_t down = band->next, start = (ptrdiff_t)t->first - (ptrdiff_t)smaller(t->lead, t->first);
+
+	if (r + 1 < blocks)
+		return down + start;
+	if (t->end < t->lead + band->row_bytes)
+		return (ptrdiff_t)(t->end - t->lead) - down * (ptrdiff_t)r;
+	return down;
+}
+
+ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
+                            float *y, size_t ldy)
+{
+	const struct octavo_matrix *w = band->w;
+	const int scaled = w->scale_dtype != OCTAVO_NONE;
+	const size_t length = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
+	alignas(64) float xf[X_FLOATS + FEW_MAX * X_GAP];
+	struct stretch t = first_stretch(kind, band, x, xf);
+	const size_t total = t.lead + band->row_bytes, lower = OCTAVO_BLOCK - (w->row0 + band->n) % OCTAVO_BLOCK;
+	struct few few[BAND];
+
+	for (size_t r = 0; r < blocks; r++)
+		few_begin(&t, r * LANES, lower, scaled, w->col0, &few[r]);
+	for (size_t k = 0; t.first < total; t.first = t.end, t.end = smaller(t.first + length, total)) {
+		widen_stretch(x, w->cols, element_size(kind), kind == E4M3 ? UP : 0, &t);
+		t.x_scale = x->scale ? x->scale + k / OCTAVO_BLOCK : NULL;
+		if (scaled)
+			k = stretch_scales(element_size(kind), band, k, lower, &t);
+		for (size_t r = 0; r < blocks; r++) {
+			few[r].then = after_stretch(band, r, blocks, &t);
+			/* passes of at most FEW rows and of about equal size */
+			for (size_t m = 0, rows, left = (x->rows + FEW - 1) / FEW; left > 0; m += rows, left--) {
+				rows = (x->rows - m + left - 1) / left;
+				if (kind == E4M3)
+					few_e4m3(rows, &band[r], &t, m, &few[r]);
+				else
+					few_bf16(rows, &band[r], &t, m, &few[r]);
+			}
+		}
+	}
+	for (size_t r = 0; r < blocks; r++) {
+		vm nan = noted_nan(few[r].largest);
+		for (size_t m = 0; m < x->rows; m++) {
+			vf v = scaled ? few[r].sum[m] : mend(kind, few[r].acc[m]);
+			vf_store_first(y + m * ldy + band[r].n, band[r].count, kind == E4M3 ? vf_nan_where(nan, v) : v);
+		}
+	}
+}
+
+/* ---- all ------------------------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+{
+	return kind == E4M3 ? is_moderate(x, w->cols) : kind == BF16 && x->rows <= FEW_MAX;
+}
+
+/* Scale blocks must begin with lines; views that begin elsewhere are rare. */
+ALWAYS_INLINE void own_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
+                            float *y, size_t ldy)
+{
+	int lines = band->w->scale_dtype == OCTAVO_NONE || band->w->col0 % LINE == 0;
+
+	if (kind == E4M3 && (x->rows > FEW_MAX || !lines))
+		many_e4m3(band, blocks, x, y, ldy);
+	else if (kind == E4M3 || kind == BF16)
+		few_rows(kind, band, blocks, x, y, ldy);
+}
+
+#endif
