@@ -19,7 +19,7 @@
 #define FEW 8   /* the same */
 #define FEW_MAX 16 /* above, the panel is as fast */
 #define TOGETHER 2
-#define LEADS 2
+#define LEADS 4
 
 typedef __m512 vf;
 typedef __m512i vi;

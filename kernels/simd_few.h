@@ -92,14 +92,6 @@ struct few_sums {
 	size_t left, folds;
 };
 
-/* acc = acc + (E + O).  What lines hold before and behind the rows are chunks of zeros, which change nothing. */
-ALWAYS_INLINE void few_add(const size_t rows, const vf *even, const vf *odd, struct few_sums *s)
-{
-#pragma GCC unroll 8
-	for (size_t m = 0; m < rows; m++)
-		s->acc[m] = vf_add(s->acc[m], vf_add(even[m], odd[m]));
-}
-
 /* sum = fma(scale, acc, sum), where a scale block ends. */
 ALWAYS_INLINE void few_fold(const enum kind kind, const size_t rows, const struct few *f, const struct stretch *t,
                             size_t m0, struct few_sums *s)
@@ -119,47 +111,66 @@ ALWAYS_INLINE void few_fold(const enum kind kind, const size_t rows, const struc
 	s->left = OCTAVO_BLOCK / CHUNK;
 }
 
-/* The products of one line, in which chunks begin at dword c and at c + 8; even[0] and odd[0] are those of the chunk
- * that the line before began and of the one that this line begins.  Written out: what a loop index chooses would not
- * stay in registers. */
+/* acc = acc + (E + O) at the end of a chunk.  What lines hold before and behind the rows are chunks of zeros, which
+ * change nothing. */
+ALWAYS_INLINE void few_end(const enum kind kind, const size_t rows, const vf *even, const vf *odd, const struct few *f,
+                           const struct stretch *t, size_t m0, struct few_sums *s)
+{
+#pragma GCC unroll 8
+	for (size_t m = 0; m < rows; m++)
+		s->acc[m] = vf_add(s->acc[m], vf_add(even[m], odd[m]));
+	if (--s->left == 0 && f->scale[0])
+		few_fold(kind, rows, f, t, m0, s);
+}
+
+/* The products of one line, in which chunks begin at dword c and at c + 8: [0] is the chunk that the line before began,
+ * and at the end the one that this line began.  Written out: what a loop index chooses would not stay in registers. */
 ALWAYS_INLINE void few_line(const enum kind kind, const size_t rows, const int c, const vi *d, const struct line *l,
                             const struct few *f, const struct stretch *t, size_t m0, vf even[3][FEW], vf odd[3][FEW],
                             struct few_sums *s)
 {
-#define FIRST(i) few_dword(kind, rows, c + (i), d, l, even[1], odd[1])
-#define SECOND(i) few_dword(kind, rows, (i) < c ? (i) : 8 + (i), d, l, even[(i) < c ? 0 : 2], odd[(i) < c ? 0 : 2])
-	few_clear(rows, even[1], odd[1]);
-	if (kind == E4M3 && rows <= TOGETHER) { /* one chunk's chains are too few to keep the multipliers busy */
-		few_clear(rows, even[2], odd[2]);
-		FIRST(0), SECOND(0), FIRST(1), SECOND(1), FIRST(2), SECOND(2), FIRST(3), SECOND(3);
-		FIRST(4), SECOND(4), FIRST(5), SECOND(5), FIRST(6), SECOND(6), FIRST(7), SECOND(7);
-		few_add(rows, even[c > 0 ? 0 : 1], odd[c > 0 ? 0 : 1], s);
-		if (--s->left == 0 && f->scale[0])
-			few_fold(kind, rows, f, t, m0, s);
-		few_add(rows, even[c > 0 ? 1 : 2], odd[c > 0 ? 1 : 2], s);
-		s->left--;
-#pragma GCC unroll 8
-		for (size_t m = 0; c > 0 && m < rows; m++) {
-			even[0][m] = even[2][m];
-			odd[0][m] = odd[2][m];
-		}
-	} else if (kind == E4M3) {
-		FIRST(0), FIRST(1), FIRST(2), FIRST(3), FIRST(4), FIRST(5), FIRST(6), FIRST(7);
-		few_add(rows, even[1], odd[1], s);
-		few_clear(rows, even[2], odd[2]);
-		SECOND(0), SECOND(1), SECOND(2), SECOND(3), SECOND(4), SECOND(5), SECOND(6), SECOND(7);
-		few_add(rows, even[2], odd[2], s);
-		s->left -= 2;
-	} else {
-		FIRST(0), FIRST(1), FIRST(2), FIRST(3), FIRST(4), FIRST(5), FIRST(6), FIRST(7);
-		FIRST(8), FIRST(9), FIRST(10), FIRST(11), FIRST(12), FIRST(13), FIRST(14), FIRST(15);
-		few_add(rows, even[1], odd[1], s);
-		s->left--;
+#define DWORD(i, chunk) few_dword(kind, rows, i, d, l, even[chunk], odd[chunk])
+#define EIGHT(each) each(0), each(1), each(2), each(3), each(4), each(5), each(6), each(7)
+#define OLD(i) ((i) < c ? DWORD(i, 0) : (void)0)
+#define FIRST(i) DWORD(c + (i), 1)
+#define SECOND(i) ((i) < 8 - c ? DWORD(c + 8 + (i), 2) : (void)0)
+#define TWO(i) FIRST(i), ((i) < c ? DWORD(i, 0) : DWORD(8 + (i), 2))
+	if (kind == BF16) {
+		few_clear(rows, even[1], odd[1]);
+		EIGHT(FIRST), FIRST(8), FIRST(9), FIRST(10), FIRST(11), FIRST(12), FIRST(13), FIRST(14), FIRST(15);
+		few_end(kind, rows, even[1], odd[1], f, t, m0, s);
+		return;
 	}
-	if (s->left == 0 && f->scale[0])
-		few_fold(kind, rows, f, t, m0, s);
+	if (rows <= TOGETHER) { /* one chunk's chains are too few to keep the multipliers busy */
+		few_clear(rows, even[1], odd[1]);
+		few_clear(rows, even[2], odd[2]);
+		EIGHT(TWO);
+		if (c > 0)
+			few_end(kind, rows, even[0], odd[0], f, t, m0, s);
+		few_end(kind, rows, even[1], odd[1], f, t, m0, s);
+	} else {
+		EIGHT(OLD);
+		if (c > 0)
+			few_end(kind, rows, even[0], odd[0], f, t, m0, s);
+		few_clear(rows, even[1], odd[1]);
+		EIGHT(FIRST);
+		few_end(kind, rows, even[1], odd[1], f, t, m0, s);
+		few_clear(rows, even[2], odd[2]);
+		EIGHT(SECOND);
+	}
+	if (c == 0)
+		few_end(kind, rows, even[2], odd[2], f, t, m0, s);
+#pragma GCC unroll 8
+	for (size_t m = 0; c > 0 && m < rows; m++) {
+		even[0][m] = even[2][m];
+		odd[0][m] = odd[2][m];
+	}
+#undef DWORD
+#undef EIGHT
+#undef OLD
 #undef FIRST
 #undef SECOND
+#undef TWO
 }
 
 /* ---- a block --------------------------------------------------------------------------------------------- */
@@ -212,7 +223,7 @@ ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const in
 	}
 	if (t->end == total) { /* what the rows' end left open */
 		if (c > 0)
-			few_add(rows, even[0], odd[0], &s);
+			few_end(kind, rows, even[0], odd[0], f, t, m0, &s);
 		if (s.folds < t->folds)
 			few_fold(kind, rows, f, t, m0, &s);
 	}
@@ -263,11 +274,11 @@ static void few_e4m3(size_t rows, const struct block *b, const struct stretch *t
 {
 	switch (rows * 8 + t->lead / 4 % 8) {
 		FEW_CASES(E4M3);
-#if LEADS > 0
+#if LEADS == 4
 		FEW_CASES_LEAD(E4M3, 1);
-#endif
-#if LEADS > 1
 		FEW_CASES_LEAD(E4M3, 2);
+		FEW_CASES_LEAD(E4M3, 3);
+		FEW_CASES_LEAD(E4M3, 4);
 #endif
 	}
 }
@@ -420,13 +431,13 @@ ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, co
 	return kind == E4M3 ? is_moderate(x, w->cols) : kind == BF16 && x->rows <= FEW_MAX;
 }
 
-/* Scale blocks must begin with lines; views that begin elsewhere are rare. */
+/* Scale blocks must end with chunks; views that begin elsewhere are rare. */
 ALWAYS_INLINE void own_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
                             float *y, size_t ldy)
 {
-	int lines = band->w->scale_dtype == OCTAVO_NONE || band->w->col0 % LINE == 0;
+	int whole = band->w->scale_dtype == OCTAVO_NONE || band->w->col0 % CHUNK == 0;
 
-	if (kind == E4M3 && (x->rows > FEW_MAX || !lines))
+	if (kind == E4M3 && (x->rows > FEW_MAX || !whole))
 		many_e4m3(band, blocks, x, y, ldy);
 	else if (kind == E4M3 || kind == BF16)
 		few_rows(kind, band, blocks, x, y, ldy);

@@ -132,7 +132,7 @@ static void lines(struct check *check, const struct subject *s)
 				struct gemm_shape shape = draw_shape(check, s, m, width, k);
 				shape.dtype = s->dtype[0];
 				shape.ld = length[i] + 64 * check_pick(check, 1, 2);
-				shape.col0 = shape.col0 % 2 * 64;
+				shape.col0 = shape.col0 % 4 * 32;
 				shape.row_scales = shape.col0 == 0 && shape.scale_dtype != OCTAVO_NONE && k % 8 == 0;
 				compare(check, s, &shape);
 			}
