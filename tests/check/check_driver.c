@@ -37,11 +37,11 @@ static void complete(struct check *check)
 
 /* Large enough together to be cut between tasks; all slots, views inside scale blocks, W8A8. */
 static const struct gemm_shape shapes[] = {
-        {3, 200, 300, OCTAVO_E4M3, OCTAVO_F32, 5, 77, false, false, FILL_PLAIN},
-        {7, 129, 256, OCTAVO_E4M3, OCTAVO_BF16, 0, 0, true, false, FILL_PLAIN},
-        {1, 1000, 200, OCTAVO_BF16, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN},
-        {17, 65, 100, OCTAVO_F32, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN},
-        {1, 16, 32, OCTAVO_E5M2, OCTAVO_E8M0, 0, 0, false, false, FILL_PLAIN},
+        {3, 200, 300, OCTAVO_E4M3, OCTAVO_F32, 5, 77, false, false, FILL_PLAIN, 0},
+        {7, 129, 256, OCTAVO_E4M3, OCTAVO_BF16, 0, 0, true, false, FILL_PLAIN, 0},
+        {1, 1000, 200, OCTAVO_BF16, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN, 0},
+        {17, 65, 100, OCTAVO_F32, OCTAVO_NONE, 0, 0, false, false, FILL_PLAIN, 0},
+        {1, 16, 32, OCTAVO_E5M2, OCTAVO_E8M0, 0, 0, false, false, FILL_PLAIN, 0},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -237,7 +237,7 @@ static void arguments(struct check *check)
 {
 	for (int i = 0; i < 2 * FAULTS; i++) {
 		enum fault fault = (enum fault)(i / 2);
-		struct gemm_shape shape = {2, 10, 20, OCTAVO_E4M3, OCTAVO_F32, 0, 0, false, i % 2, FILL_PLAIN};
+		struct gemm_shape shape = {2, 10, 20, OCTAVO_E4M3, OCTAVO_F32, 0, 0, false, i % 2, FILL_PLAIN, 0};
 		struct gemm_case c = gemm_case_make(check, &shape);
 		check_that(check, call(check->new, &c.w, &c.x, &c) == OCTAVO_OK, "refused before anything was wrong");
 		spoil(&c, fault);

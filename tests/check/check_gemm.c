@@ -199,7 +199,7 @@ static void row_scales(struct check *check, const struct subject *s)
 		shape.scale_dtype = scales[i % COUNT(scales)];
 		shape.col0 = 0; /* else a piece of w would straddle two groups of x */
 		shape.row_scales = true;
-		static const enum gemm_fill fills[] = {FILL_TINY, FILL_NAN, FILL_LARGE, FILL_PLAIN, FILL_PLAIN};
+		static const enum gemm_fill fills[] = {FILL_TINY, FILL_NAN, FILL_LARGE, FILL_PLAIN, FILL_PLAIN, 0};
 		shape.fill = fills[i % 5];
 		compare(check, s, &shape);
 	}
