@@ -25,6 +25,7 @@
 struct stretch {
 	size_t first, end; /* bytes of the rows, the lead included: whole lines, but for the rows' end */
 	size_t lead;       /* bytes of the rows' first lines before the rows: zeros */
+	size_t length;     /* bytes of a stretch, the last one apart */
 	size_t ahead;      /* bytes from a line to the one that is prefetched with it */
 	size_t rows;
 	float *x; /* [rows][pitch]: x at these columns in F32 */
@@ -308,12 +309,12 @@ static inline size_t few_lead(const enum kind kind, const struct block *b, size_
 static inline struct stretch first_stretch(const enum kind kind, const struct block *b, const struct octavo_rows *x,
                                            float *xf)
 {
-	size_t bytes = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
 	struct stretch t = {.lead = few_lead(kind, b, x->rows), .rows = x->rows, .x = xf, .x_scale_ld = x->scale_ld};
 
-	t.end = smaller(bytes, t.lead + b->row_bytes);
-	t.pitch = bytes / element_size(kind) + X_GAP;
-	t.ahead = smaller(AHEAD, bytes);
+	t.length = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
+	t.end = smaller(t.length, t.lead + b->row_bytes);
+	t.pitch = t.length / element_size(kind) + X_GAP;
+	t.ahead = smaller(AHEAD, t.length);
 	return t;
 }
 
@@ -390,7 +391,6 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size
 {
 	const struct octavo_matrix *w = band->w;
 	const int scaled = w->scale_dtype != OCTAVO_NONE;
-	const size_t length = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
 	alignas(64) float xf[X_FLOATS + FEW_MAX * X_GAP];
 	struct stretch t = first_stretch(kind, band, x, xf);
 	const size_t total = t.lead + band->row_bytes, lower = OCTAVO_BLOCK - (w->row0 + band->n) % OCTAVO_BLOCK;
@@ -398,7 +398,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size
 
 	for (size_t r = 0; r < blocks; r++)
 		few_begin(&t, r * LANES, lower, scaled, w->col0, &few[r]);
-	for (size_t k = 0; t.first < total; t.first = t.end, t.end = smaller(t.first + length, total)) {
+	for (size_t k = 0; t.first < total; t.first = t.end, t.end = smaller(t.first + t.length, total)) {
 		widen_stretch(x, w->cols, element_size(kind), kind == E4M3 ? UP : 0, &t);
 		t.x_scale = x->scale ? x->scale + k / OCTAVO_BLOCK : NULL;
 		if (scaled)
