@@ -248,13 +248,9 @@ ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const in
 		few_stretch(kind, rows, c, b, t, m0, f);                                                               \
 		break
 #define FEW_CASES_LEAD(kind, rows)                                                                                     \
-	FEW_CASE(kind, rows, 1);                                                                                       \
 	FEW_CASE(kind, rows, 2);                                                                                       \
-	FEW_CASE(kind, rows, 3);                                                                                       \
 	FEW_CASE(kind, rows, 4);                                                                                       \
-	FEW_CASE(kind, rows, 5);                                                                                       \
-	FEW_CASE(kind, rows, 6);                                                                                       \
-	FEW_CASE(kind, rows, 7)
+	FEW_CASE(kind, rows, 6)
 #if FEW > 2
 #define FEW_CASES(kind)                                                                                                \
 	FEW_CASE(kind, 1, 0);                                                                                          \
@@ -297,12 +293,13 @@ static void few_bf16(size_t rows, const struct block *b, const struct stretch *t
 
 /* ---- a band ---------------------------------------------------------------------------------------------- */
 
-/* Whole lines can be read if all rows begin at the same place in theirs, and at a dword. */
+/* Whole lines can be read if all rows begin at the same place in theirs; those where tensors begin in the files that
+ * there are, multiples of 8 bytes, have code of their own. */
 static inline size_t few_lead(const enum kind kind, const struct block *b, size_t rows)
 {
 	size_t lead = (uintptr_t)b->row[0] % LINE;
 
-	return kind == E4M3 && rows <= LEADS && b->w->ld % LINE == 0 && lead % 4 == 0 ? lead : 0;
+	return kind == E4M3 && rows <= LEADS && b->w->ld % LINE == 0 && lead % 8 == 0 ? lead : 0;
 }
 
 /* The first stretch's end, and what does not change from one to the next. */
