@@ -19,6 +19,7 @@
 #define LINE 64
 #define X_FLOATS 4096 /* of x in a stretch: half a first-level cache */
 #define X_GAP 16      /* floats between rows of x: at a power of two they would meet in the same sets of the cache */
+#define LONG 2048     /* bytes of a row, from which on whole lines pay: there is a line more of them, put together */
 #define SCALES (X_FLOATS / OCTAVO_BLOCK + 1)
 
 /* What all blocks of a band read in a stretch of columns. */
@@ -299,7 +300,9 @@ static inline size_t few_lead(const enum kind kind, const struct block *b, size_
 {
 	size_t lead = (uintptr_t)b->row[0] % LINE;
 
-	return kind == E4M3 && rows <= LEADS && b->w->ld % LINE == 0 && lead % 8 == 0 ? lead : 0;
+	if (kind != E4M3 || rows > LEADS || b->row_bytes < LONG || b->w->ld % LINE != 0 || lead % 8 != 0)
+		return 0;
+	return lead;
 }
 
 /* The first stretch's end, and what does not change from one to the next. */

@@ -123,7 +123,7 @@ static void deep(struct check *check, const struct subject *s)
  * that place follows from K. */
 static void lines(struct check *check, const struct subject *s)
 {
-	static const size_t length[] = {0, 64, 320, 4032, 4160};
+	static const size_t length[] = {0, 320, 1984, 4032, 4160};
 
 	for (size_t lead = 0; lead < 64; lead += 4)
 		for (size_t i = 0; i < COUNT(length); i++)

@@ -25,7 +25,7 @@ struct octavo_engine *open_model(const char *name, const struct octavo_engine_se
 	struct octavo_error error = { "" };
 	struct octavo_engine_settings s = *settings;
 	snprintf(relative, sizeof relative, "tests/data/%s", name);
-	s.model_dir = *name == '/' ? name : source_path(relative);
+	s.model_dir = strchr("/.", *name) ? name : source_path(relative);
 	if (octavo_engine_open(&e, &s, &error) != OCTAVO_OK)
 		fail_msg("%s", error.text);
 	return e;
