@@ -31,6 +31,7 @@ struct stretch {
 	size_t rows;
 	float *x; /* [rows][pitch]: x at these columns in F32 */
 	size_t pitch;
+	int scaled;             /* w has scales */
 	size_t folds;           /* scale blocks that end here */
 	float scale[2][SCALES]; /* theirs, of the band's rows in its first row of scale blocks and in its second */
 	const float *x_scale;   /* [rows][x_scale_ld], of the first of these blocks, or NULL */
@@ -43,8 +44,7 @@ struct few {
 	vf even[LEADS + 1], odd[LEADS + 1]; /* of the chunk that the last line began, where lines do not end chunks */
 	vi largest;                         /* note_codes */
 	size_t left;                        /* chunks until the scale block ends */
-	const float *scale[2];              /* of a stretch; NULL if there are none */
-	vm lower;                           /* the lanes of scale[0] */
+	vm lower;                           /* the lanes whose scales are the stretch's first ones */
 	ptrdiff_t then;                     /* from the rows to what is read after the stretch */
 };
 
@@ -98,7 +98,7 @@ struct few_sums {
 ALWAYS_INLINE void few_fold(const enum kind kind, const size_t rows, const struct few *f, const struct stretch *t,
                             size_t m0, struct few_sums *s)
 {
-	vf scale = vf_choose(f->lower, vf_set1(f->scale[0][s->folds]), vf_set1(f->scale[1][s->folds]));
+	vf scale = vf_choose(f->lower, vf_set1(t->scale[0][s->folds]), vf_set1(t->scale[1][s->folds]));
 
 	scale = mend(kind, scale);
 #pragma GCC unroll 8
@@ -121,7 +121,7 @@ ALWAYS_INLINE void few_end(const enum kind kind, const size_t rows, const vf *ev
 #pragma GCC unroll 8
 	for (size_t m = 0; m < rows; m++)
 		s->acc[m] = vf_add(s->acc[m], vf_add(even[m], odd[m]));
-	if (--s->left == 0 && f->scale[0])
+	if (--s->left == 0 && t->scaled)
 		few_fold(kind, rows, f, t, m0, s);
 }
 
@@ -311,6 +311,7 @@ static inline struct stretch first_stretch(const enum kind kind, const struct bl
 {
 	struct stretch t = {.lead = few_lead(kind, b, x->rows), .rows = x->rows, .x = xf, .x_scale_ld = x->scale_ld};
 
+	t.scaled = b->w->scale_dtype != OCTAVO_NONE;
 	t.length = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
 	t.end = smaller(t.length, t.lead + b->row_bytes);
 	t.pitch = t.length / element_size(kind) + X_GAP;
@@ -320,15 +321,13 @@ static inline struct stretch first_stretch(const enum kind kind, const struct bl
 
 /* Block n / 16 of the band, of which `lower` rows lie in the first row of scale blocks.  The chunks before the rows
  * count as the first scale block's. */
-static inline void few_begin(const struct stretch *t, size_t n, size_t lower, int scaled, unsigned col0, struct few *f)
+static inline void few_begin(const struct stretch *t, size_t n, size_t lower, unsigned col0, struct few *f)
 {
 	for (size_t m = 0; m < t->rows; m++)
 		f->acc[m] = f->sum[m] = vf_zero();
 	few_clear(LEADS, f->even, f->odd);
 	f->largest = vi_set1(0);
 	f->left = (t->lead + CHUNK - 1) / CHUNK + (OCTAVO_BLOCK - col0) / CHUNK;
-	f->scale[0] = scaled ? t->scale[0] : NULL;
-	f->scale[1] = t->scale[1];
 	f->lower = vm_first(lower > n ? lower - n : 0);
 }
 
@@ -390,18 +389,17 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size
                             float *y, size_t ldy)
 {
 	const struct octavo_matrix *w = band->w;
-	const int scaled = w->scale_dtype != OCTAVO_NONE;
 	alignas(64) float xf[X_FLOATS + FEW_MAX * X_GAP];
 	struct stretch t = first_stretch(kind, band, x, xf);
 	const size_t total = t.lead + band->row_bytes, lower = OCTAVO_BLOCK - (w->row0 + band->n) % OCTAVO_BLOCK;
 	struct few few[BAND];
 
 	for (size_t r = 0; r < blocks; r++)
-		few_begin(&t, r * LANES, lower, scaled, w->col0, &few[r]);
+		few_begin(&t, r * LANES, lower, w->col0, &few[r]);
 	for (size_t k = 0; t.first < total; t.first = t.end, t.end = smaller(t.first + t.length, total)) {
 		widen_stretch(x, w->cols, element_size(kind), kind == E4M3 ? UP : 0, &t);
 		t.x_scale = x->scale ? x->scale + k / OCTAVO_BLOCK : NULL;
-		if (scaled)
+		if (t.scaled)
 			k = stretch_scales(element_size(kind), band, k, lower, &t);
 		for (size_t r = 0; r < blocks; r++) {
 			few[r].then = after_stretch(band, r, blocks, &t);
@@ -418,7 +416,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size
 	for (size_t r = 0; r < blocks; r++) {
 		vm nan = noted_nan(few[r].largest);
 		for (size_t m = 0; m < x->rows; m++) {
-			vf v = scaled ? few[r].sum[m] : mend(kind, few[r].acc[m]);
+			vf v = t.scaled ? few[r].sum[m] : mend(kind, few[r].acc[m]);
 			vf_store_first(y + m * ldy + band[r].n, band[r].count, kind == E4M3 ? vf_nan_where(nan, v) : v);
 		}
 	}

@@ -11,20 +11,15 @@
 static inline void multiply_wide(const struct octavo_rows *x, size_t k0, size_t count, const float *panel,
                                  struct fold f)
 {
-	alignas(64) float xf[BLOCK * PANEL];
-	size_t chunks = (count + CHUNK - 1) / CHUNK;
+	struct fold half[2];
+	size_t halves = 0;
 
-	for (size_t m = 0; m < x->rows; m += BLOCK) {
-		size_t rows = smaller(BLOCK, x->rows - m);
-		for (size_t i = 0; i < rows; i++)
-			widen_row(x->x + (m + i) * x->ld + k0, count, 0, xf + i * PANEL);
-		for (size_t i = 0; i < f.count; i += LANES) {
-			struct fold part = f;
-			part.y = f.y + m * f.ldy + i;
-			part.count = smaller(LANES, f.count - i);
-			multiply_block(rows, panel + i * PANEL, xf, chunks, &part);
-		}
+	for (size_t i = 0; i < f.count; i += LANES, halves++) {
+		half[halves] = f;
+		half[halves].y += i;
+		half[halves].count = smaller(LANES, f.count - i);
 	}
+	multiply_panels(x, k0, count, panel, halves, half);
 }
 
 #endif
