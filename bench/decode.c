@@ -42,7 +42,7 @@ static void release(struct lanes *l)
 
 static struct octavo_session_settings settings_of(const struct run *run, const struct options *o)
 {
-	bool plain = !strcmp(run->drafter, "none"); /* which no rule makes other than it is */
+	bool plain = run_is_plain(run); /* which no rule makes other than it is */
 	struct octavo_session_settings settings = {
 		.drafter = run->drafter, .k = run->k, .sampling = run->sampling,
 		.accept = plain ? OCTAVO_ACCEPT_MATCH : run->accept.rule,

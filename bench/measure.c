@@ -227,7 +227,7 @@ static bool measure_run(struct measurement *m, size_t at, size_t first, size_t c
 static size_t reference_of(const struct runs *r, size_t i)
 {
 	size_t plain = r->total;
-	while (plain-- && (strcmp(r->run[plain].drafter, "none") || r->run[plain].batch != 1 ||
+	while (plain-- && (!run_is_plain(&r->run[plain]) || r->run[plain].batch != 1 ||
 	                   r->run[plain].temperature != r->run[i].temperature))
 		;
 	return plain;
@@ -236,7 +236,7 @@ static size_t reference_of(const struct runs *r, size_t i)
 /* The plain run that a run's speed is compared with. */
 static size_t plain_of(const struct runs *r, size_t i)
 {
-	while (strcmp(r->run[i].drafter, "none"))
+	while (!run_is_plain(&r->run[i]))
 		i--;
 	return i;
 }
@@ -278,7 +278,7 @@ static void finish(struct runs *r, uint64_t seed)
 	const struct run *plain = NULL;
 	for (size_t i = 0; i < r->total; i++) {
 		struct run *run = &r->run[i];
-		if (!strcmp(run->drafter, "none"))
+		if (run_is_plain(run))
 			plain = run;
 		run->distinct4 /= (double)run->prompts;
 		run->tokens_per_s = (double)(run->half[0].tokens + run->half[1].tokens) * 1e9 / (run->half[0].ns + run->half[1].ns);

@@ -91,7 +91,7 @@ bool record_step(struct recorder *r, const struct run *run, const struct prompt 
 	snprintf(hash, sizeof hash, "%016" PRIx64, hash_tokens(round.context, round.length));
 	json_t *line = json_pack("{s:s, s:s, s:s?, s:s, s:f, s:I, s:I, s:s}", "prompt", prompt->id,
 	                         "drafter", run->drafter,
-	                         "k", strcmp(run->drafter, "none") ? run->shape : NULL, "rule", run->accept.text,
+	                         "k", run_is_plain(run) ? NULL : run->shape, "rule", run->accept.text,
 	                         "temperature", run->temperature, "batch", (json_int_t)run->batch,
 	                         "position", (json_int_t)round.length, "context", hash);
 	json_t *rest = verification(&round);

@@ -112,7 +112,7 @@ void experts_print(const struct runs *r, size_t first, size_t end)
 	       r->info->experts_per_token, width, "drafter");
 	for (size_t i = first; i < end; i++) {
 		struct experts e = experts_of(r, &r->run[i]);
-		printf("  %-*s %-5s  %8.2f  %7.2f  %7.2f\n", width, r->run[i].label, i == first ? "-" : r->run[i].shape, e.rows,
+		printf("  %-*s %-5s  %8.2f  %7.2f  %7.2f\n", width, r->run[i].label, run_is_plain(&r->run[i]) ? "-" : r->run[i].shape, e.rows,
 		       e.read, e.formula);
 	}
 }

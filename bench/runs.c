@@ -156,7 +156,7 @@ static void feasible(char list[256], const struct octavo_engine *engine, enum oc
 static bool add_references(struct runs *r, const struct options *o, const struct acceptance *accept)
 {
 	for (size_t i = 0; i < r->count; i++) {
-		if (strcmp(r->run[i].drafter, "none"))
+		if (!run_is_plain(&r->run[i]))
 			continue;
 		if (!add_run(r, o, accept, "none", 4, 0, NULL, r->run[i].temperature))
 			return false;
