@@ -98,23 +98,6 @@ static void add_output(struct run *run, const struct output *out)
 	run->prompts++;
 }
 
-/* In an engine of its own, since it takes two sequences. */
-static void explain(const struct runs *r, struct divergence *d, const struct octavo_history *history)
-{
-	struct octavo_engine_settings settings = *r->engine;
-	struct octavo_engine *engine;
-	struct octavo_error error;
-	settings.sequences = 2;
-	settings.profiler = NULL;
-	enum octavo_status status = octavo_engine_open(&engine, &settings, &error);
-	if (status == OCTAVO_OK)
-		status = octavo_explain(engine, history, &d->why, &error);
-	if (status != OCTAVO_OK)
-		complain("the divergence on prompt %s cannot be explained: %s", d->prompt, error.text);
-	d->explained = status == OCTAVO_OK;
-	octavo_engine_close(&engine);
-}
-
 static void compare_lossy(struct parting *p, const struct output *got, const struct output *plain)
 {
 	size_t same = 0;
@@ -130,17 +113,8 @@ static void compare(const struct runs *r, struct run *run, const struct output *
 {
 	if (run_promise(run) == OCTAVO_LOSSY)
 		compare_lossy(&run->parting, got, plain);
-	if (run->divergence.found || run_promise(run) != OCTAVO_SAME_TOKENS)
-		return;
-	for (size_t i = 0; i < got->count || i < plain->count; i++) {
-		int32_t a = i < plain->count ? plain->token[i] : -1, b = i < got->count ? got->token[i] : -1;
-		if (a == b)
-			continue;
-		run->divergence = (struct divergence){ .found = true, .prompt = prompt->id, .token = i, .plain = a, .got = b,
-			                               .margin = i < plain->count ? plain->margin[i] : 0.0f };
-		explain(r, &run->divergence, got->history);
-		return;
-	}
+	if (!run->divergence.found && run_promise(run) == OCTAVO_SAME_TOKENS)
+		divergence_find(r, run, got, plain, prompt);
 }
 
 /* ---- The measurement ---------------------------------------------------------------------------------------------- */

@@ -4,7 +4,6 @@
  */
 #include "bench/runs.h"
 
-#include <math.h>
 #include <string.h>
 
 enum octavo_promise run_promise(const struct run *run)
@@ -111,26 +110,6 @@ static void print_parting(const struct run *run)
 		       100.0 * (double)run->full_rows / (double)run->tokens);
 }
 
-static void print_divergence(const struct run *run)
-{
-	const struct divergence *d = &run->divergence;
-	const struct octavo_explanation *why = &d->why;
-	if (!d->found)
-		return;
-	printf("  %s %s left plain decoding on prompt %s at token %zu: %d instead of %d; margin of the plain logits "
-	       "%.6g\n",
-	       run->label, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, (double)d->margin);
-	if (why->found)
-		printf("    run again, row by row and in its batches, it first differs at position %zu (the prompt's first is 0), row %zu\n"
-		       "    of a batch of %zu: layer %zu, %s, element %zu of %zu is %.9g alone and %.9g in the batch,\n"
-		       "    all of them are at most %.3g apart, and the row's logits at most %.3g\n",
-		       why->position, why->row, why->rows, why->layer, why->operation, why->element, why->elements,
-		       (double)why->alone, (double)why->together, why->largest, why->logits);
-	else if (d->explained)
-		printf("    run again, row by row and in its batches, all of it has the same bits: it lies neither in kernels nor in\n"
-		       "    the rows of one sequence\n");
-}
-
 /* What the labels leave out. */
 static void print_directories(const struct runs *r, size_t first, size_t end)
 {
@@ -164,7 +143,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	for (size_t i = first; i < end; i++)
 		print_speed_row(&r->run[i], width);
 	for (size_t i = first; i < end; i++)
-		print_divergence(&r->run[i]);
+		divergence_print(r, &r->run[i]);
 	for (size_t i = first; i < end; i++)
 		print_parting(&r->run[i]);
 	print_directories(r, first, end);
@@ -257,32 +236,6 @@ void runs_print(const struct runs *r)
 
 /* ---- JSON ---------------------------------------------------------------------------------------------------------- */
 
-/* What went wrong may have gone wrong far. */
-static json_t *finite_json(double x)
-{
-	return isfinite(x) ? json_real(x) : json_null();
-}
-
-static json_t *explanation_json(const struct octavo_explanation *why)
-{
-	if (!why->found)
-		return json_null();
-	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "position", (json_int_t)why->position,
-	                 "row", (json_int_t)why->row, "rows", (json_int_t)why->rows, "layer", (json_int_t)why->layer,
-	                 "operation", why->operation, "element", (json_int_t)why->element, "elements",
-	                 (json_int_t)why->elements, "alone", finite_json(why->alone), "together", finite_json(why->together),
-	                 "largest", finite_json(why->largest), "logits", finite_json(why->logits));
-}
-
-static json_t *divergence_json(const struct divergence *d)
-{
-	if (!d->found)
-		return json_null();
-	return json_pack("{s:s, s:I, s:i, s:i, s:f, s:o}", "prompt", d->prompt, "token", (json_int_t)d->token, "plain",
-	                 (int)d->plain, "got", (int)d->got, "margin", (double)d->margin, "explanation",
-	                 explanation_json(&d->why));
-}
-
 static json_t *prediction_json(const struct prediction *p)
 {
 	if (!p->known)
@@ -337,7 +290,7 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "lossless", json_string(promises[run_promise(run)]));
 	json_object_set_new(o, "identical",
 	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found) : json_null());
-	json_object_set_new(o, "divergence", divergence_json(&run->divergence));
+	json_object_set_new(o, "divergence", divergence_json(r, run));
 	json_object_set_new(o, "parting", parting_json(run));
 	json_object_set_new(o, "shortlist", shortlist_json(run));
 	json_object_set_new(o, "tau", json_real(tokens_per_step(run)));

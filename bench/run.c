@@ -173,7 +173,7 @@ static bool report_open(struct report *r, const struct options *o)
 		              .sequences = batch },
 		.runs = { .batch = batch, .tokens = o->tokens ? o->tokens : 64,
 		          .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer,
-		          .engine = &r->settings },
+		          .backend = o->backend, .engine = &r->settings },
 	};
 	r->runs.model = r->settings.model_dir;
 	if (!r->runs.model || !arithmetic_parse(o, &r->settings.arithmetic) || !kv_parse(o, &r->settings.kv) ||

@@ -28,8 +28,8 @@ void prompts_free(struct prompts *p);
 struct divergence {
 	bool found;
 	const char *prompt;
-	size_t token;
-	int32_t plain, got;
+	size_t token, position; /* 0 is the first that was emitted, and the prompt's first */
+	int32_t plain, got; /* -1: none */
 	float margin; /* of the plain run's logits there */
 	bool explained; /* the rest of this could be found out */
 	struct octavo_explanation why;
@@ -115,6 +115,15 @@ json_t *outlook_json(const struct outlook *o);
 
 struct recorder;
 
+/* divergence.c: the first token of a prompt that is another than plain decoding's goes to run->divergence, and why: the
+ * session is run again. */
+struct runs;
+struct output;
+void divergence_find(const struct runs *r, struct run *run, const struct output *got, const struct output *plain,
+                     const struct prompt *prompt);
+void divergence_print(const struct runs *r, const struct run *run);
+json_t *divergence_json(const struct runs *r, const struct run *run);
+
 struct runs {
 	struct octavo_cost cost;
 	struct octavo_cost full;   /* of --layer; count 0 without */
@@ -127,7 +136,7 @@ struct runs {
 	size_t loaded, tokens; /* per prompt */
 	const struct octavo_model_info *info;
 	const struct octavo_engine_settings *engine; /* what it was opened with */
-	const char *model, *arithmetic, *kv, *prompts_file;
+	const char *model, *arithmetic, *kv, *prompts_file, *backend; /* backend: NULL for none */
 	double seconds;
 };
 

@@ -2,6 +2,8 @@
  *
  * Why a stream left plain decoding: a session's rounds are run again as they were, and beside them every committed row
  * alone, as plain decoding runs it.  What a row's operations give both ways is compared in the order in which they come.
+ * The first difference is often a last bit that chooses nothing: the cache carries it on, and it grows.  So the row whose
+ * logits chose another token is compared too.
  */
 #include "engine/history.h"
 #include "engine/internal.h"
@@ -32,6 +34,8 @@ struct trace {
 	int lost;     /* out of memory */
 	size_t row;   /* its row in the batch it is compared with */
 	size_t at;    /* how much of `value` is compared */
+	int first;    /* no row before it differed */
+	const int32_t *choice; /* [2] what was chosen behind it, alone and in the batch; NULL: the same */
 	struct octavo_explanation *out;
 };
 
@@ -67,6 +71,22 @@ static double largest_difference(const float *a, const float *b, size_t count)
 	return largest;
 }
 
+/* A token's logit both ways; -1, no token, has none. */
+static void copy_logits(float to[2], const float *alone, const float *together, int32_t token)
+{
+	to[0] = token < 0 ? -INFINITY : alone[token];
+	to[1] = token < 0 ? -INFINITY : together[token];
+}
+
+static void compare_choice(const struct trace *t, const float *alone, const float *together, size_t rows, size_t cols)
+{
+	struct octavo_choice *choice = &t->out->choice;
+	*choice = (struct octavo_choice){ .known = 1, .row = t->row, .rows = rows,
+		                          .logits = largest_difference(alone, together, cols) };
+	copy_logits(choice->plain, alone, together, t->choice[0]);
+	copy_logits(choice->got, alone, together, t->choice[1]);
+}
+
 static void compare(void *context, size_t layer, enum octavo_operation operation, const float *x, size_t rows, size_t cols)
 {
 	struct trace *t = context;
@@ -80,13 +100,19 @@ static void compare(void *context, size_t layer, enum octavo_operation operation
 				.element = i, .elements = cols, .alone = alone[i], .together = together[i],
 				.largest = largest_difference(alone, together, cols),
 			};
-	if (out->found && operation == OCTAVO_AT_HEAD)
+	if (operation != OCTAVO_AT_HEAD)
+		return;
+	if (out->found && t->first)
 		out->logits = largest_difference(alone, together, cols);
+	if (t->choice)
+		compare_choice(t, alone, together, rows, cols);
 }
 
 struct replay {
 	struct octavo_engine *engine;
 	const struct octavo_history *history;
+	size_t last;       /* the position behind which another token was chosen; SIZE_MAX: nowhere */
+	int32_t choice[2]; /* plain decoding's and the history's */
 	struct octavo_session *alone, *together;
 	struct trace trace;
 };
@@ -125,6 +151,8 @@ static enum octavo_status run_both(struct replay *r, size_t pos, const int32_t *
 	size_t depth[OCTAVO_MAX_DRAFT] = { 0 };
 	r->trace.used = r->trace.at = 0;
 	r->trace.row = row;
+	r->trace.first = !r->trace.out->found;
+	r->trace.choice = pos == r->last ? r->choice : NULL;
 	stage(r, 0, r->alone, r->history->token[pos], pos, -1);
 	enum octavo_status status = forward(r, 1, keep, error);
 	if (status == OCTAVO_OK && r->trace.lost)
@@ -138,8 +166,10 @@ static enum octavo_status run_both(struct replay *r, size_t pos, const int32_t *
 		stage(r, i, r->together, tree[2 * i], root + depth[i], i ? tree[2 * i + 1] : -1);
 	}
 	status = forward(r, rows, compare, error);
-	if (status == OCTAVO_OK && r->trace.out->found)
+	if (r->trace.first && r->trace.out->found)
 		r->trace.out->position = pos;
+	if (r->trace.choice)
+		r->trace.out->choice.position = pos;
 	return status;
 }
 
@@ -152,20 +182,20 @@ static size_t next_row(const int32_t *tree, size_t rows, size_t parent, int32_t 
 	return row;
 }
 
-/* A round whose root is at position `root`, up to the first difference. */
+/* A round whose root is at position `root`, up to the row of the choice. */
 static enum octavo_status run_round(struct replay *r, const struct octavo_past *round, const int32_t *tree, size_t root,
                                     struct octavo_error *error)
 {
 	uint32_t path[OCTAVO_MAX_DRAFT] = { 0 };
 	enum octavo_status status = OCTAVO_OK;
-	for (size_t i = 0; status == OCTAVO_OK && !r->trace.out->found && i < round->emitted; i++) {
+	for (size_t i = 0; status == OCTAVO_OK && !r->trace.out->choice.known && i < round->emitted; i++) {
 		size_t row = i ? next_row(tree, round->rows, path[i - 1], r->history->token[root + i]) : 0;
 		if (row == round->rows)
 			return octavo_fail(error, OCTAVO_EINVAL, "explain: the history's rounds do not hold its tokens");
 		path[i] = (uint32_t)row;
 		status = run_both(r, root + i, tree, round->rows, root, row, error);
 	}
-	if (status != OCTAVO_OK || r->trace.out->found)
+	if (status != OCTAVO_OK || r->trace.out->choice.known)
 		return status;
 	return octavo_commit(r->engine, (int32_t)r->together->sequence, path, round->emitted, error);
 }
@@ -178,7 +208,7 @@ static enum octavo_status run_rounds(struct replay *r, struct octavo_error *erro
 	enum octavo_status status = octavo_session_prompt(r->alone, h->token, h->prompt, error);
 	if (status == OCTAVO_OK)
 		status = octavo_session_prompt(r->together, h->token, h->prompt, error);
-	for (size_t i = 0; status == OCTAVO_OK && !r->trace.out->found && i < h->rounds; i++) {
+	for (size_t i = 0; status == OCTAVO_OK && !r->trace.out->choice.known && i < h->rounds; i++) {
 		status = run_round(r, &h->round[i], tree, root, error);
 		tree += 2 * h->round[i].rows;
 		root += h->round[i].emitted;
@@ -186,17 +216,36 @@ static enum octavo_status run_rounds(struct replay *r, struct octavo_error *erro
 	return status;
 }
 
-enum octavo_status octavo_explain(struct octavo_engine *engine, const struct octavo_history *history,
-                                  struct octavo_explanation *out, struct octavo_error *error)
+/* What can be said of the request without running anything. */
+static enum octavo_status check(const struct octavo_engine *engine, const struct octavo_history *history,
+                                const struct octavo_parting *parting, const struct octavo_explanation *out,
+                                struct octavo_error *error)
 {
-	struct octavo_session_settings plain = { 0 };
-	struct replay r = { .engine = engine, .history = history, .trace = { .out = out } };
-	if (!engine || !history || !out)
+	if (!engine || !history || !parting || !out)
 		return octavo_fail(error, OCTAVO_EINVAL, "explain: a null argument");
 	if (history->lost || !history->tokens)
 		return octavo_fail(error, OCTAVO_EINVAL, "explain: the history is empty, or memory ran out while it was kept");
+	if (parting->plain < -1 || parting->plain >= (int32_t)engine->config.vocab)
+		return octavo_fail(error, OCTAVO_EINVAL, "explain: token %d is not in the vocabulary", (int)parting->plain);
+	return OCTAVO_OK;
+}
+
+enum octavo_status octavo_explain(struct octavo_engine *engine, const struct octavo_history *history,
+                                  const struct octavo_parting *parting, struct octavo_explanation *out,
+                                  struct octavo_error *error)
+{
+	struct octavo_session_settings plain = { 0 };
+	struct replay r = { .engine = engine, .history = history, .last = SIZE_MAX, .trace = { .out = out } };
+	enum octavo_status status = check(engine, history, parting, out, error);
+	if (status != OCTAVO_OK)
+		return status;
 	*out = (struct octavo_explanation){ 0 };
-	enum octavo_status status = octavo_session_open(&r.alone, engine, &plain, error);
+	if (parting->at < history->tokens - history->prompt) {
+		r.last = history->prompt - 1 + parting->at;
+		r.choice[0] = parting->plain;
+		r.choice[1] = history->token[r.last + 1];
+	}
+	status = octavo_session_open(&r.alone, engine, &plain, error);
 	if (status == OCTAVO_OK)
 		status = octavo_session_open(&r.together, engine, &plain, error);
 	if (status == OCTAVO_OK)

@@ -334,9 +334,16 @@ OCTAVO_API enum octavo_status octavo_session_last(const struct octavo_session *s
 OCTAVO_API enum octavo_status octavo_session_margin(const struct octavo_session *session, size_t i, float *margin,
                                                     int32_t *second);
 
-/* Where the rows of a session's rounds, in their batches, first gave other bits than each of them alone. */
+/* Where a session's stream left plain decoding. */
+struct octavo_parting {
+	size_t at;      /* the emitted token, 0 being the first; behind all that was emitted if plain decoding went on */
+	int32_t plain;  /* what plain decoding has there; -1: nothing */
+};
+
+/* Where the rows of a session's rounds, in their batches, first gave other bits than each of them alone, and what became
+ * of it. */
 struct octavo_explanation {
-	int found;             /* 0: nowhere, and nothing below is set */
+	int found;             /* 0: nowhere, and nothing below is set but for the choice */
 	size_t position;       /* of the row's token, the prompt's first being 0 */
 	size_t row, rows;      /* it was this one of so many in its round's batch */
 	size_t layer;          /* of the operation; of the logits and the final norm: the number of layers */
@@ -345,12 +352,21 @@ struct octavo_explanation {
 	float alone, together; /* its values */
 	double largest;        /* difference among the operation's elements */
 	double logits;         /* the largest difference of the row's logits */
+	/* The row behind which the streams have different tokens, its logits alone and in its batch, before any warping */
+	struct octavo_choice {
+		int known;             /* 0: there is none, and nothing below is set */
+		size_t position, row, rows;
+		float plain[2], got[2]; /* of plain decoding's token and of the session's: alone, in the batch */
+		double logits;         /* the largest difference */
+	} choice;
 };
-/* Runs a history's prompt and rounds again, and beside them plain decoding of the same tokens, and compares.  For rules
- * of SAME_TOKENS; the rows of other sessions that shared its rounds are left out.  Takes two free sequences (ELIMIT) of an
- * engine like the session's and memory for what one row's operations give; EINVAL for a history that holds nothing. */
+/* Runs a history's prompt and rounds again, up to the parting, and beside them plain decoding of the same tokens, and
+ * compares.  For rules of SAME_TOKENS; the rows of other sessions that shared its rounds are left out.  Takes two free
+ * sequences (ELIMIT) of an engine like the session's and memory for what one row's operations give; EINVAL for a history
+ * that holds nothing, and for a token outside the vocabulary. */
 OCTAVO_API enum octavo_status octavo_explain(struct octavo_engine *engine, const struct octavo_history *history,
-                                             struct octavo_explanation *out, struct octavo_error *error);
+                                             const struct octavo_parting *parting, struct octavo_explanation *out,
+                                             struct octavo_error *error);
 
 #ifdef __cplusplus
 }
