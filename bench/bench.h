@@ -74,6 +74,9 @@ int complain(const char *format, ...) OCTAVO_PRINTF(1, 2);
  * Returns NULL after complaining. */
 const char *find_model(const struct options *o);
 
+/* Whether there is a checkpoint, as far as its config.json says it; false after complaining. */
+bool model_there(const char *dir);
+
 /* The values of --arithmetic, --kv, --weights and --accept, or their defaults; false after complaining. */
 bool arithmetic_parse(const struct options *o, enum octavo_arithmetic *out);
 bool kv_parse(const struct options *o, enum octavo_kv_format *out);
@@ -116,9 +119,23 @@ bool cpu_choice_known(void);
 /* One line on stderr if OCTAVO_CPU asks for kernels that this machine has not got. */
 void cpu_choice_note(void);
 
+/* ---- console.c ----------------------------------------------------------------------------------------------- */
+
 /* A progress line on stderr, only if that is a terminal. */
 void progress(const char *what, size_t done, size_t total);
 void progress_clear(void);
+
+/* Prints text, from column `at` on, and ends the line; broken at spaces, to go on at column `indent`, where it gets longer
+ * than LINE_WIDTH.  Nothing for an empty text. */
+enum { LINE_WIDTH = 118 };
+void print_wrapped(const char *text, size_t at, size_t indent);
+/* From here on the first Ctrl-C (SIGINT) is not the end: `interrupted` says that it came.  The second one is. */
+void interrupt_watch(void);
+bool interrupted(void);
+/* Where the report is out, ends the process as an interrupt would have, if there was one. */
+void interrupt_pass_on(void);
+
+/* ---- common.c ------------------------------------------------------------------------------------------------ */
 
 /* A whole file, to be freed, with a zero byte behind it; NULL after complaining. */
 unsigned char *read_file(const char *path, size_t *size);
@@ -182,6 +199,23 @@ void *machine_pool(size_t bytes);
 void machine_print(const struct machine *m);
 json_t *machine_json(const struct machine *m);
 json_t *counters_json(const struct octavo_profile *profile);
+/* A paragraph for each remedy, or reason if there is none, with the counters that it would bring: several are usually
+ * missing for one reason.  Without those that have no remedy if `reasons_told`. */
+void counters_missing(const struct octavo_profile *p, bool reasons_told);
+
+/* ---- load.c ------------------------------------------------------------------------------------------------- */
+
+/* Processors that others had, on average. */
+struct load {
+	bool known;
+	double others, host; /* other processes; the host of a virtual machine */
+	double wall;         /* seconds */
+};
+struct load load_start(void);
+struct load load_since(const struct load *start);
+/* A note, if it is a tenth of a processor or more. */
+void load_print(const struct load *l);
+json_t *load_json(const struct load *l);
 
 /* ---- kernels.c --------------------------------------------------------------------------------------------- */
 
@@ -201,7 +235,9 @@ bool json_writable(const char *path);
 /* Writes a document: a regular file is replaced at once, anything else (a device, a pipe, a link) is written to.
  * Complains and returns false on failure. */
 bool json_write(json_t *document, const char *path);
-/* {"schema": 1, "tool": …, "version": …} */
+/* {"schema": 1, "tool": …, "version": …, "date": …, "command": […]} */
 json_t *json_document(void);
+/* Remembers the command line for it. */
+void json_command(int argc, char **argv);
 
 #endif

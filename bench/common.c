@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- Words that stand for enums -------------------------------------------------------------------------------- */
@@ -202,34 +203,6 @@ void cpu_choice_note(void)
 		fprintf(stderr, "specbench: %s\n", octavo_cpu_reason());
 }
 
-/* ---- Progress ----------------------------------------------------------------------------------------------- */
-
-static bool drawn;
-
-void progress(const char *what, size_t done, size_t total)
-{
-	enum { WIDTH = 30 };
-	if (!isatty(STDERR_FILENO) || !total)
-		return;
-	char bar[WIDTH + 1];
-	size_t full = done * WIDTH / total;
-	for (size_t i = 0; i < WIDTH; i++)
-		bar[i] = i < full ? '#' : '.';
-	bar[WIDTH] = 0;
-	fprintf(stderr, "\r\033[K[%s] %s", bar, what);
-	fflush(stderr);
-	drawn = true;
-}
-
-void progress_clear(void)
-{
-	if (!drawn)
-		return;
-	fputs("\r\033[K", stderr);
-	fflush(stderr);
-	drawn = false;
-}
-
 /* ---- The model's place ---------------------------------------------------------------------------------------- */
 
 static bool has_config(const char *dir)
@@ -273,6 +246,15 @@ const char *find_model(const struct options *o)
 		        "no model: the bundled one is neither beside this program nor in %s; name one with --model DIR",
 		        OCTAVO_MODELDIR);
 	return dir;
+}
+
+bool model_there(const char *dir)
+{
+	if (has_config(dir))
+		return true;
+	complain("%s/config.json: cannot open: %s (--model names the directory of a Hugging Face checkpoint)", dir,
+	         strerror(errno));
+	return false;
 }
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
@@ -386,9 +368,30 @@ const char *backend_name(const struct options *o)
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
+static struct {
+	int count;
+	char **word;
+} command;
+
+void json_command(int argc, char **argv)
+{
+	command.count = argc;
+	command.word = argv;
+}
+
 json_t *json_document(void)
 {
-	return json_pack("{s:i, s:s, s:s}", "schema", 1, "tool", "specbench", "version", octavo_version());
+	char date[32] = "";
+	time_t now = time(NULL);
+	struct tm utc;
+	if (gmtime_r(&now, &utc))
+		strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
+	json_t *words = json_array();
+	for (int i = 0; i < command.count; i++)
+		if (json_array_append_new(words, json_string(command.word[i])))
+			json_array_append_new(words, json_null()); /* what is not UTF-8 */
+	return json_pack("{s:i, s:s, s:s, s:s, s:o}", "schema", 1, "tool", "specbench", "version", octavo_version(), "date",
+	                 date, "command", words);
 }
 
 /* A regular file can be replaced by a finished one; a device, a pipe or a link has to stay what it is. */

@@ -4,6 +4,7 @@
  */
 #include "bench/tensors.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@ static const char help[] =
         "  --kv F            what the latent cache keeps, bf16 or fp8 (default: both)\n"
         "  --emulate NAME    w8a8 also with the sums of a GPU's tensor cores, slowly: hopper, or hopper:NC for a\n"
         "                    promotion to FP32 every NC = 32, 64, 96 or 128 products (default 128)\n"
-        "  --backend NAME    onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
+        "  --backend NAME    bf16dot, onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
         "  --tokens N        score the first N tokens only\n"
         "  --context N       tokens per window, at most 512 (default: 512, or the model's context)\n"
         "  --threads N       default: all processors\n"
@@ -437,10 +438,12 @@ int command_eval(int argc, char **argv)
 	                 .path = o.text ? o.text : path,
 	                 .backend = backend_name(&o),
 	                 .limit = o.tokens};
-	if (!e.model || !json_writable(o.json))
+	if (!e.model || !model_there(e.model) || !json_writable(o.json))
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();
 	snprintf(path, sizeof path, "%s/eval/heldout.txt", e.model);
+	if (!o.text && access(path, R_OK))
+		return complain("%s: cannot open: %s (--text FILE names another)", path, strerror(errno));
 	e.text = read_file(e.path, &e.bytes);
 	if (!e.text)
 		return EXIT_BAD_INPUT;

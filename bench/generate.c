@@ -100,6 +100,7 @@ static enum octavo_status stream(struct octavo_engine *engine, struct octavo_ses
 	while (status == OCTAVO_OK && count);
 	if (status == OCTAVO_OK)
 		putchar('\n');
+	fflush(stdout); /* before the line of figures */
 	free(waiting.text);
 	return status;
 }
@@ -127,7 +128,8 @@ static void print_figures(const struct octavo_session_stats *s, const struct oct
 		fprintf(stderr, ", all logits in %zu of %zu steps", s->full_steps, s->steps);
 	char bent[SAMPLING_TEXT];
 	sampling_text(&settings->sampling, bent, sizeof bent);
-	fprintf(stderr, "; temperature %g%s; %s%s%s]\n", (double)settings->sampling.temperature, bent, why[s->finish], backend ? "; backend " : "", backend ? backend : "");
+	fprintf(stderr, "; temperature %g%s; %s%s%s]\n", (double)settings->sampling.temperature, bent, why[s->finish],
+	        backend ? "; backend " : "", backend ? backend : "");
 }
 
 static int generate(const struct options *o, struct octavo_engine *engine, const struct acceptance *accept)

@@ -448,8 +448,13 @@ int command_kernels(int argc, char **argv)
 		return EXIT_BAD_INPUT;
 	cpu_choice_note();
 	json_t *array = json_array(), *document = json_document();
+	struct load start = load_start();
 	int status = o.peers ? peers_measure(&plan, &machine, array) : measure(&plan, &machine, array);
+	struct load load = load_since(&start);
+	if (status == EXIT_OK)
+		load_print(&load);
 	json_object_set_new(document, "machine", machine_json(&machine));
+	json_object_set_new(document, "busy", load_json(&load));
 	json_object_set_new(document, "kernels", array);
 	if (status == EXIT_OK && o.json && !json_write(document, o.json))
 		status = EXIT_BAD_INPUT;

@@ -214,8 +214,7 @@ static bool time_rounds(struct bed *b, struct layer_bench *out)
 	return true;
 }
 
-/* ---- The whole ----------------------------------------------------------------------------------------------------
- */
+/* ---- The whole ---------------------------------------------------------------------------------------------------- */
 
 static bool open_engine(struct bed *b)
 {
@@ -305,11 +304,15 @@ int command_layer(int argc, char **argv)
 	cpu_choice_note();
 	struct layer_bench b = {.plan = &plan};
 	machine_describe(&b.machine, o.threads);
+	struct load start = load_start();
 	bool good = measure(&plan, &b);
 	if (good) {
+		struct load load = load_since(&start);
 		layer_print(&b);
+		load_print(&load);
 		json_t *document = json_document();
 		json_object_set_new(document, "machine", machine_json(&b.machine));
+		json_object_set_new(document, "busy", load_json(&load));
 		json_object_set_new(document, "layer", layer_json(&b));
 		good = !o.json || json_write(document, o.json);
 		json_decref(document);

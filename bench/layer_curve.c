@@ -77,7 +77,7 @@ struct outlook outlook_of(const struct octavo_cost *full, const struct run *run,
 	return o;
 }
 
-void outlook_head(const struct octavo_cost *full, const char *path)
+void outlook_head(const struct octavo_cost *full, const char *path, const struct columns *columns)
 {
 	printf("\nAt full size: these drafters, if a forward of M rows cost r(M) of %s\n\n  M     ", path);
 	for (size_t i = 0; i < full->count; i++)
@@ -86,18 +86,17 @@ void outlook_head(const struct octavo_cost *full, const char *path)
 	for (size_t i = 0; i < full->count; i++)
 		printf(" %6.2f", full->ns[i] / full->ns[0]);
 	printf("\n\n"
-	       "  speed-up = tokens per step / (draft + r(rows)), with this model's acceptance; accepting, which "
-	       "takes\n"
-	       "  microseconds, is free. Drafts as here: at this model's share of a forward. Drafts free: a large "
-	       "model's\n"
-	       "  MTP module is one layer beside many, so the truth lies between, nearer to this one.\n\n"
-	       "  drafter   k      tok/step  r(rows)   draft  drafts as here  drafts free\n");
+	       "  speed-up = tokens per step / (draft + r(rows)), with this model's acceptance; accepting, which takes\n"
+	       "  microseconds, is free. Drafts as here: at this model's share of a forward. Drafts free: a large model's\n"
+	       "  MTP module is one layer beside many, so the truth lies between, nearer to this one.\n\n");
+	columns_head(columns);
+	printf("  tok/step  r(rows)   draft  drafts as here  drafts free\n");
 }
 
-void outlook_print(const struct outlook *o, const struct run *run)
+void outlook_print(const struct outlook *o, const struct run *run, const struct columns *columns)
 {
-	printf("  %-9s %-5s  %8.2f  %7.2f  %6.2f  %14.2f  %11.2f\n", run->drafter, run->shape, o->tau, o->verify,
-	       o->draft, o->speedup, o->speedup_free);
+	columns_run(columns, run);
+	printf("  %8.2f  %7.2f  %6.2f  %14.2f  %11.2f\n", o->tau, o->verify, o->draft, o->speedup, o->speedup_free);
 }
 
 json_t *outlook_json(const struct outlook *o)

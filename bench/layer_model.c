@@ -46,8 +46,7 @@ struct table {
 	bool failed;
 };
 
-/* ---- The list of tensors ------------------------------------------------------------------------------------------
- */
+/* ---- The list of tensors --------------------------------------------------------------------------------------- */
 
 /* cols 0: a vector. */
 static struct tensor *add(struct table *t, enum content content, size_t rows, size_t cols, const char *name)

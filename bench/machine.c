@@ -211,17 +211,42 @@ static const char help[] = "usage: specbench machine [--threads N] [--pool MIB] 
 			   "  --pool MIB    memory to read for the bandwidth (default: 512, or four times the L3 cache)\n"
 			   "  --json FILE   write the figures as JSON\n";
 
+void counters_missing(const struct octavo_profile *p, bool reasons_told)
+{
+	bool told[OCTAVO_COUNTER_COUNT] = { false };
+	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
+		const struct octavo_counter_source *s = &p->source[c];
+		char text[1024] = "n/a:";
+		if (s->available || told[c] || (reasons_told && !*s->remedy))
+			continue;
+		for (int other = c; other < OCTAVO_COUNTER_COUNT; other++)
+			if (!p->source[other].available && !strcmp(p->source[other].remedy, s->remedy)) {
+				snprintf(text + strlen(text), sizeof text - strlen(text), "%s %s", other > c ? "," : "",
+				         octavo_counter_name((enum octavo_counter)other));
+				told[other] = true;
+			}
+		snprintf(text + strlen(text), sizeof text - strlen(text), "; %s%s", *s->remedy ? "to have them: " : "",
+		         *s->remedy ? s->remedy : s->reason);
+		printf("    ");
+		print_wrapped(text, 4, 9);
+	}
+}
+
 static void print_counters(const struct octavo_profile *p)
 {
-	printf("counters\n  tier        %s%s%s\n", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "", p->tier_reason);
+	printf("counters\n  tier              %s%s", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "\n");
+	print_wrapped(p->tier_reason, 22 + strlen(octavo_tier_name(p->tier)), 20);
 	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
 		const struct octavo_counter_source *s = &p->source[c];
 		printf("  %-17s ", octavo_counter_name((enum octavo_counter)c));
-		if (s->available)
+		if (s->available) {
 			printf("%s\n", s->source);
-		else
-			printf("n/a: %s%s%s\n", s->reason, *s->remedy ? "; " : "", s->remedy);
+		} else {
+			printf("n/a: ");
+			print_wrapped(s->reason, 25, 25);
+		}
 	}
+	counters_missing(p, true);
 	printf("  the profiler's own cost: %.0f ns for a begin and an end\n", p->pair_ns);
 }
 

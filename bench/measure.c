@@ -290,7 +290,9 @@ bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine 
 	r->list = prompts;
 	bool good = allocate(&m) && warm_up(&m);
 	uint64_t start = octavo_now_ns();
-	for (size_t index = 0; good && r->prompts < prompts->count; index++) {
+	struct load load = load_start();
+	interrupt_watch();
+	for (size_t index = 0; good && r->prompts < prompts->count && !(index && interrupted()); index++) {
 		double spent = (double)(octavo_now_ns() - start) * 1e-9;
 		if (o->seconds > 0 && index && spent * (double)(index + 1) / (double)index > o->seconds)
 			break;
@@ -299,6 +301,7 @@ bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine 
 		good = measure_group(&m, index);
 	}
 	progress_clear();
+	r->load = load_since(&load);
 	r->seconds = (double)(octavo_now_ns() - start) * 1e-9;
 	release(&m);
 	if (good)

@@ -14,10 +14,10 @@ static char *copy_string(const json_t *object, const char *key)
 	return text ? strdup(text) : NULL;
 }
 
-static bool encode_prompt(struct prompt *p, struct octavo_engine *engine, const char *path, size_t line)
+static bool encode_prompt(struct prompt *p, struct octavo_engine *engine, const char *path)
 {
 	struct octavo_error error;
-	size_t length = strlen(p->text), context = octavo_engine_model(engine)->context;
+	size_t line = p->line, length = strlen(p->text), context = octavo_engine_model(engine)->context;
 	p->token = calloc(length + 1, sizeof *p->token); /* a byte makes at most one token; one more for BOS */
 	if (!p->token) {
 		complain("%s:%zu: out of memory", path, line);
@@ -35,9 +35,10 @@ static bool encode_prompt(struct prompt *p, struct octavo_engine *engine, const 
 	return true;
 }
 
-static bool parse_line(struct prompt *p, const char *text, size_t length, const char *path, size_t line)
+static bool parse_line(struct prompt *p, const char *text, size_t length, const char *path)
 {
 	json_error_t why;
+	size_t line = p->line;
 	json_t *object = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
 	if (!object) {
 		complain("%s:%zu: not JSON: %s", path, line, why.text);
@@ -63,7 +64,9 @@ static bool is_blank(const char *text)
 	return text[strspn(text, " \t\r\n")] == 0;
 }
 
-/* Where a prompt comes in the mixed order. */
+/* ---- The mixed order -------------------------------------------------------------------------------------------- */
+
+/* Where a prompt comes in it. */
 struct place {
 	struct prompt prompt;
 	size_t turn, category, index;
@@ -79,44 +82,42 @@ static int compare_places(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Two prompts of each category in turn: what is measured before the time is up shows all categories, and the even and the
- * odd prompts have equal shares of each. */
+/* Two prompts of each category in turn: what is measured before the time is up, or within the limit, shows all categories,
+ * and the even and the odd prompts have equal shares of each. */
 static bool mix(struct prompts *p)
 {
 	struct place *place = calloc(p->count, sizeof *place);
-	if (!place) {
+	size_t *first = calloc(p->count, sizeof *first), *seen = calloc(p->count, sizeof *seen); /* [categories] */
+	bool good = place && first && seen;
+	for (size_t i = 0, categories = 0; good && i < p->count; i++) {
+		size_t c = 0;
+		while (c < categories && strcmp(p->item[first[c]].category, p->item[i].category))
+			c++;
+		if (c == categories)
+			first[categories++] = i;
+		place[i] = (struct place){ p->item[i], seen[c]++ / 2, c, i };
+	}
+	if (good)
+		qsort(place, p->count, sizeof *place, compare_places);
+	else
 		complain("out of memory");
-		return false;
-	}
-	for (size_t i = 0; i < p->count; i++) {
-		size_t before = 0, first = i;
-		for (size_t j = i; j--;)
-			if (!strcmp(p->item[j].category, p->item[i].category)) {
-				before++;
-				first = j;
-			}
-		place[i] = (struct place){ p->item[i], before / 2, first, i };
-	}
-	qsort(place, p->count, sizeof *place, compare_places);
-	for (size_t i = 0; i < p->count; i++)
+	for (size_t i = 0; good && i < p->count; i++)
 		p->item[i] = place[i].prompt;
 	free(place);
-	return true;
+	free(first);
+	free(seen);
+	return good;
 }
 
-bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *engine, size_t limit)
+/* ---- The file --------------------------------------------------------------------------------------------------- */
+
+static bool read_lines(struct prompts *out, FILE *file, const char *path)
 {
-	*out = (struct prompts){ 0 };
-	FILE *file = fopen(path, "rb");
-	if (!file) {
-		complain("%s: cannot open: %s", path, strerror(errno));
-		return false;
-	}
 	char *text = NULL;
 	size_t room = 0, line = 0;
 	ssize_t length;
 	bool good = true;
-	while (good && (!limit || out->count < limit) && (length = getline(&text, &room, file)) >= 0) {
+	while (good && (length = getline(&text, &room, file)) >= 0) {
 		line++;
 		if (is_blank(text))
 			continue;
@@ -127,9 +128,8 @@ bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *e
 			break;
 		}
 		out->item = grown;
-		out->item[out->count] = (struct prompt){ 0 };
-		struct prompt *p = &out->item[out->count++];
-		good = parse_line(p, text, (size_t)length, path, line) && encode_prompt(p, engine, path, line);
+		out->item[out->count] = (struct prompt){ .line = line };
+		good = parse_line(&out->item[out->count++], text, (size_t)length, path);
 	}
 	if (good && ferror(file)) {
 		complain("%s: cannot read: %s", path, strerror(errno));
@@ -140,8 +140,31 @@ bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *e
 		good = false;
 	}
 	free(text);
+	return good;
+}
+
+static void free_prompt(struct prompt *p)
+{
+	free(p->id);
+	free(p->category);
+	free(p->text);
+	free(p->token);
+}
+
+bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *engine, size_t limit)
+{
+	*out = (struct prompts){ 0 };
+	FILE *file = fopen(path, "rb");
+	if (!file) {
+		complain("%s: cannot open: %s", path, strerror(errno));
+		return false;
+	}
+	bool good = read_lines(out, file, path) && mix(out);
 	fclose(file);
-	good = good && mix(out);
+	while (limit && out->count > limit)
+		free_prompt(&out->item[--out->count]);
+	for (size_t i = 0; good && i < out->count; i++)
+		good = encode_prompt(&out->item[i], engine, path);
 	if (!good)
 		prompts_free(out);
 	return good;
@@ -149,12 +172,8 @@ bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *e
 
 void prompts_free(struct prompts *p)
 {
-	for (size_t i = 0; i < p->count; i++) {
-		free(p->item[i].id);
-		free(p->item[i].category);
-		free(p->item[i].text);
-		free(p->item[i].token);
-	}
+	for (size_t i = 0; i < p->count; i++)
+		free_prompt(&p->item[i]);
 	free(p->item);
 	*p = (struct prompts){ 0 };
 }

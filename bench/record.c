@@ -58,9 +58,12 @@ bool record_open(struct recorder *r, const struct options *o)
 {
 	*r = (struct recorder){ .path = o->record, .hidden = o->record_hidden };
 	r->file = fopen(o->record, "w");
-	if (!r->file)
+	if (!r->file) {
 		complain("%s: cannot write: %s", r->path, strerror(errno));
-	return r->file;
+		return false;
+	}
+	setvbuf(r->file, NULL, _IOFBF, 1 << 18); /* a line, hidden state included */
+	return true;
 }
 
 /* The part that is the verification's own. */
@@ -103,7 +106,9 @@ bool record_step(struct recorder *r, const struct run *run, const struct prompt 
 		json_t *state = base64_bf16(round.hidden, r->width);
 		good = state && json_object_set_new(line, "hidden", state) == 0;
 	}
-	good = good && json_dumpf(line, r->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 && putc('\n', r->file) != EOF;
+	/* Each line at once, so that what ends this process leaves whole ones. */
+	good = good && json_dumpf(line, r->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0 &&
+	       putc('\n', r->file) != EOF && fflush(r->file) == 0;
 	json_decref(line);
 	r->lines += good;
 	if (!good)

@@ -23,7 +23,8 @@ static double share_differing(const struct run *run)
 }
 
 /* The column "lossless". */
-static const char *verdict(const struct run *run, char text[64])
+enum { VERDICT_TEXT = 32 };
+static const char *verdict(const struct run *run, char text[VERDICT_TEXT])
 {
 	enum octavo_promise promise = run_promise(run);
 	if (run_is_plain(run) && run->batch == 1)
@@ -32,7 +33,7 @@ static const char *verdict(const struct run *run, char text[64])
 		return run->divergence.found ? "NO" : "identical";
 	if (promise == OCTAVO_SAME_LAW)
 		return "in law";
-	snprintf(text, 64, "LOSSY: %.2f %% differ", 100.0 * share_differing(run));
+	snprintf(text, VERDICT_TEXT, "LOSSY: %.2f %% differ", 100.0 * share_differing(run));
 	return text;
 }
 
@@ -62,37 +63,58 @@ static bool loops(const struct run *run)
 	return run->distinct4 < 0.7;
 }
 
-static void print_acceptance(const struct run *run)
+/* "0.50 0.27", by depth. */
+enum { ACCEPTANCE_TEXT = OCTAVO_MAX_K * 5 + 1 };
+static size_t acceptance_text(const struct run *run, char text[ACCEPTANCE_TEXT])
 {
-	char text[OCTAVO_MAX_K * 5 + 1] = "";
 	size_t at = 0;
+	strcpy(text, "-");
 	for (size_t i = 0; i < OCTAVO_MAX_K && run->drafted[i]; i++)
-		at += (size_t)snprintf(text + at, sizeof text - at, "%s%.2f", i ? " " : "",
+		at += (size_t)snprintf(text + at, ACCEPTANCE_TEXT - at, "%s%.2f", i ? " " : "",
 		                       (double)run->accepted[i] / (double)run->drafted[i]);
-	printf("  %-19s", *text ? text : "-");
+	return strlen(text);
 }
 
-int runs_label_width(const struct runs *r, size_t first, size_t end)
+static int wider(int width, size_t length)
 {
-	size_t width = 9;
-	for (size_t i = first; i < end; i++)
-		width = strlen(r->run[i].label) > width ? strlen(r->run[i].label) : width;
-	return (int)width;
+	return (int)length > width ? (int)length : width;
 }
 
-static void print_speed_row(const struct run *run, int width)
+struct columns runs_columns(const struct runs *r, size_t first, size_t end)
 {
-	printf("  %-*s %-5s", width, run->label, run_is_plain(run) ? "-" : run->shape);
-	printf("  %8.1f  %5.2f", run->tokens_per_s, run->speedup);
+	struct columns c = { (int)strlen("ngram+mtp"), (int)strlen("auto"), (int)strlen("accepted by depth") };
+	char text[ACCEPTANCE_TEXT];
+	for (const struct run *run = r->run + first; run < r->run + end; run++) {
+		c.drafter = wider(c.drafter, strlen(run->label));
+		c.shape = wider(c.shape, strlen(run->shape));
+		c.acceptance = wider(c.acceptance, acceptance_text(run, text));
+	}
+	return c;
+}
+
+void columns_head(const struct columns *c)
+{
+	printf("  %-*s %-*s", c->drafter, "drafter", c->shape, "k");
+}
+
+void columns_run(const struct columns *c, const struct run *run)
+{
+	printf("  %-*s %-*s", c->drafter, run->label, c->shape, run_is_plain(run) ? "-" : run->shape);
+}
+
+static void print_speed_row(const struct run *run, const struct columns *c)
+{
+	char text[ACCEPTANCE_TEXT];
+	columns_run(c, run);
+	printf(" %8.1f  %5.2f", run->tokens_per_s, run->speedup);
 	if (run_is_plain(run))
-		printf("  %-12s", "");
+		printf("  %-10s", "");
 	else if (has_range(run))
-		printf("  %5.2f..%-5.2f", run->lo, run->hi);
+		printf("  %4.2f..%-4.2f", run->lo, run->hi);
 	else
-		printf("      -%-7s", "");
-	print_acceptance(run);
-	printf("  %6.2f  %5.2f", tokens_per_step(run), run->distinct4);
-	char text[64];
+		printf("  %-10s", "-");
+	acceptance_text(run, text);
+	printf("  %-*s  %8.2f  %5.2f", c->acceptance, text, tokens_per_step(run), run->distinct4);
 	printf("  %s%s\n", verdict(run, text), loops(run) ? ", loops" : "");
 }
 
@@ -137,11 +159,11 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
 	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens,
 	       r->run[first].accept.text, is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
-	int width = runs_label_width(r, first, end);
-	printf("  %-*s k      tokens/s  speed  95 %% range    accepted by depth    tok/step  dist4  lossless\n", width,
-	       "drafter");
+	struct columns columns = runs_columns(r, first, end);
+	columns_head(&columns);
+	printf(" tokens/s  speed  95 %% range  %-*s  tok/step  dist4  lossless\n", columns.acceptance, "accepted by depth");
 	for (size_t i = first; i < end; i++)
-		print_speed_row(&r->run[i], width);
+		print_speed_row(&r->run[i], &columns);
 	for (size_t i = first; i < end; i++)
 		divergence_print(r, &r->run[i]);
 	for (size_t i = first; i < end; i++)
@@ -160,20 +182,23 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 
 static void print_predictions(const struct runs *r, size_t first, size_t end)
 {
-	int width = runs_label_width(r, first, end);
+	struct columns columns = runs_columns(r, first, end);
 	bool any = false;
 	for (size_t i = first + 1; i < end; i++) {
 		struct prediction p = predict(&r->cost, &r->run[i], &r->run[first]);
 		if (!p.known)
 			continue;
-		if (!any)
+		if (!any) {
 			printf("\nPredicted: tokens per step / (draft + verify + accept), in forwards of one row, from the even\n"
-			       "prompts; measured: the odd prompts; r(rows): what r(M) above says of verify\n\n"
-			       "  %-*s k      tok/step   draft  verify  r(rows)  accept  predicted  measured   error\n", width, "drafter");
+			       "prompts; measured: the odd prompts; r(rows): what r(M) above says of verify\n\n");
+			columns_head(&columns);
+			printf("  tok/step   draft  verify  r(rows)  accept  predicted  measured   error\n");
+		}
 		any = true;
-		printf("  %-*s %-5s  %8.2f  %6.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", width, r->run[i].label,
-		       r->run[i].shape, p.tau, p.draft, p.verify, p.curve, p.accept, p.speedup, p.measured,
-		       100.0 * (p.speedup / p.measured - 1.0), p.off ? ", because of " : "", p.off ? p.off : "");
+		columns_run(&columns, &r->run[i]);
+		printf("  %8.2f  %6.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", p.tau, p.draft, p.verify, p.curve,
+		       p.accept, p.speedup, p.measured, 100.0 * (p.speedup / p.measured - 1.0),
+		       p.off ? ", because of " : "", p.off ? p.off : "");
 	}
 }
 
@@ -181,11 +206,12 @@ static void print_outlook(const struct runs *r, size_t first, size_t end)
 {
 	if (!r->full.count || end - first < 2)
 		return;
-	outlook_head(&r->full, r->full_file);
+	struct columns columns = runs_columns(r, first, end);
+	outlook_head(&r->full, r->full_file, &columns);
 	for (size_t i = first + 1; i < end; i++) {
 		struct outlook o = outlook_of(&r->full, &r->run[i], &r->run[first]);
 		if (o.known)
-			outlook_print(&o, &r->run[i]);
+			outlook_print(&o, &r->run[i], &columns);
 	}
 }
 
@@ -229,9 +255,16 @@ void runs_print(const struct runs *r)
 		phases_print(r, first, end);
 	}
 	phases_notes(&r->run[0].profile);
+	load_print(&r->load);
 	if (r->prompts < r->loaded)
-		printf("\n  %zu of %zu prompts: the time for this report was up (--seconds)\n", r->prompts, r->loaded);
+		printf("\n  %zu of %zu prompts: %s\n", r->prompts, r->loaded,
+		       interrupted() ? "interrupted" : "the time for this report was up (--seconds)");
 	print_verdicts(r);
+}
+
+json_t *runs_stopped_json(const struct runs *r)
+{
+	return r->prompts == r->loaded ? json_null() : json_string(interrupted() ? "interrupt" : "seconds");
 }
 
 /* ---- JSON ---------------------------------------------------------------------------------------------------------- */

@@ -47,16 +47,17 @@ void categories_print(const struct runs *r, size_t first, size_t end)
 {
 	enum { ABREAST = 8 };
 	const struct run *plain = &r->run[first];
-	int width = runs_label_width(r, first, end);
+	struct columns columns = runs_columns(r, first, end);
 	if (!category_of(r, 1) || end - first < 2)
 		return;
-	printf("\nSpeed by category of the prompts, and the geometric mean over %s\n\n  %-*s k    ",
-	       category_of(r, ABREAST) ? "all of them (the first are shown)" : "them", width, "drafter");
+	printf("\nSpeed by category of the prompts, and the geometric mean over %s\n\n",
+	       category_of(r, ABREAST) ? "all of them (the first are shown)" : "them");
+	columns_head(&columns);
 	for (size_t i = 0; i < ABREAST && category_of(r, i); i++)
 		printf("  %9.9s", category_of(r, i));
 	printf("     mean\n");
 	for (const struct run *run = plain + 1; run < r->run + end; run++) {
-		printf("  %-*s %-5s", width, run->label, run->shape);
+		columns_run(&columns, run);
 		for (size_t i = 0; i < ABREAST && category_of(r, i); i++)
 			printf("  %9.2f", speed_in(r, run, plain, category_of(r, i)));
 		printf("  %7.2f\n", mean_speed(r, run, plain));
@@ -104,16 +105,17 @@ static struct experts experts_of(const struct runs *r, const struct run *run)
 
 void experts_print(const struct runs *r, size_t first, size_t end)
 {
-	int width = runs_label_width(r, first, end);
+	struct columns columns = runs_columns(r, first, end);
 	if (!(experts_of(r, &r->run[first]).read > 0) || end - first < 2)
 		return;
 	printf("\nExperts that a step reads in a layer, of %zu; formula: if each row chose its %zu without regard to the\n"
-	       "others, E (1 - (1 - k/E)^rows)\n\n  %-*s k         rows     read  formula\n", r->info->experts,
-	       r->info->experts_per_token, width, "drafter");
+	       "others, E (1 - (1 - k/E)^rows)\n\n", r->info->experts, r->info->experts_per_token);
+	columns_head(&columns);
+	printf("      rows     read  formula\n");
 	for (size_t i = first; i < end; i++) {
 		struct experts e = experts_of(r, &r->run[i]);
-		printf("  %-*s %-5s  %8.2f  %7.2f  %7.2f\n", width, r->run[i].label, run_is_plain(&r->run[i]) ? "-" : r->run[i].shape, e.rows,
-		       e.read, e.formula);
+		columns_run(&columns, &r->run[i]);
+		printf("  %8.2f  %7.2f  %7.2f\n", e.rows, e.read, e.formula);
 	}
 }
 

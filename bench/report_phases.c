@@ -52,32 +52,13 @@ static void print_phase_table(const struct runs *r, size_t first, size_t end, en
 	}
 }
 
-/* One line per remedy, with the counters that it would bring: several are usually missing for one reason. */
-static void print_missing(const struct octavo_profile *p)
-{
-	bool told[OCTAVO_COUNTER_COUNT] = { false };
-	for (int c = 0; c < OCTAVO_COUNTER_COUNT; c++) {
-		if (p->source[c].available || told[c])
-			continue;
-		printf("    n/a:");
-		for (int other = c; other < OCTAVO_COUNTER_COUNT; other++)
-			if (!p->source[other].available && !strcmp(p->source[other].remedy, p->source[c].remedy)) {
-				printf("%s %s", other > c ? "," : "", octavo_counter_name((enum octavo_counter)other));
-				told[other] = true;
-			}
-		if (*p->source[c].remedy)
-			printf("; to have them: %s\n", p->source[c].remedy);
-		else
-			printf("; %s\n", p->source[c].reason);
-	}
-}
-
 void phases_notes(const struct octavo_profile *p)
 {
 	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
 		return; /* measured without the profiler */
-	printf("\n  counters: %s tier%s%s\n", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "", p->tier_reason);
-	print_missing(p);
+	printf("\n  counters: %s tier%s", octavo_tier_name(p->tier), *p->tier_reason ? ": " : "\n");
+	print_wrapped(p->tier_reason, strlen("  counters:  tier: ") + strlen(octavo_tier_name(p->tier)), 4);
+	counters_missing(p, false);
 }
 
 /* What a user waits for: the sum of the phases, the profiler's own share and the rest are the whole. */
@@ -96,12 +77,21 @@ static void print_sums(const struct runs *r, size_t first, size_t end, enum octa
 	}
 }
 
-/* As many runs side by side as fit a line. */
+/* As many runs side by side as fit a line, one at least. */
+static size_t abreast(const struct runs *r, size_t at, size_t end)
+{
+	int used = 16;
+	size_t next = at;
+	do
+		used += 2 + column_width(&r->run[next++]);
+	while (next < end && used + 2 + column_width(&r->run[next]) <= LINE_WIDTH);
+	return next;
+}
+
 static void print_phase_tables(const struct runs *r, size_t first, size_t end, enum octavo_counter counter, double unit)
 {
-	enum { ABREAST = 8 };
 	for (size_t at = first, next; at < end; at = next) {
-		next = end - at > ABREAST ? at + ABREAST : end;
+		next = abreast(r, at, end);
 		if (at > first)
 			putchar('\n');
 		print_phase_table(r, at, next, counter, unit);

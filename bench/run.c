@@ -16,7 +16,7 @@ static const char run_help[] =
 	"\n"
 	"  --model DIR          a Hugging Face checkpoint directory (default: the bundled model)\n"
 	"  --prompts FILE       JSON lines with id, category, text (default: MODEL/prompts.jsonl)\n"
-	"  --limit N            the first N prompts only\n"
+	"  --limit N            N prompts only, two of each category in turn\n"
 	"  --tokens N           new tokens per prompt (default 64)\n"
 	"  --context N          tokens per sequence, prompt included (default: the model's, at most 4096)\n"
 	"  --drafter LIST       mtp, ngram, lookahead, none; model (another model of the same tokenizer), medusa, hydra,\n"
@@ -61,7 +61,8 @@ static const char run_help[] =
 	"                       joins. Compared with plain decoding of the same batch, and in its tokens with that of one\n"
 	"                       prompt at a time\n"
 	"  --threads N          default: all processors\n"
-	"  --seconds S          stop after the prompt that ends nearest to S seconds\n"
+	"  --seconds S          stop after the prompt that ends nearest to S seconds. Ctrl-C stops after the present one, and\n"
+	"                       reports what was measured; a second Ctrl-C ends at once\n"
 	"  --no-profile         leave the phase profiler out\n"
 	"  --layer FILE         of specbench layer --json: also the speed-up that would follow from its r(M)\n"
 	"  --record FILE        write every verification as a line of JSON: context, draft, the target's choices, what was\n"
@@ -82,11 +83,14 @@ static const char default_help[] =
 
 static void print_model(const char *dir, const struct octavo_model_info *m, double open_seconds)
 {
-	printf("\nmodel %s: %s, %zu layers + %zu MTP, hidden %zu, vocabulary %zu", dir, m->architecture, m->layers,
-	       m->mtp_layers, m->hidden, m->vocab);
+	char text[PATH_MAX + 256], experts[64] = "";
 	if (m->experts)
-		printf(", %zu experts of which %zu per token", m->experts, m->experts_per_token);
-	printf("\n  %.1f M parameters, %.1f M active per token, %.1f MB of weights, opened in %.2f s\n",
+		snprintf(experts, sizeof experts, ", %zu experts of which %zu per token", m->experts, m->experts_per_token);
+	snprintf(text, sizeof text, "model %s: %s, %zu layers + %zu MTP, hidden %zu, vocabulary %zu%s", dir, m->architecture,
+	         m->layers, m->mtp_layers, m->hidden, m->vocab, experts);
+	putchar('\n');
+	print_wrapped(text, 0, 2);
+	printf("  %.1f M parameters, %.1f M active per token, %.1f MB of weights, opened in %.2f s\n",
 	       (double)m->parameters * 1e-6, (double)m->active_parameters * 1e-6, (double)m->weight_bytes * 1e-6,
 	       open_seconds);
 }
@@ -119,18 +123,17 @@ static size_t rows_wanted(const struct options *o, size_t batch)
 	return rows < MAX_ROWS ? rows : MAX_ROWS;
 }
 
-/* Whether the prompts can be opened, before minutes go into the model; fills path[] for the default file. */
+/* Whether prompts and model are there, before minutes go into the model; fills path[] for the default file. */
 static bool find_prompts(struct runs *r, const struct options *o, char path[PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%s/prompts.jsonl", r->model);
 	r->prompts_file = o->prompts ? o->prompts : path;
 	if (access(r->prompts_file, R_OK) == 0)
-		return true;
-	if (!o->prompts && access(r->model, F_OK))
-		complain("%s: cannot open: %s", r->model, strerror(errno));
-	else
-		complain("%s: cannot open: %s%s", r->prompts_file, strerror(errno),
-		         o->prompts ? "" : " (--prompts FILE names another)");
+		return model_there(r->model);
+	if (!o->prompts && !model_there(r->model))
+		return false;
+	complain("%s: cannot open: %s%s", r->prompts_file, strerror(errno),
+	         o->prompts ? "" : " (--prompts FILE names another)");
 	return false;
 }
 
@@ -219,6 +222,8 @@ static int report_runs(struct report *r, const struct options *o, const struct m
 	runs_print(&r->runs);
 	json_object_set_new(document, "counters", counters_json(&r->runs.run[0].profile));
 	json_object_set_new(document, "runs", runs_json(&r->runs));
+	json_object_set_new(document, "busy", load_json(&r->runs.load));
+	json_object_set_new(document, "stopped_by", runs_stopped_json(&r->runs));
 	return runs_identical(&r->runs) ? EXIT_OK : EXIT_CHECK_FAILED;
 }
 
@@ -248,6 +253,7 @@ int command_run(int argc, char **argv)
 	if (status != EXIT_BAD_INPUT && o.json && !json_write(document, o.json))
 		status = EXIT_BAD_INPUT;
 	json_decref(document);
+	interrupt_pass_on();
 	return status;
 }
 
@@ -290,5 +296,6 @@ int command_default(int argc, char **argv)
 			status = EXIT_BAD_INPUT;
 	}
 	json_decref(document);
+	interrupt_pass_on();
 	return status;
 }

@@ -13,6 +13,7 @@ struct prompt {
 	char *id, *category, *text;
 	int32_t *token;
 	size_t tokens;
+	size_t line; /* of the file */
 };
 
 struct prompts {
@@ -20,7 +21,8 @@ struct prompts {
 	size_t count;
 };
 
-/* Reads JSON lines {"id", "category", "text"} and encodes them; complains with file and line. */
+/* Reads JSON lines {"id", "category", "text"}, puts two of each category in turn, and encodes the first `limit` (0: all).
+ * Complains with file and line. */
 bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *engine, size_t limit);
 void prompts_free(struct prompts *p);
 
@@ -81,7 +83,8 @@ struct run {
 	double alone_tokens_per_s; /* of plain decoding, one prompt at a time; 0 without a batch */
 };
 
-/* cost.c: the verify cost curve; count 0 for a model too small for one.  Leaves the engine's sequences as it found them: no session may be open.  Complains and returns false on error. */
+/* cost.c: the verify cost curve; count 0 for a model too small for one.  Leaves the engine's sequences as it found them: no
+ * session may be open.  Complains and returns false on error. */
 bool cost_measure(struct octavo_cost *cost, struct octavo_engine *engine, const struct prompts *prompts);
 void cost_print(const struct octavo_cost *cost);
 /* {"1": 1.0, "2": r(2), …} */
@@ -99,6 +102,11 @@ struct prediction {
 };
 struct prediction predict(const struct octavo_cost *cost, const struct run *run, const struct run *plain);
 
+/* Widths of the columns that tables have in common. */
+struct columns {
+	int drafter, shape, acceptance;
+};
+
 /* layer_curve.c: the speed-up that would follow from the same acceptance where rows cost what they cost in a layer of full
  * size.  The curve is that of a document that `specbench layer --json` wrote; false after complaining. */
 bool layer_curve_load(struct octavo_cost *full, const char *path);
@@ -109,8 +117,8 @@ struct outlook {
 	double speedup, speedup_free; /* with the drafts as measured, and for nothing */
 };
 struct outlook outlook_of(const struct octavo_cost *full, const struct run *run, const struct run *plain);
-void outlook_head(const struct octavo_cost *full, const char *path);
-void outlook_print(const struct outlook *o, const struct run *run);
+void outlook_head(const struct octavo_cost *full, const char *path, const struct columns *columns);
+void outlook_print(const struct outlook *o, const struct run *run, const struct columns *columns);
 json_t *outlook_json(const struct outlook *o);
 
 struct recorder;
@@ -138,6 +146,7 @@ struct runs {
 	const struct octavo_engine_settings *engine; /* what it was opened with */
 	const char *model, *arithmetic, *kv, *prompts_file, *backend; /* backend: NULL for none */
 	double seconds;
+	struct load load; /* while they were measured */
 };
 
 /* Whether --accept and --drafter hold what they may, as far as that can be said without the model. */
@@ -148,7 +157,8 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engi
 /* decode.c: whether the engine can open a session for each configuration, its drafter's files included; complains
  * otherwise. */
 bool runs_try(const struct runs *r, const struct options *o, struct octavo_engine *engine);
-/* measure.c: warms up, measures and compares; stops after o->seconds (0: all prompts).  Complains and returns false on error. */
+/* measure.c: warms up, measures and compares; stops after o->seconds (0: all prompts), or the first Ctrl-C.  Complains and
+ * returns false on error. */
 bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine *engine,
                   struct octavo_profiler *profiler, struct recorder *recorder, const struct prompts *prompts);
 void runs_free(struct runs *r);
@@ -212,11 +222,16 @@ json_t *phases_threads_json(const struct run *run);
 /* report.c */
 void runs_print(const struct runs *r);
 json_t *runs_json(const struct runs *r);
+/* Why not all prompts were measured: "seconds", "interrupt"; null if they were. */
+json_t *runs_stopped_json(const struct runs *r);
 /* settings.c: what was asked for, the parameters that all runs share. */
 json_t *runs_settings_json(const struct runs *r, const struct options *o, const struct machine *m,
                            const struct octavo_model_info *model);
-/* Of the column of drafters of runs first .. end: that of the longest name. */
-int runs_label_width(const struct runs *r, size_t first, size_t end);
+/* Wide enough for runs first .. end. */
+struct columns runs_columns(const struct runs *r, size_t first, size_t end);
+/* How each line of a table begins: drafter and k. */
+void columns_head(const struct columns *c);
+void columns_run(const struct columns *c, const struct run *run);
 /* What a run promises of its tokens, against plain decoding. */
 enum octavo_promise run_promise(const struct run *run);
 /* Whether every run that promises the tokens of plain decoding has them. */

@@ -61,21 +61,38 @@ static const struct command {
 	{ "selftest", command_selftest },
 };
 
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (!strcmp(name, commands[i].name))
+			return &commands[i];
+	return NULL;
+}
+
+/* "help", "help run". */
+static int help(int words, char **word)
+{
+	static char option[] = "--help";
+	const struct command *command = words == 1 ? find_command(word[0]) : NULL;
+	if (command)
+		return command->run(2, (char *[]){ word[0], option, NULL });
+	fputs(usage, stdout);
+	return EXIT_OK;
+}
+
 static int dispatch(int argc, char **argv)
 {
 	if (argc < 2)
 		return command_default(argc, argv);
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		fputs(usage, stdout);
-		return EXIT_OK;
-	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
+		return help(argc - 2, argv + 2);
 	if (!strcmp(argv[1], "--version")) {
 		printf("specbench %s\n", octavo_version());
 		return EXIT_OK;
 	}
-	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-		if (!strcmp(argv[1], commands[i].name))
-			return commands[i].run(argc - 1, argv + 1);
+	const struct command *command = find_command(argv[1]);
+	if (command)
+		return command->run(argc - 1, argv + 1);
 	if (argv[1][0] == '-') /* options of the default report */
 		return command_default(argc, argv);
 	if (!strcmp(argv[1], "compare"))
@@ -99,6 +116,7 @@ int main(int argc, char **argv)
 {
 	guard_streams();
 	find_modules();
+	json_command(argc, argv);
 	int status = dispatch(argc, argv);
 	errno = 0;
 	if (fflush(stdout) || ferror(stdout))
