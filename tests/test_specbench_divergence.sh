@@ -4,13 +4,15 @@
 # specbench run where tokens differ from plain decoding's, as they do not with Octavo's own kernels.
 . "${OCTAVO_SRCDIR:-.}/tests/support/specbench.sh"
 
-# What is said of a divergence. Octavo's kernels make none, so a module in place of xsmm's is wrong wherever it runs, and
-# bf16dot from 8 rows on, as long as the bundled model and that kernel are what they are.
+# Octavo's kernels make no divergence, so a module in place of xsmm's is wrong wherever it runs, and bf16dot from 8 rows
+# on, as long as the bundled model and that kernel are what they are.
 of='(x := d["runs"][1]["divergence"]) and (e := x["explanation"]) and (c := e["choice"]) and '
 told() { # FILE BACKEND: the figures fit together; of temperature 0, where the best logit is chosen
 	json "$1" '[r["identical"] for r in d["runs"]] == [True, False] and d["runs"][0]["divergence"] is None'
-	json "$1" "$of"'x["plain"] != x["got"] and x["backend"] == "'"$2"'" and x["position"] - 1 == c["position"] >= e["position"]'
-	json "$1" "$of"'e["alone"] != e["together"] and e["largest"] > 0 and 0 <= e["row"] < e["rows"] and c["row"] < c["rows"]'
+	json "$1" "$of"'x["plain"] != x["got"] and x["backend"] == "'"$2"'"'
+	json "$1" "$of"'x["position"] - 1 == c["position"] >= e["position"]'
+	json "$1" "$of"'e["alone"] != e["together"] and e["largest"] > 0'
+	json "$1" "$of"'0 <= e["row"] < e["rows"] and c["row"] < c["rows"]'
 	json "$1" "$of"'c["plain"][0] > c["got"][0] and c["plain"][1] < c["got"][1] and c["logits"] > 0'
 	json "$1" "$of"'0 <= x["margin"] <= c["plain"][0] - c["got"][0] + 1e-6'
 }
@@ -20,25 +22,24 @@ if [ -f "$wrong/octavo-xsmm.so" ]; then
 	OCTAVO_MODULE_PATH=$wrong; export OCTAVO_MODULE_PATH
 	expect 1 "" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 60 --ignore-eos --drafter ngram -k 3 \
 		--temperature 0 --backend xsmm --json "$dir/left.json"
-	grep -q "layer 0, key-value projection, element 0 of 88" "$dir/out" && grep -q "Likely cause: backend xsmm," \
-		"$dir/out" &&
-		grep -q "identical: NO" "$dir/out"
+	grep -q "layer 0, key-value projection, element 0 of 88" "$dir/out" &&
+		grep -q "Likely cause: backend xsmm," "$dir/out" && grep -q "identical: NO" "$dir/out"
 	result $? "a divergence is told with its operation and its cause"
 	told "$dir/left.json" xsmm
-	json "$dir/left.json" "$of"'(e["layer"], e["operation"], e["element"]) == (0, "key-value projection",
-		0) and e["row"] > 0'
+	json "$dir/left.json" "$of"'(e["layer"], e["operation"], e["element"]) == (0, "key-value projection", 0)'
+	json "$dir/left.json" "$of"'e["row"] > 0'
 	OCTAVO_MODULE_PATH=$modules
 else
 	skipped=$((skipped + 1)); echo "skip what is told of a divergence: no modules were built"
 fi
 grep '"changelog-04"' "$src/bench/model/prompts.jsonl" >"$dir/one.jsonl"
-"$specbench" run --model "$src/bench/model" --prompts "$dir/one.jsonl" --tokens 48 --drafter ngram -k 8 --temperature 0 \
-	--no-profile --backend bf16dot --json "$dir/dot.json" >"$dir/out" 2>"$dir/err"
+"$specbench" run --model "$src/bench/model" --prompts "$dir/one.jsonl" --tokens 48 --drafter ngram -k 8 \
+	--temperature 0 --no-profile --backend bf16dot --json "$dir/dot.json" >"$dir/out" 2>"$dir/err"
 case $? in
 0) skipped=$((skipped + 1)); echo "skip what is told of bf16dot's divergence: on this prompt there is none any more" ;;
 1)
-	grep -q "left plain decoding on prompt changelog-04" "$dir/out" && grep -q "Likely cause: backend bf16dot," \
-		"$dir/out"
+	grep -q "left plain decoding on prompt changelog-04" "$dir/out" &&
+		grep -q "Likely cause: backend bf16dot," "$dir/out"
 	result $? "bf16dot's divergence is told with its cause"
 	told "$dir/dot.json" bf16dot ;;
 *)

@@ -97,9 +97,10 @@ if command -v python3 >/dev/null; then
 		def begun():
 		    if os.path.exists(record):
 		        os.remove(record)
-		    p = subprocess.Popen([specbench, "run", "--model", model, "--prompts", dir + "/many.jsonl", "--tokens", "64",
-		                          "--ignore-eos", "--drafter", "ngram", "--no-profile", "--record", record, "--json",
-		                          dir + "/interrupted.json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+		    command = [specbench, "run", "--model", model, "--prompts", dir + "/many.jsonl", "--tokens", "64",
+		               "--ignore-eos", "--drafter", "ngram", "--no-profile", "--record", record, "--json",
+		               dir + "/interrupted.json"]
+		    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
 		                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 		    while p.poll() is None and not (os.path.exists(record) and os.path.getsize(record)):
 		        time.sleep(0.02)
