@@ -51,6 +51,10 @@ const void *octavo_module_load(const char *file, const char *symbol, struct octa
 	char own[PATH_MAX], directories[2 * PATH_MAX + sizeof OCTAVO_MODULEDIR + 2], path[3 * PATH_MAX];
 	char *rest = directories;
 
+	if (!file || !symbol) {
+		octavo_fail(error, OCTAVO_EINVAL, "module: a null argument");
+		return NULL;
+	}
 	own_directory(own, sizeof own);
 	snprintf(directories, sizeof directories, "%s:%s:%s", search ? search : "", own, OCTAVO_MODULEDIR);
 	for (char *directory; (directory = strsep(&rest, ":"));) {

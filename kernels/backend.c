@@ -38,11 +38,14 @@ static enum octavo_status overlay_built_in(struct octavo_kernels *table, struct 
 		octavo_kernels_overlay(table, &octavo_set_gemm_bf16dot);
 		return OCTAVO_OK;
 	}
-	return octavo_fail(error, OCTAVO_ENOTSUP, "backend %s: needs AVX512_BF16 and AVX512_VBMI, which are not in this CPU, "
-	                   "or OCTAVO_CPU forbids them", built_in);
+	return octavo_fail(error, OCTAVO_ENOTSUP,
+	                   "backend %s: needs AVX512_BF16 and AVX512_VBMI, which are not in this CPU, "
+	                   "or OCTAVO_CPU forbids them",
+	                   built_in);
 #else
 	(void)table;
-	return octavo_fail(error, OCTAVO_ENOTSUP, "backend %s: not built for this architecture or by this compiler", built_in);
+	return octavo_fail(error, OCTAVO_ENOTSUP, "backend %s: not built for this architecture or by this compiler",
+	                   built_in);
 #endif
 }
 

@@ -15,12 +15,15 @@ static enum octavo_status check_product(const struct octavo_product *p, size_t i
 	const struct octavo_matrix *w = p->w;
 	size_t groups = in / OCTAVO_BLOCK + (in % OCTAVO_BLOCK != 0);
 
-	if (!w->data || !p->x.x || !p->y || w->ld < w->cols)
+	if (!w->data || w->ld < w->cols || !octavo_is_array(p->x.x, sizeof *p->x.x) ||
+	    !octavo_is_array(p->y, sizeof *p->y))
 		return OCTAVO_EINVAL;
-	if (!octavo_addressable(p->x.rows, p->x.ld, in, sizeof *p->x.x) || !octavo_addressable(p->x.rows, p->ldy, out, sizeof *p->y))
+	if (!octavo_addressable(p->x.rows, p->x.ld, in, sizeof *p->x.x) ||
+	    !octavo_addressable(p->x.rows, p->ldy, out, sizeof *p->y))
 		return OCTAVO_EINVAL;
 	/* With col0 a piece of w could straddle two groups of x: one product of scales would not do. */
 	if (p->x.scale && (w->scale_dtype == OCTAVO_NONE || w->col0 != 0 ||
+	                   !octavo_is_array(p->x.scale, sizeof *p->x.scale) ||
 	                   !octavo_addressable(p->x.rows, p->x.scale_ld, groups, sizeof *p->x.scale)))
 		return OCTAVO_EINVAL;
 	return p->checked ? OCTAVO_OK : octavo_matrix_check(w);
@@ -73,7 +76,7 @@ static void run_slice(const void *work, size_t item, size_t first, size_t end)
 enum octavo_status octavo_gemm_group(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
                                      const struct octavo_product *product, size_t count)
 {
-	if (!table || (!product && count > 0))
+	if (!table || !octavo_can_run(parallel) || (!product && count > 0))
 		return OCTAVO_EINVAL;
 	enum octavo_status status = check_group(product, count);
 	if (status)

@@ -37,4 +37,16 @@ static inline int octavo_addressable(size_t rows, size_t ld, size_t width, size_
 	return ld >= width && width > 0 && rows <= SIZE_MAX / size / ld;
 }
 
+/* Is p there, and where elements of `size` bytes may lie? */
+static inline int octavo_is_array(const void *p, size_t size)
+{
+	return p && (uintptr_t)p % size == 0;
+}
+
+/* NULL runs everything serially. */
+static inline int octavo_can_run(const struct octavo_parallel *parallel)
+{
+	return !parallel || parallel->run;
+}
+
 #endif

@@ -60,7 +60,8 @@ static void run_head(const void *work, size_t head, size_t first, size_t end)
 static enum octavo_status check(const struct octavo_kernels *table, const struct octavo_mla_up *up)
 {
 	size_t width, rows, key, cached;
-	if (!table || !up || !up->kv_b || !up->kv_b->data || !up->cache || !up->keys || !up->values)
+	if (!table || !up || !up->kv_b || !up->kv_b->data || !octavo_is_array(up->cache, sizeof *up->cache) ||
+	    !octavo_is_array(up->keys, sizeof *up->keys) || !octavo_is_array(up->values, sizeof *up->values))
 		return OCTAVO_EINVAL;
 	const struct octavo_matrix *w = up->kv_b;
 	if (!up->heads || !up->nope || !up->v_dim || !w->cols || w->ld < w->cols ||
@@ -79,7 +80,7 @@ static enum octavo_status check(const struct octavo_kernels *table, const struct
 enum octavo_status octavo_mla_up_run(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
                                      const struct octavo_mla_up *up)
 {
-	enum octavo_status status = check(table, up);
+	enum octavo_status status = octavo_can_run(parallel) ? check(table, up) : OCTAVO_EINVAL;
 	if (status != OCTAVO_OK)
 		return status;
 	struct work w = {table, up};

@@ -88,15 +88,19 @@ static void carve(struct octavo_arena *a, struct work *w)
 	w->out = octavo_carve(a, hidden, sizeof *w->out);
 }
 
-size_t octavo_moe_scratch(size_t rows, size_t experts, size_t top_k, size_t hidden, size_t width, size_t shared_width)
+static size_t scratch_for(const struct sizes *size)
 {
 	struct octavo_arena a = {0};
-	struct work w = {.size = {rows, experts, top_k, hidden, width, shared_width}};
-	if (experts > OCTAVO_MAX_EXPERTS)
-		return SIZE_MAX;
+	struct work w = {.size = *size};
 	carve(&a, &w);
 	a.used = plus(&a, a.used, OCTAVO_ALIGNMENT);
 	return a.overflow ? SIZE_MAX : a.used;
+}
+
+size_t octavo_moe_scratch(size_t rows, size_t experts, size_t top_k, size_t hidden, size_t width, size_t shared_width)
+{
+	struct sizes size = {rows, experts, top_k, hidden, width, shared_width};
+	return experts > OCTAVO_MAX_EXPERTS ? SIZE_MAX : scratch_for(&size);
 }
 
 /* ---- Checks ----------------------------------------------------------------------------------------------- */
@@ -158,10 +162,12 @@ static enum octavo_status check_experts(const struct work *w)
 
 static enum octavo_status check_arguments(const struct octavo_kernels *table, const struct octavo_moe *m)
 {
-	if (!table || !m || !m->expert || !m->x || !m->chosen || !m->weight || !m->y || !m->scratch)
+	if (!table || !m || !m->expert || !m->scratch || !octavo_is_array(m->x, sizeof *m->x) ||
+	    !octavo_is_array(m->chosen, sizeof *m->chosen) || !octavo_is_array(m->weight, sizeof *m->weight) ||
+	    !octavo_is_array(m->y, sizeof *m->y))
 		return OCTAVO_EINVAL;
-	if (!m->top_k || m->top_k > m->experts || m->experts > OCTAVO_MAX_EXPERTS ||
-	    !octavo_addressable(m->rows, m->top_k, m->top_k, sizeof *m->weight))
+	/* The sorted pairs are numbered in 32 bits. */
+	if (!m->top_k || m->top_k > m->experts || m->experts > OCTAVO_MAX_EXPERTS || m->rows > UINT32_MAX / m->top_k)
 		return OCTAVO_EINVAL;
 	return check_choices(m);
 }
@@ -330,8 +336,7 @@ static void gate_run(const void *work, size_t item, size_t first, size_t end)
 	}
 }
 
-/* ---- Down, and the weighted sum ------------------------------------------------------------------------------------
- */
+/* ---- Down, and the weighted sum --------------------------------------------------------------------------------- */
 
 static size_t down_unit(const struct work *w)
 {
@@ -375,13 +380,12 @@ static void down_run(const void *work, size_t item, size_t first, size_t end)
 	}
 }
 
-/* ---- The driver
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- The driver -------------------------------------------------------------------------------------------------- */
 
 enum octavo_status octavo_moe_run(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
                                   const struct octavo_moe *m)
 {
-	enum octavo_status status = check_arguments(table, m);
+	enum octavo_status status = octavo_can_run(parallel) ? check_arguments(table, m) : OCTAVO_EINVAL;
 	if (status != OCTAVO_OK || !m->rows)
 		return status;
 	const struct octavo_mlp *one = &m->expert[m->chosen[0]];
@@ -390,11 +394,9 @@ enum octavo_status octavo_moe_run(const struct octavo_kernels *table, const stru
 	                 .size = {m->rows, m->experts, m->top_k, one->gate.cols, one->gate.rows,
 	                          m->shared ? m->shared->gate.rows : 0}};
 	struct octavo_arena a = {.base = octavo_aligned(m->scratch)};
-	if (!w.size.hidden || !w.size.width || (m->shared && !w.size.shared_width))
+	if (!w.size.hidden || !w.size.width || (m->shared && !w.size.shared_width) || scratch_for(&w.size) == SIZE_MAX)
 		return OCTAVO_EINVAL;
 	carve(&a, &w);
-	if (a.overflow)
-		return OCTAVO_EINVAL;
 	sort_pairs(&w);
 	status = check_experts(&w);
 	if (status != OCTAVO_OK)

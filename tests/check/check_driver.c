@@ -148,6 +148,9 @@ enum fault {
 	SCALE_DTYPE,
 	ROW_SCALES_UNSCALED,
 	ROW_SCALES_NARROW,
+	ROW_SCALES_ODD,
+	ODD_X,
+	ODD_Y,
 	SCALE_NAN,
 	SCALE_NEGATIVE,
 	SCALE_INFINITE,
@@ -159,7 +162,7 @@ static const float bad_scale[] = {NAN, -1.0f, INFINITY, 0x1.000002p40f};
 
 static void spoil(struct gemm_case *c, enum fault fault)
 {
-	static const float one = 1.0f;
+	static const float one = 1.0f, two[2] = {1.0f, 1.0f};
 
 	switch (fault) {
 	case NO_WEIGHTS:
@@ -214,6 +217,16 @@ static void spoil(struct gemm_case *c, enum fault fault)
 		c->x.scale = &one;
 		c->x.scale_ld = 0;
 		break;
+	case ROW_SCALES_ODD:
+		c->x.scale = memory_odd(two);
+		c->x.scale_ld = 1;
+		break;
+	case ODD_X:
+		c->x.x = memory_odd(c->x.x);
+		break;
+	case ODD_Y:
+		c->got = memory_odd(c->got);
+		break;
 	case SCALE_NAN:
 	case SCALE_NEGATIVE:
 	case SCALE_INFINITE:
@@ -247,6 +260,8 @@ static void arguments(struct check *check)
 		check_that(check, got == want, "%s with fault %d gives status %d, must be %d",
 		           c.transposed ? "octavo_gemm_transposed" : "octavo_gemm", (int)fault, (int)got, (int)want);
 	}
+	struct octavo_parallel nobody = {.threads = 2};
+	check_that(check, octavo_gemm_group(check->new, &nobody, NULL, 0) == OCTAVO_EINVAL, "no way to run is accepted");
 	check_that(check, octavo_gemm_group(check->new, NULL, NULL, 0) == OCTAVO_OK, "an empty group is refused");
 	check_that(check, octavo_gemm_group(check->new, NULL, NULL, 1) == OCTAVO_EINVAL, "a NULL group is accepted");
 }

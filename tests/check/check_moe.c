@@ -207,7 +207,7 @@ static void moe(struct check *check)
 enum moe_fault {
 	NO_EXPERTS, NO_X, NO_CHOICE, NO_WEIGHT, NO_Y, NO_SCRATCH, ZERO_TOP_K, TOO_MANY_PER_ROW, TOO_MANY_EXPERTS,
 	CHOICE_BEYOND, CHOICE_TWICE, CHOICE_FALLING, NO_DATA, OTHER_WIDTH, OTHER_HIDDEN, OTHER_DTYPE, SHARED_HIDDEN,
-	NARROW_LD, UNSCALED, SCALE_NEGATIVE, MOE_FAULTS
+	NARROW_LD, UNSCALED, TOO_MANY_CHOICES, ODD_X, ODD_Y, ODD_CHOICE, ODD_WEIGHT, SCALE_NEGATIVE, MOE_FAULTS
 };
 
 static void moe_spoil(struct moe_case *c, enum moe_fault fault)
@@ -236,6 +236,11 @@ static void moe_spoil(struct moe_case *c, enum moe_fault fault)
 	case SHARED_HIDDEN: c->shared.gate.cols--; break;
 	case NARROW_LD: last->gate.ld = last->gate.cols - 1; break;
 	case UNSCALED: last->down.scale_dtype = OCTAVO_NONE; break;
+	case TOO_MANY_CHOICES: m->rows = UINT32_MAX / m->top_k + 1; break;
+	case ODD_X: m->x = memory_odd(m->x); break;
+	case ODD_Y: m->y = memory_odd(m->y); break;
+	case ODD_CHOICE: m->chosen = memory_odd(m->chosen); break;
+	case ODD_WEIGHT: m->weight = memory_odd(m->weight); break;
 	case SCALE_NEGATIVE: last->gate.scale = &negative; break;
 	case MOE_FAULTS: break;
 	}
@@ -256,6 +261,8 @@ static void moe_arguments(struct check *check)
 	c.moe.rows = 0;
 	check_that(check, octavo_moe_run(check->new, NULL, &c.moe) == OCTAVO_OK, "no rows are refused");
 	check_that(check, ((uint8_t *)c.moe.y)[0] == MEMORY_CANARY, "no rows wrote y");
+	struct octavo_parallel nobody = {.threads = 2};
+	check_that(check, octavo_moe_run(check->new, &nobody, &c.moe) == OCTAVO_EINVAL, "no way to run is accepted");
 	check_that(check, octavo_moe_run(NULL, NULL, &c.moe) == OCTAVO_EINVAL, "no table is accepted");
 	check_that(check, octavo_moe_run(check->new, NULL, NULL) == OCTAVO_EINVAL, "no arguments are accepted");
 	check_that(check, octavo_moe_scratch(SIZE_MAX / 8, 4, 2, 100, 100, 0) == SIZE_MAX, "overflow goes unnoticed");
@@ -339,7 +346,8 @@ static void mla_up(struct check *check)
 
 static void mla_up_arguments(struct check *check)
 {
-	for (int fault = 0; fault <= 12; fault++) {
+	struct octavo_parallel nobody = {.threads = 2};
+	for (int fault = 0; fault <= 16; fault++) {
 		struct octavo_matrix kv_b;
 		struct octavo_mla_up up = up_make(check, &up_shapes[0], &kv_b);
 		check_that(check, octavo_mla_up_run(check->new, NULL, &up) == OCTAVO_OK, "refused before anything was wrong");
@@ -358,9 +366,13 @@ static void mla_up_arguments(struct check *check)
 		case 10: kv_b.data = NULL; break;
 		case 11: kv_b.ld = kv_b.cols - 1; break;
 		case 12: kv_b.scale = &infinite; break;
+		case 13: up.cache = memory_odd(up.cache); break;
+		case 14: up.keys = memory_odd(up.keys); break;
+		case 15: up.values = memory_odd(up.values); break;
+		case 16: break;
 		}
 		enum octavo_status want = fault == 12 ? OCTAVO_ENUMERIC : OCTAVO_EINVAL;
-		enum octavo_status got = octavo_mla_up_run(check->new, NULL, &up);
+		enum octavo_status got = octavo_mla_up_run(check->new, fault == 16 ? &nobody : NULL, &up);
 		check_that(check, got == want, "fault %d gives status %d, must be %d", fault, (int)got, (int)want);
 	}
 	check_that(check, octavo_mla_up_run(NULL, NULL, NULL) == OCTAVO_EINVAL, "nothing is accepted");

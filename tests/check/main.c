@@ -292,7 +292,8 @@ static void usage(FILE *out)
 	        "  --list          print the names of the checks, run none\n"
 	        "  --filter=TEXT   only checks whose name (slot.what/isa) contains one TEXT; without the self-tests\n"
 	        "  --seed=N        inputs drawn from seed N (default 1)\n"
-	        "  --require=ISA   fail if no kernel for ISA is executed: hwy, avx2, avx512, vbmi, gfni, amx, neon\n"
+	        "  --require=ISA   fail if no kernel for ISA is executed: hwy, avx2, avx512, vbmi, gfni, amx,\n"
+	        "                  neon, bf16\n"
 	        "  --unguarded     no buffers beside inaccessible pages: for emulators that fault on what masks leave out\n");
 }
 

@@ -20,4 +20,10 @@ void *memory_take(size_t bytes, size_t align, uint32_t placement);
 /* "before" or "behind" if a byte next to some buffer has changed, else NULL. */
 const char *memory_damage(void);
 
+/* The address behind p, where no element of more than a byte may lie: for checks of refusals. */
+static inline void *memory_odd(const void *p)
+{
+	return (void *)((uintptr_t)p + 1);
+}
+
 #endif
