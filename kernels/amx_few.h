@@ -41,7 +41,7 @@ struct few_block {
 	size_t n, count, tiles;
 	const uint8_t *row[FEW_WEIGHTS];
 	size_t k0, k1;  /* of the k-block */
-	ptrdiff_t next; /* from a row to the one that the next block reads in its place */
+	ptrdiff_t next; /* from where this block's part of a row ends to where the next block's begins */
 };
 
 static inline size_t few_end(const struct octavo_matrix *w, size_t k)
@@ -90,7 +90,7 @@ ALWAYS_INLINE void few_prefetch(const struct few_block *b, size_t size, size_t i
 {
 	ptrdiff_t from = (ptrdiff_t)(k * size) + AHEAD, end = (ptrdiff_t)(b->k1 * size);
 
-	__builtin_prefetch(b->row[i] + (from < end ? from : from - end + b->next), 0, 2);
+	__builtin_prefetch(b->row[i] + (from < end ? from : from + b->next), 0, 2);
 }
 
 /* 64 codes of a row to two chunks.  The quarters of 16 codes that unpacking takes from each 128-bit lane are brought
@@ -270,8 +270,8 @@ ALWAYS_INLINE void few_block(const enum kind kind, const struct few_block *b, co
 ALWAYS_INLINE void few_rows(const enum kind kind, const struct octavo_matrix *w, size_t n0, size_t n1,
                             const struct octavo_rows *x, float *y, size_t ldy)
 {
-	const size_t pitch = w->ld * (kind == BF16 ? 2 : 1);
-	struct few_block b = {.w = w, .next = (ptrdiff_t)(FEW_WEIGHTS * pitch)};
+	const size_t size = kind == BF16 ? 2 : 1, pitch = w->ld * size;
+	struct few_block b = {.w = w};
 	struct codes codes = {0};
 	struct few s;
 
@@ -286,6 +286,11 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct octavo_matrix *w,
 			b.tiles = (b.count + SIDE - 1) / SIDE;
 			for (size_t i = 0; i < FEW_WEIGHTS; i++)
 				b.row[i] = (const uint8_t *)w->data + (b.n + smaller(i, b.count - 1)) * pitch;
+			/* down the rows; behind the last ones on top again, for the next k-block if there is one */
+			if (b.n + FEW_WEIGHTS < n1 || b.k1 == w->cols)
+				b.next = (ptrdiff_t)(FEW_WEIGHTS * pitch) - (ptrdiff_t)((b.k1 - b.k0) * size);
+			else
+				b.next = -(ptrdiff_t)((b.n - n0) * pitch);
 			few_block(kind, &b, &codes, x, y, ldy, &s);
 		}
 	}

@@ -75,6 +75,7 @@ static inline void tile_open(size_t rows, size_t columns)
 	}
 	tile_fence(&config);
 	_tile_loadconfig(&config);
+	tile_fence(&config); /* nothing else may take its place on the stack before */
 }
 
 /* 16 x 16 floats between rows and columns. */
