@@ -277,6 +277,7 @@ enum { LONGEST = 300 };
 
 /* Everything that the row operations make of two rows of n elements. */
 struct row_results {
+	uint32_t number[OCTAVO_NUMBERS];
 	float norm[LONGEST], rope[LONGEST], swiglu[LONGEST], axpy[LONGEST], exps[LONGEST], scale[2][3];
 	uint16_t round[LONGEST], quantised[2][LONGEST], decoded[LONGEST];
 	uint8_t encoded[LONGEST];
@@ -284,6 +285,7 @@ struct row_results {
 
 static void do_rows(const struct octavo_kernels *t, const float *a, const float *b, size_t n, struct row_results *r)
 {
+	uint32_t counter[4] = { 0 };
 	memset(r, 0, sizeof *r);
 	memcpy(r->rope, a, n * sizeof *a);
 	memcpy(r->axpy, b, n * sizeof *b);
@@ -292,6 +294,8 @@ static void do_rows(const struct octavo_kernels *t, const float *a, const float 
 	t->swiglu->run(r->swiglu, a, b, n);
 	t->axpy->run(r->axpy, a, 0.3f, n);
 	t->exp_row->run(r->exps, a, 2.0f, n);
+	memcpy(counter, a, n < 4 ? n * sizeof *a : sizeof counter);
+	t->numbers->run(r->number, counter, n);
 	t->round->run(r->round, a, n);
 	t->quantise->run(r->quantised[0], r->scale[0], a, n, OCTAVO_SCALE_AMAX);
 	t->quantise->run(r->quantised[1], r->scale[1], a, n, OCTAVO_SCALE_E8M0);

@@ -4,7 +4,7 @@
  * Pure functions, part of liboctavo-kernels; any engine can use them with its own logits or laws.
  *
  * Three promises (enum octavo_promise).  Rules that walk along the target's own tokens keep the stream: the token at
- * a position is a function of the logits, the sampling parameters and one keyed random number of that position, so it
+ * a position is a function of the logits, the sampling parameters and the keyed random numbers of that position, so it
  * is the same whether it was decoded alone or accepted out of a draft.  Rejection rules keep the law: other tokens,
  * distributed exactly as plain decoding's, jointly over all positions.  The rest is LOSSY.
  *
@@ -26,15 +26,22 @@ extern "C" {
  * Philox4x32-10 (Salmon et al., SC 2011): counter = (position, stream, purpose and index), key = seed.  A
  * draw depends on these alone, never on how many rows were scored together.
  *
- *     purpose    position                  index
- *     TARGET     that of the token drawn   0
- *     DRAFT      of the root's next token  the drafted row
- *     ACCEPT     of the root's next token  the row on trial
- *     RESIDUAL   of the root's next token  the row whose children were all refused
+ *     purpose      position                  index
+ *     TARGET       that of the token drawn   64 * (t / 256) + t % 64 of token t: word t / 64 % 4 is t's own
+ *     TARGET_REST  the same                  the same: further bits
+ *     DRAFT        of the root's next token  the drafted row
+ *     ACCEPT       of the root's next token  the row on trial
+ *     RESIDUAL     of the root's next token  the row whose children were all refused
  *
  * A round emits at least one token, so the position of the root's next token tells rounds apart: no number is used
  * twice, and what a refused draft has consumed is never drawn again. */
-enum octavo_purpose { OCTAVO_DRAW_TARGET, OCTAVO_DRAW_DRAFT, OCTAVO_DRAW_ACCEPT, OCTAVO_DRAW_RESIDUAL };
+enum octavo_purpose {
+	OCTAVO_DRAW_TARGET,
+	OCTAVO_DRAW_DRAFT,
+	OCTAVO_DRAW_ACCEPT,
+	OCTAVO_DRAW_RESIDUAL,
+	OCTAVO_DRAW_TARGET_REST
+};
 
 struct octavo_stream {
 	uint64_t seed;
@@ -45,12 +52,28 @@ struct octavo_stream {
 OCTAVO_API double octavo_draw(const struct octavo_stream *stream, uint32_t position, enum octavo_purpose purpose,
                               uint32_t index);
 
+/* A race: token i arrives at E_i / law[i], with E_i exponentially distributed, of mean 1, and made from the TARGET numbers of
+ * (position, i) alone.  The first is a draw from the law: token i with probability law[i] / sum of law.  (Exponential clocks,
+ * or the Gumbel-max trick in other words.)
+ *
+ * This is how the target's tokens are drawn, and why: laws that are alike mostly have the same winner, with the same numbers.
+ * A drafter that lets its own law q run the target's race wins the target's token with probability at least
+ * (1 - TV) / (1 + TV), TV the total variation between p and q, and nearly always more; no drafter that does not know p can
+ * promise better (Daliri, Musco, Suresh, arXiv 2408.07978).  The target's token is a function of p and its numbers as before,
+ * whoever drafts what.
+ *
+ * token[count], time[count]: the first arrivals of an unnormalised law[n], earliest first, ties by lowest id; tokens of no mass
+ * never arrive.  Returns how many there are: fewer than count if fewer have mass; 0 for a null pointer.  n <= 2^26. */
+OCTAVO_API size_t octavo_race(const struct octavo_stream *stream, uint32_t position, const double *law, size_t n,
+                              size_t count, int32_t *token, double *time);
+
 /* A random choice: an outcome of the unnormalised law[n], 0 .. n - 1, never one of zero mass; negative if all are zero.
  * The rules below take all their chances through such a function, so a caller may bring numbers of its own, and a test
  * may walk through all outcomes. */
 typedef int32_t octavo_pick_fn(void *context, uint32_t position, enum octavo_purpose purpose, uint32_t index,
                                const double *law, size_t n);
-/* The usual one: the quantile at octavo_draw's number.  `stream` is a const struct octavo_stream. */
+/* The usual one: TARGET's outcomes by octavo_race, the others the quantile at octavo_draw's number.  `stream` is a const struct
+ * octavo_stream. */
 OCTAVO_API int32_t octavo_pick(void *stream, uint32_t position, enum octavo_purpose purpose, uint32_t index,
                                const double *law, size_t n);
 
@@ -109,7 +132,7 @@ struct octavo_prefix {
 OCTAVO_API int32_t octavo_argmax(const float *logits, size_t vocab);
 
 /* law[vocab] = the probabilities that `s` makes of logits[vocab] after `prefix` (sum 1 up to rounding; exp in the
- * arithmetic contract's polynomial, sums in double in id order).  prefix is looked at for penalties only and may be NULL
+ * arithmetic contract's polynomial, sums in double, in eight lanes by id).  prefix is looked at for penalties only and may be NULL
  * without them.  order[vocab] is scratch, needed only with top_k, top_p or penalties.  EINVAL without what is needed, or
  * for a bias outside the vocabulary; ENUMERIC for a NaN or +infinity among the logits or if all are -infinity. */
 OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const struct octavo_prefix *prefix,
@@ -192,8 +215,8 @@ struct octavo_judge {
 OCTAVO_API enum octavo_status octavo_accept(enum octavo_accept rule, const struct octavo_draft *draft,
                                             const struct octavo_judge *judge, struct octavo_outcome *out);
 
-/* `match`: at the root, then at each kept row, draw the target's token with the TARGET number of its position; keep the
- * child that carries it, or stop.  Any drafter, no q needed. */
+/* `match`: at the root, then at each kept row, draw the target's token with the TARGET numbers of its position; keep the
+ * child that carries it, or stop.  Any drafter, no q needed: also one that draws with these same numbers (octavo_race). */
 OCTAVO_API enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const struct octavo_judge *judge,
                                                   struct octavo_outcome *out);
 
@@ -254,7 +277,7 @@ OCTAVO_API enum octavo_status octavo_accept_walk(const struct octavo_draft *draf
  *     q  be what the drafter's law holds of its own K likeliest tokens there,
  *     p  the share of the best candidate in the softmax of the model's logits over all candidates.
  * The best is worth q * p: its probability in the model's eyes, if the model leaves as much to all other tokens as the
- * drafter does.  From `sure` on, the next token is drawn from the candidates by the sampling parameters, with the number
+ * drafter does.  From `sure` on, the next token is drawn from the candidates by the sampling parameters, with the numbers
  * that plain decoding would take; else, or if the drafter has no law there, from all tokens.  If every token is a candidate
  * it is match, bit for bit. */
 struct octavo_shortlist {
@@ -276,7 +299,7 @@ struct octavo_screened {
 	const struct octavo_screened_row *row; /* [rows of the draft] */
 	double sure;                            /* as in octavo_shortlist */
 	const struct octavo_sampling *sampling; /* neither bias nor penalties, which would look at other tokens */
-	octavo_pick_fn *pick; /* the law it gets is over the candidates, in their order, or over all tokens */
+	octavo_pick_fn *pick; /* the law it gets is over all tokens; where the candidates decide, others have no mass */
 	void *pick_context;
 	uint32_t position; /* of the root's next token */
 	double *law;       /* scratch [vocab] */

@@ -114,6 +114,13 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	s->chance.law = octavo_carve(a, rows * vocab, sizeof *s->chance.law);
 }
 
+/* Whether acceptance compares drafts with tokens that the target draws with its own numbers. */
+static int takes_target_draws(const struct octavo_session_settings *settings)
+{
+	return settings->sampling.temperature > 0.0f &&
+	       (settings->accept == OCTAVO_ACCEPT_MATCH || settings->accept == OCTAVO_ACCEPT_CANDIDATES);
+}
+
 static enum octavo_status allocate(struct octavo_session *s, struct octavo_error *error)
 {
 	struct octavo_arena arena = { 0 };
@@ -129,7 +136,8 @@ static enum octavo_status allocate(struct octavo_session *s, struct octavo_error
 	s->chance.stream = s->settings.stream;
 	s->chance.vocab = s->engine->config.vocab;
 	s->chance.order = s->order;
-	s->chance.softmax = s->law; /* free while drafts are made */
+	s->chance.scratch = s->law; /* free while drafts are made */
+	s->chance.race = takes_target_draws(&s->settings);
 	s->chance.confidence = s->settings.confidence;
 	s->chance.candidates = s->screen ? &s->screen->list : NULL;
 	return OCTAVO_OK;

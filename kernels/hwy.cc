@@ -70,6 +70,7 @@ KERNEL(decode, decode_e4m3, 1, decode_e4m3);
 KERNEL(encode, encode_e4m3, 1, encode_e4m3);
 KERNEL(axpy, axpy, 1, axpy);
 KERNEL(exp_row, exp_row, 1, exp_row);
+KERNEL(numbers, numbers, 1, numbers);
 
 constexpr octavo_kernels kernels = {
         .gemm_fp8 = &gemm_fp8_kernel,
@@ -88,6 +89,7 @@ constexpr octavo_kernels kernels = {
         .encode_e4m3 = &encode_e4m3_kernel,
         .axpy = &axpy_kernel,
         .exp_row = &exp_row_kernel,
+        .numbers = &numbers_kernel,
 };
 
 } // namespace

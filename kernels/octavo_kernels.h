@@ -143,6 +143,11 @@ typedef void octavo_route_fn(const struct octavo_router *r, const float *logits 
 /* y_i = exp(x_i - max x) for a row of finite logits or -infinity, in the contract's polynomial. */
 typedef void octavo_exp_row_fn(float *y, const float *x, float max, size_t n);
 
+/* Random bits, 256 words at once: number[64 * w + i] = word w of Philox4x32-10 (Salmon et al., SC 2011) of the counter with i
+ * added to its last word, i < 64. */
+#define OCTAVO_NUMBERS 256
+typedef void octavo_numbers_fn(uint32_t number[OCTAVO_NUMBERS], const uint32_t counter[4], uint64_t key);
+
 /* ---- The table --------------------------------------------------------------------------------- */
 
 #define OCTAVO_SLOTS(X)                           \
@@ -162,7 +167,8 @@ typedef void octavo_exp_row_fn(float *y, const float *x, float max, size_t n);
 	X(encode, encode_e4m3)                    \
 	X(axpy, axpy)                             \
 	X(route, route)                           \
-	X(exp_row, exp_row)
+	X(exp_row, exp_row)                       \
+	X(numbers, numbers)
 
 /* gemm_fp8 takes E4M3 and E5M2 weights with any scale dtype; gemm_bf16 takes BF16 and F16; gemm_f32 F32. */
 
@@ -189,6 +195,7 @@ OCTAVO_DESCRIPTOR(encode)
 OCTAVO_DESCRIPTOR(axpy)
 OCTAVO_DESCRIPTOR(route)
 OCTAVO_DESCRIPTOR(exp_row)
+OCTAVO_DESCRIPTOR(numbers)
 
 struct octavo_kernels {
 #define OCTAVO_SLOT_FIELD(type, slot) const struct octavo_##type##_kernel *slot;

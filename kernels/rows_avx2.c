@@ -15,4 +15,5 @@ const struct octavo_kernels octavo_set_rows_avx2 = {
         .quantise = OCTAVO_KERNEL(quantise, quantise, "avx2", 1, quantise),
         .axpy = OCTAVO_KERNEL(axpy, axpy, "avx2", 1, axpy),
         .exp_row = OCTAVO_KERNEL(exp_row, exp_row, "avx2", 1, exp_row),
+        .numbers = OCTAVO_KERNEL(numbers, numbers, "avx2", 1, numbers),
 };

@@ -15,4 +15,5 @@ const struct octavo_kernels octavo_set_rows_avx512 = {
         .quantise = OCTAVO_KERNEL(quantise, quantise, "avx512", 1, quantise),
         .axpy = OCTAVO_KERNEL(axpy, axpy, "avx512", 1, axpy),
         .exp_row = OCTAVO_KERNEL(exp_row, exp_row, "avx512", 1, exp_row),
+        .numbers = OCTAVO_KERNEL(numbers, numbers, "avx512", 1, numbers),
 };

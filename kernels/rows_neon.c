@@ -15,4 +15,5 @@ const struct octavo_kernels octavo_set_rows_neon = {
         .quantise = OCTAVO_KERNEL(quantise, quantise, "neon", 1, quantise),
         .axpy = OCTAVO_KERNEL(axpy, axpy, "neon", 1, axpy),
         .exp_row = OCTAVO_KERNEL(exp_row, exp_row, "neon", 1, exp_row),
+        .numbers = OCTAVO_KERNEL(numbers, numbers, "neon", 1, numbers),
 };

@@ -2,6 +2,7 @@
  *
  * The definitions of the operations on single rows: see octavo_kernels.h.
  */
+#include "fp8/philox.h"
 #include "kernels/arith.h"
 #include "kernels/chunk_ref.h"
 #include "kernels/sets.h"
@@ -64,6 +65,16 @@ static void exp_row_ref(float *y, const float *x, float max, size_t n)
 		y[i] = octavo_exp(x[i] - max);
 }
 
+static void numbers_ref(uint32_t number[OCTAVO_NUMBERS], const uint32_t counter[4], uint64_t key)
+{
+	for (uint32_t i = 0; i < OCTAVO_NUMBERS / 4; i++) {
+		struct octavo_philox bits = {{counter[0], counter[1], counter[2], counter[3] + i}};
+		bits = octavo_philox(bits, key);
+		for (size_t w = 0; w < 4; w++)
+			number[OCTAVO_NUMBERS / 4 * w + i] = bits.word[w];
+	}
+}
+
 const struct octavo_kernels octavo_set_rows_ref = {
         .norm = OCTAVO_KERNEL(norm, norm, "ref", 1, norm_ref),
         .rope = OCTAVO_KERNEL(rope, rope, "ref", 1, rope_ref),
@@ -72,4 +83,5 @@ const struct octavo_kernels octavo_set_rows_ref = {
         .quantise = OCTAVO_KERNEL(quantise, quantise, "ref", 1, quantise_ref),
         .axpy = OCTAVO_KERNEL(axpy, axpy, "ref", 1, axpy_ref),
         .exp_row = OCTAVO_KERNEL(exp_row, exp_row, "ref", 1, exp_row_ref),
+        .numbers = OCTAVO_KERNEL(numbers, numbers, "ref", 1, numbers_ref),
 };

@@ -14,6 +14,7 @@
  *	vf_fma                 a * b + c, one rounding; vf_fma_alternate: - c in even lanes, + c in odd ones
  *	vf_min, vf_max         a < b ? a : b and a > b ? a : b, so that a NaN in either place gives b
  *	vi_int                 to integers, to nearest; vi_max, vi_max_bytes: unsigned
+ *	vi_multiply            by a dword, unsigned: the low halves of the products; *high takes the high ones
  *	vi_right_signed_words  each 16-bit half of a lane shifted for itself
  *	vf_nan_where           NaN in the lanes that are true
  *	vf_even, vf_odd        each pair's first or second in both places; vf_swap: exchanged

@@ -241,6 +241,19 @@ static inline vi vi_max(vi a, vi b)
 	return (vi){{_mm256_max_epu32(a.half[0], b.half[0]), _mm256_max_epu32(a.half[1], b.half[1])}};
 }
 
+static inline __m256i multiply_half(__m256i a, uint32_t b, __m256i *high)
+{
+	__m256i factor = _mm256_set1_epi32((int)b);
+	__m256i even = _mm256_mul_epu32(a, factor), odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), factor);
+	*high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+	return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+
+static inline vi vi_multiply(vi a, uint32_t b, vi *high)
+{
+	return (vi){{multiply_half(a.half[0], b, &high->half[0]), multiply_half(a.half[1], b, &high->half[1])}};
+}
+
 static inline vi vi_max_bytes(vi a, vi b)
 {
 	return (vi){{_mm256_max_epu8(a.half[0], b.half[0]), _mm256_max_epu8(a.half[1], b.half[1])}};

@@ -179,6 +179,14 @@ static inline vi vi_max(vi a, vi b)
 	return _mm512_max_epu32(a, b);
 }
 
+static inline vi vi_multiply(vi a, uint32_t b, vi *high)
+{
+	__m512i factor = _mm512_set1_epi32((int)b);
+	__m512i even = _mm512_mul_epu32(a, factor), odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), factor);
+	*high = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+	return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+
 static inline vi vi_max_bytes(vi a, vi b)
 {
 	return _mm512_max_epu8(a, b);

@@ -174,6 +174,22 @@ ALWAYS_INLINE vi vi_xor(vi a, vi b)
 	return a;
 }
 
+ALWAYS_INLINE vi vi_multiply(vi a, uint32_t b, vi *high)
+{
+	const hn::RepartitionToWide<DU> wide;
+	const auto factor = hn::Set(DU(), b);
+	vi low;
+
+	EACH(i) {
+		const auto even = hn::MulEven(a.part[i], factor);
+		const auto odd_first = hn::BitCast(DU(), hn::ShiftRight<32>(hn::BitCast(wide, a.part[i])));
+		const auto odd = hn::MulEven(odd_first, factor);
+		high->part[i] = hn::OddEven(hn::BitCast(DU(), odd), hn::BitCast(DU(), hn::ShiftRight<32>(even)));
+		low.part[i] = hn::OddEven(hn::BitCast(DU(), hn::ShiftLeft<32>(odd)), hn::BitCast(DU(), even));
+	}
+	return low;
+}
+
 ALWAYS_INLINE vi vi_max(vi a, vi b)
 {
 	EACH(i) a.part[i] = hn::Max(a.part[i], b.part[i]);

@@ -203,6 +203,19 @@ BINARY(vi_or, vi, vi, vorrq_u32)
 BINARY(vi_xor, vi, vi, veorq_u32)
 BINARY(vi_max, vi, vi, vmaxq_u32)
 
+static inline vi vi_multiply(vi a, uint32_t b, vi *high)
+{
+	vi low;
+
+	for (int i = 0; i < 4; i++) {
+		uint32x4_t first = vreinterpretq_u32_u64(vmull_n_u32(vget_low_u32(a.q[i]), b));
+		uint32x4_t second = vreinterpretq_u32_u64(vmull_n_u32(vget_high_u32(a.q[i]), b));
+		low.q[i] = vuzp1q_u32(first, second);
+		high->q[i] = vuzp2q_u32(first, second);
+	}
+	return low;
+}
+
 #define LEFT(v, bits) vshlq_n_u32(v, bits)
 #define RIGHT(v, bits) vshrq_n_u32(v, bits)
 #define RIGHT_SIGNED(v, bits) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(v), bits))

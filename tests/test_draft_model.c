@@ -90,14 +90,18 @@ static void streams_are_identical(void **state)
 	check_streams("tiny-ragged", "tiny-llama", &few, text, LENGTH);
 }
 
-/* A draft model that is the target: everything is kept, under match at temperature 0 and under rejection with drawn
- * tokens. */
+/* A draft model that is the target: everything is kept, under match, whose drafts run the target's race, and under rejection
+ * with drawn tokens. */
 static void a_model_agrees_with_itself(void **state)
 {
 	struct octavo_engine_settings settings = { .threads = 2 };
 	static const struct octavo_session_settings ways[] = {
 		{ .k = 4 },
 		{ .tree = { 2, 2, 1 } },
+		{ .k = 4, .sampling = { .temperature = 0.8f } },
+		{ .k = 8, .sampling = { .temperature = 1.5f, .top_p = 0.9f, .repetition = 1.2f, .presence = 0.5f } },
+		{ .k = 8, .sampling = { .temperature = 1.0f, .top_k = 20, .min_p = 0.01f } },
+		{ .tree = { 3, 2, 1 }, .sampling = { .temperature = 1.2f, .repetition = 1.3f, .frequency = 0.2f } },
 		{ .k = 4, .accept = OCTAVO_ACCEPT_REJECTION, .sampling = { .temperature = 0.8f } },
 		{ .k = 8, .accept = OCTAVO_ACCEPT_REJECTION,
 		  .sampling = { .temperature = 0.8f, .top_p = 0.9f, .repetition = 1.2f } },
@@ -126,10 +130,11 @@ static void drafts_do_not_remember_refusals(void **state)
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2 };
 	size_t kept = 0, refused = 0;
 	(void)state;
-	/* The target itself, whose best tokens are kept now and then at this temperature. */
+	/* The target itself: its best tokens are typical now and then at this temperature. */
 	struct octavo_engine *e = open_model("tiny-llama", &settings);
 	for (size_t i = 0; i < CONFIGURATIONS; i++) {
-		struct octavo_session_settings s = { .max_new = 200, .ignore_eos = 1, .sampling = { .temperature = 0.4f } };
+		struct octavo_session_settings s = { .max_new = 200, .ignore_eos = 1, .sampling = { .temperature = 0.4f },
+			                             .accept = OCTAVO_ACCEPT_TYPICAL };
 		struct octavo_error error;
 		struct octavo_emitted emitted;
 		int32_t text[12 + 200];

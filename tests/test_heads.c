@@ -4,6 +4,7 @@
  * is known, streams against plain decoding, and what does not fit the model refused by file, tensor and reason.
  */
 #include "engine/draft/files.h"
+#include "engine/draft/outlook.h"
 #include "tests/support/heads.h"
 #include "tests/support/session.h"
 

@@ -6,10 +6,10 @@
 
 # Records: replayed, they are the streams; of the first prompt that is what generate prints.
 for batch in 1 3; do
-	expect 0 "identical: yes" run --model "$model" --prompts "$dir/five.jsonl" --batch $batch --tokens 24 --seed 5 \
+	expect 0 "identical: yes" run --model "$model" --prompts "$dir/five.jsonl" --batch $batch --tokens 24 --seed 6 \
 		--drafter mtp,lookahead,ngram+mtp -k 3,auto --tree 3,2 --record "$dir/record.jsonl" --record-hidden \
 			--json "$dir/record.json"
-	expect 0 "word 1" generate --model "$model" --prompt "word 1" --tokens 24 --seed 5 --drafter none
+	expect 0 "word 1" generate --model "$model" --prompt "word 1" --tokens 24 --seed 6 --drafter none
 	command -v python3 >/dev/null || continue
 	python3 - "$dir/record.jsonl" "$dir/record.json" "$dir/out" $batch 2>"$dir/err" <<-'END'
 		import base64, json, struct, sys

@@ -3,6 +3,7 @@
  * Draft trees: their shapes, their rows against chains, and what is left of them in the cache.
  */
 #include "engine/draft/growth.h"
+#include "engine/draft/outlook.h"
 #include "tests/support/oracle.h"
 #include "tests/support/session.h"
 
@@ -10,6 +11,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <string.h>
 
 /* The sizes of trees: shapes, room, siblings. */
@@ -201,7 +203,7 @@ static void dynamic_trees_keep_the_surest(void **state)
 	static const struct octavo_dynamic shapes[] = { { 2, 1, 1 }, { 9, 1, 8 }, { 5, 4, 1 }, { 8, 2, 4 }, { 16, 4, 5 },
 		                                        { 30, 3, 3 }, { 40, 3, 8 }, { 64, 5, 8 }, { 3, 5, 8 } };
 	static double scratch[WORDS];
-	struct octavo_chance chance = { .vocab = WORDS, .softmax = scratch };
+	struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch };
 	size_t ties = 0, deep = 0;
 	(void)state;
 	for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
@@ -235,13 +237,13 @@ static void dynamic_trees_keep_the_surest(void **state)
 static void dynamic_trees_heed_confidence(void **state)
 {
 	static double scratch[WORDS];
-	struct octavo_chance chance = { .vocab = WORDS, .softmax = scratch, .confidence = { .path = 0.05 } };
+	struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch, .confidence = { .path = 0.05 } };
 	struct octavo_dynamic d = { 40, 3, 6 };
 	struct octavo_tree tree, all;
 	size_t fewer = 0;
 	(void)state;
 	for (uint32_t salt = 0; salt < 50; salt++) {
-		struct octavo_chance plain = { .vocab = WORDS, .softmax = scratch };
+		struct octavo_chance plain = { .vocab = WORDS, .scratch = scratch };
 		grow_dynamic(&d, salt, &all, &plain);
 		grow_dynamic(&d, salt, &tree, &chance);
 		fewer += tree.rows < all.rows;
@@ -274,13 +276,20 @@ static void grow_shared(const struct octavo_shape *shape, uint32_t salt, size_t 
 static void shared_laws_grow_the_same_trees(void **state)
 {
 	static double scratch[WORDS];
+	static uint32_t order[WORDS];
+	static const struct octavo_sampling sampling[] = {
+		{ .temperature = 0.9f }, { .temperature = 0.9f, .frequency = 0.4f }, { .temperature = 2.0f, .top_k = 4 },
+	};
+	const int32_t text[] = { 3, 1, 3 };
 	const struct octavo_dynamic dynamic = { 30, 3, 5 };
 	const struct octavo_shape shapes[] = { { .depth = 3, .width = { 3, 4, 2 } }, octavo_shape_dynamic(&dynamic) };
 	size_t uneven = 0;
 	(void)state;
 	for (uint32_t salt = 0; salt < 100; salt++)
-		for (size_t i = 0; i < 4; i++) {
-			struct octavo_chance chance = { .vocab = WORDS, .softmax = scratch,
+		for (size_t i = 0; i < 8; i++) {
+			struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch, .order = order, .race = (i & 4) != 0,
+				                            .sampling = &sampling[salt % 3], .stream = { 1, salt },
+				                            .prefix = { .token = text, .count = 3 },
 				                            .confidence = { .path = i & 2 ? 0.03 : 0.0, .mass = i & 2 ? 0.3 : 0.0 } };
 			struct octavo_tree once, each;
 			grow_shared(&shapes[i & 1], salt, 0, &once, &chance);
@@ -292,6 +301,44 @@ static void shared_laws_grow_the_same_trees(void **state)
 			uneven += once.rows < octavo_shape_rows(&shapes[i & 1]);
 		}
 	assert_true(uneven > 50);
+}
+
+/* Where the target's race decides, a row's children are the first of the race that the target would run behind it if these
+ * were its logits, penalties of the row's own path included; and their shares are what is left to the first eight. */
+static void the_race_chooses_children(void **state)
+{
+	static double scratch[WORDS];
+	static uint32_t order[WORDS];
+	static const struct octavo_sampling sampling = { .temperature = 1.3f, .presence = 0.7f };
+	const int32_t text[] = { 5, 0, 2, 2 };
+	size_t others = 0;
+	(void)state;
+	for (uint32_t salt = 0; salt < 300; salt++) {
+		struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch, .order = order, .race = 1, .sampling = &sampling,
+			                            .stream = { 9, salt }, .prefix = { .token = text, .count = 4, .prompt = 1 } };
+		struct octavo_tree tree;
+		float logits[WORDS];
+		octavo_tree_begin(&tree, 2, 16, &chance);
+		for (unsigned depth = 0; depth < 3; depth++) {
+			size_t parent = tree.rows - 1, first = tree.rows;
+			const struct octavo_draft draft = { tree.rows, tree.token, tree.parent };
+			struct octavo_prefix prefix = { text, 4, 1, &draft, parent };
+			int32_t want[3];
+			double law[WORDS], time[3], path = 1.0;
+			invent(depth, salt, logits);
+			struct octavo_outlook c = { .logits = logits, .vocab = WORDS };
+			assert_int_equal(octavo_law(&sampling, &prefix, logits, WORDS, law, order), OCTAVO_OK);
+			assert_int_equal(octavo_race(&chance.stream, 4 + depth, law, WORDS, 3, want, time), 3);
+			assert_int_equal(octavo_outlook_children(&c, &tree, parent, 3, 1, &path), 3);
+			assert_true(c.share[0] >= c.share[1] && c.share[1] >= c.share[2] && c.share[2] > 0.0);
+			assert_true(fabs(c.share[1] / c.share[0] - time[0] / time[1]) < 1e-12);
+			octavo_tree_grow(&tree, parent, &c, 3);
+			assert_int_equal(tree.rows, first + 3);
+			assert_memory_equal(tree.token + first, want, sizeof want);
+			others += want[0] != octavo_argmax(logits, WORDS);
+		}
+	}
+	assert_true(others > 300); /* of 900 */
 }
 
 /* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
@@ -401,6 +448,7 @@ int main(void)
 		cmocka_unit_test(dynamic_trees_keep_the_surest),
 		cmocka_unit_test(dynamic_trees_heed_confidence),
 		cmocka_unit_test(shared_laws_grow_the_same_trees),
+		cmocka_unit_test(the_race_chooses_children),
 		cmocka_unit_test(quiet_rows_leave_the_same_entries),
 		cmocka_unit_test(scattered_rows_are_compacted),
 		{ "tree_rows_equal_chains, FP8 cache", tree_rows_equal_chains, NULL, NULL, "fp8" },

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/draft/growth.h"
 
+#include "engine/draft/outlook.h"
+
 void octavo_growth_begin(struct octavo_growth *g, struct octavo_tree *tree)
 {
 	g->rows = 1;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/draft/tree.h"
-
+#include "engine/draft/outlook.h"
 #include "engine/verify/law.h"
 
 #include <string.h>
@@ -70,19 +69,6 @@ size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token,
 	return tree->rows++;
 }
 
-/* Whether it matters how sure the drafter is. */
-static int asks_confidence(const struct octavo_tree *tree)
-{
-	const struct octavo_confidence *c = tree->chance ? &tree->chance->confidence : NULL;
-	return c && (c->best > 0.0 || c->path > 0.0 || c->mass > 0.0);
-}
-
-/* How many children the law q of a row's next token warrants; path becomes that of the children. */
-static unsigned confident(const struct octavo_tree *tree, const double *q, size_t vocab, unsigned width, double *path)
-{
-	return (unsigned)octavo_confident_width(&tree->chance->confidence, q, vocab, width, path);
-}
-
 static void draw(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
 {
 	const struct octavo_chance *c = tree->chance;
@@ -95,8 +81,8 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 	prefix.row = parent;
 	if (octavo_law(c->sampling, &prefix, logits, vocab, law, c->order) != OCTAVO_OK)
 		return;
-	if (asks_confidence(tree))
-		width = confident(tree, law, vocab, width, &path);
+	if (octavo_tree_asks_confidence(tree))
+		width = (unsigned)octavo_confident_width(&c->confidence, law, vocab, width, &path);
 	while (tree->rows - first < width && tree->rows < tree->room) {
 		int32_t token = octavo_pick(&stream, (uint32_t)prefix.count, OCTAVO_DRAW_DRAFT, (uint32_t)tree->rows, law, vocab);
 		if (token < 0) /* the law has no more tokens */
@@ -111,50 +97,10 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 		law[tree->token[row]] = mass[row - first];
 }
 
-/* NULL if there is none. */
-static const double *softmax(const struct octavo_tree *tree, struct octavo_outlook *c)
-{
-	static const struct octavo_sampling plain = { .temperature = 1.0f };
-	double *law = tree->chance->softmax;
-	if (!c->softmax && octavo_law(&plain, NULL, c->logits, c->vocab, law, NULL) == OCTAVO_OK)
-		c->softmax = law;
-	return c->softmax;
-}
-
-/* How many of the `width` best there are, in c->best. */
-static size_t search(struct octavo_outlook *c, unsigned width)
-{
-	if (c->asked < width) {
-		c->found = octavo_best_tokens(c->logits, c->vocab, width, c->best);
-		c->asked = width;
-	}
-	return c->found < width ? c->found : width;
-}
-
-/* What the law holds likely goes on the list of whoever asks. */
-static void list_candidates(const struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, const double *law)
-{
-	struct octavo_candidate_list *list = tree->chance->candidates;
-	if (!list || tree->run[parent] < 0)
-		return;
-	if (!(c->listed > 0.0))
-		c->listed = octavo_candidate_list_add(list, law);
-	list->mass[tree->run[parent]] = c->listed;
-}
-
 static void choose(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
 	double path = tree->path[parent];
-	int asks = asks_confidence(tree);
-	if (asks || (tree->chance && tree->chance->candidates)) {
-		const double *law = softmax(tree, c);
-		if (!law)
-			return;
-		list_candidates(tree, parent, c, law);
-		if (asks)
-			width = confident(tree, law, c->vocab, width, &path);
-	}
-	size_t count = search(c, width);
+	size_t count = octavo_outlook_children(c, tree, parent, width, 0, &path);
 	for (size_t i = 0; i < count; i++) {
 		size_t row = octavo_tree_child(tree, parent, c->best[i], width);
 		tree->path[row] = row ? path : 1.0;
@@ -195,16 +141,10 @@ static void drop_leaf(struct octavo_tree *tree, size_t leaf)
 
 void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
-	const double *law = softmax(tree, c);
 	double sure = tree->path[parent], path = sure;
-	if (!law)
-		return;
-	list_candidates(tree, parent, c, law);
-	if (asks_confidence(tree))
-		width = confident(tree, law, c->vocab, width, &path);
-	size_t count = search(c, width);
+	size_t count = octavo_outlook_children(c, tree, parent, width, 1, &path);
 	for (size_t i = 0; i < count; i++) {
-		double mine = sure * law[c->best[i]];
+		double mine = sure * c->share[i];
 		if (tree->rows == tree->room) {
 			size_t least = least_sure(tree);
 			if (!least || !(mine > tree->path[least])) /* nor are the others, which are no surer */
@@ -243,20 +183,4 @@ unsigned octavo_tree_deepest(const struct octavo_tree *tree)
 		deepest = depth > deepest ? depth : deepest;
 	}
 	return deepest;
-}
-
-size_t octavo_best_tokens(const float *logits, size_t n, size_t count, int32_t *token)
-{
-	size_t have = 0;
-	for (size_t i = 0; i < n; i++) {
-		if (logits[i] != logits[i])
-			return 0;
-		if (have == count && (!count || !(logits[i] > logits[token[have - 1]])))
-			continue;
-		size_t at = have < count ? have++ : have - 1;
-		for (; at && logits[i] > logits[token[at - 1]]; at--)
-			token[at] = token[at - 1];
-		token[at] = (int32_t)i;
-	}
-	return have;
 }

@@ -15,16 +15,19 @@ struct octavo_shape {
 	unsigned most;  /* 0: a fixed tree; else a dynamic one, of which so many rows stay, the root included: growth.h */
 };
 
-/* How a drafter takes tokens from its logits.  Where the acceptance rule compares with the law of the draft, they are drawn
- * from the law that the target's sampling parameters make of them, siblings without replacement; else they are the best. */
+/* How a drafter takes tokens from its logits, by the acceptance rule.  Where it compares with the law of the draft, they are
+ * drawn from the law that the target's sampling parameters make of the logits, siblings without replacement.  Where it asks
+ * for the target's own draw, they are the first of the target's race (octavo_race) if that were its law: at temperature 0, and
+ * with the other rules, those with the largest logits. */
 struct octavo_chance {
 	const struct octavo_sampling *sampling;
 	struct octavo_stream stream;
 	struct octavo_prefix prefix; /* the committed tokens and the root */
-	struct octavo_confidence confidence; /* in the law drawn from, or in the softmax of the logits */
+	struct octavo_confidence confidence; /* in the law drawn from, in the runners' chances, or in the softmax of the logits */
 	size_t vocab;
-	double *law;     /* [rows][vocab] of the children of each row; NULL: the best are taken */
-	double *softmax; /* scratch [vocab] */
+	int race;        /* the target's race decides */
+	double *law;     /* [rows][vocab] of the children of each row; NULL: nothing is drawn from them */
+	double *scratch; /* [vocab] */
 	struct octavo_candidate_list *candidates; /* takes in what the laws hold likely; NULL: nobody asks */
 	uint32_t *order; /* scratch [vocab] */
 };
@@ -51,19 +54,11 @@ void octavo_tree_begin(struct octavo_tree *tree, int32_t root, size_t room, cons
 /* The child of `parent` that carries `token`; where there is none it is added, if fewer than `width` are there and the
  * tree has room.  0: neither. */
 size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token, unsigned width);
-/* Logits of a next token, and what they say of it, found out once for all nodes of a tree that share them. */
-struct octavo_outlook {
-	const float *logits; /* [vocab] */
-	size_t vocab;
-	size_t asked, found; /* the best: how many were asked for, and how many there are */
-	int32_t best[OCTAVO_MAX_DRAFT];
-	const double *softmax; /* in the chance's scratch; NULL: not asked for */
-	double listed; /* what it holds of those of its tokens that went on the chance's list; 0: not asked for */
-};
-/* Up to `width` children of `parent`, from the outlook on its next token: the best, or drawn ones.  Fewer or none where
+struct octavo_outlook;
+/* Up to `width` children of `parent`, from the outlook on its next token: chosen or drawn ones.  Fewer or none where
  * confidence asks for that; none if there is a NaN: what the target makes of it is the target's business. */
 void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width);
-/* The same of a dynamic tree: the best children, each as sure as the softmax of the logits says times its parent.  In a
+/* The same of a dynamic tree: the best children, each as sure as the outlook on it says times its parent.  In a
  * full tree they take the places of less sure rows: what remains are the surest, ties to the row that came first.  Rows
  * behind one that gave way move up.  The tree needs a chance. */
 void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width);
@@ -76,9 +71,5 @@ unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row);
 struct octavo_draft octavo_tree_offered(const struct octavo_tree *tree);
 /* The depth of the deepest row offered. */
 unsigned octavo_tree_deepest(const struct octavo_tree *tree);
-
-/* The `count` largest of logits[n], best first, ties by lowest id; returns how many there are: less than count if n is,
- * none if there is a NaN. */
-size_t octavo_best_tokens(const float *logits, size_t n, size_t count, int32_t *token);
 
 #endif

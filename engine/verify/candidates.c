@@ -7,7 +7,7 @@
 
 #include "kernels/fpenv.h"
 
-#include <math.h>
+#include <string.h>
 
 double octavo_screened_worth(const struct octavo_screened *c, size_t row)
 {
@@ -36,13 +36,30 @@ struct walk {
 	size_t unsure; /* the row at which it stopped */
 };
 
-/* The token that `count` logits give behind a row: an index into them. */
+/* Candidates' law to one of all tokens, in its place: tokens ascend, so none comes before its index. */
+static void spread(const struct octavo_screened *c)
+{
+	size_t end = c->vocab;
+	for (size_t i = c->count; i--;) {
+		size_t token = (size_t)c->token[i];
+		double mass = c->law[i];
+		memset(c->law + token, 0, (end - token) * sizeof *c->law);
+		c->law[token] = mass;
+		end = token;
+	}
+	memset(c->law, 0, end * sizeof *c->law);
+}
+
+/* The token that logits of all tokens, or of the candidates, give behind a row.  A candidate runs with the number it has
+ * among all tokens: wherever the best of all is a candidate it is drawn. */
 static int32_t draw(const struct walk *w, size_t row, const float *logits, size_t count)
 {
 	const struct octavo_screened *c = w->c;
 	if (octavo_law(c->sampling, NULL, logits, count, c->law, c->order) != OCTAVO_OK)
 		return -1;
-	return c->pick(c->pick_context, c->position + octavo_depth(w->draft, row), OCTAVO_DRAW_TARGET, 0, c->law, count);
+	if (count < c->vocab)
+		spread(c);
+	return c->pick(c->pick_context, c->position + octavo_depth(w->draft, row), OCTAVO_DRAW_TARGET, 0, c->law, c->vocab);
 }
 
 static int32_t choose(void *context, size_t row)
@@ -51,10 +68,8 @@ static int32_t choose(void *context, size_t row)
 	const struct octavo_screened *c = w->c;
 	if (c->row[row].all)
 		return draw(w, row, c->row[row].all, c->vocab);
-	if (octavo_screened_decides(c, row)) {
-		int32_t i = draw(w, row, c->row[row].few, c->count);
-		return i < 0 ? i : c->token[i];
-	}
+	if (octavo_screened_decides(c, row))
+		return draw(w, row, c->row[row].few, c->count);
 	w->unsure = row;
 	return -1;
 }

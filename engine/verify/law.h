@@ -54,7 +54,7 @@ enum octavo_status octavo_judge_target(const struct octavo_judge *judge, size_t 
 /* q of the token of `row`, whose token it must be able to give. */
 enum octavo_status octavo_judge_drafted(const struct octavo_draft *draft, const struct octavo_judge *judge, size_t row,
                                         struct octavo_mass *q);
-/* The token after `row` from p, with the number plain decoding would take. */
+/* The token after `row` from p, with the numbers plain decoding would take. */
 int32_t octavo_judge_next(const struct octavo_draft *draft, const struct octavo_judge *judge, size_t row,
                           const double *p);
 /* Whether the row on trial is kept, with probability keep / (keep + refuse). */

@@ -15,5 +15,9 @@ double octavo_draw(const struct octavo_stream *s, uint32_t position, enum octavo
 int32_t octavo_pick(void *stream, uint32_t position, enum octavo_purpose purpose, uint32_t index, const double *law,
                     size_t n)
 {
+	int32_t first;
+	double time;
+	if (purpose == OCTAVO_DRAW_TARGET)
+		return octavo_race(stream, position, law, n, 1, &first, &time) ? first : -1;
 	return octavo_quantile(law, n, octavo_draw(stream, position, purpose, index));
 }

@@ -10,6 +10,7 @@
 #include "octavo_kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 enum octavo_status octavo_sampling_check(const struct octavo_sampling *s, struct octavo_error *error)
 {
@@ -38,14 +39,45 @@ enum octavo_status octavo_sampling_check(const struct octavo_sampling *s, struct
 	return OCTAVO_OK;
 }
 
+/* Vocabularies are long: whole pieces of them go through loops of a fixed length, of which compilers make vectors. */
+enum { PIECE = 64 };
+
+/* The largest of a piece; NaN if there is one. */
+static float piece_max(const float *x)
+{
+	float max[8];
+	int nan = 0;
+	for (size_t i = 0; i < 8; i++)
+		max[i] = x[i];
+	for (size_t at = 0; at < PIECE; at += 8)
+		for (size_t i = 0; i < 8; i++) {
+			nan |= x[at + i] != x[at + i];
+			max[i] = x[at + i] > max[i] ? x[at + i] : max[i];
+		}
+	for (size_t i = 1; i < 8; i++)
+		max[0] = max[i] > max[0] ? max[i] : max[0];
+	return nan ? NAN : max[0];
+}
+
 int32_t octavo_argmax(const float *logits, size_t vocab)
 {
-	size_t best = 0;
-	for (size_t i = 0; i < vocab; i++) {
-		if (logits[i] != logits[i])
-			return -1;
-		if (logits[i] > logits[best])
-			best = i;
+	size_t best = 0, i = 0;
+	while (i < vocab) {
+		if (vocab - i >= PIECE) {
+			float max = piece_max(logits + i);
+			if (max != max)
+				return -1;
+			if (i && !(max > logits[best])) {
+				i += PIECE;
+				continue;
+			}
+		}
+		for (size_t end = vocab - i >= PIECE ? i + PIECE : vocab; i < end; i++) {
+			if (logits[i] != logits[i])
+				return -1;
+			if (logits[i] > logits[best])
+				best = i;
+		}
 	}
 	return (int32_t)best;
 }
@@ -79,33 +111,47 @@ static uint32_t pop(uint32_t *heap, size_t size, const double *law)
 	return best;
 }
 
+/* The tokens with masses in [floor, ceiling), but for 0. */
+static size_t gather(const double *law, size_t vocab, double floor, double ceiling, uint32_t *token)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < vocab; i++) {
+		token[count] = (uint32_t)i;
+		count += law[i] >= floor && law[i] < ceiling && law[i] > 0.0;
+	}
+	return count;
+}
+
+/* Zeroes all but the best tokens: as few as have the mass `wanted`, and no more than `most`.  The best of all has mass 1; it
+ * and some behind it mostly are enough, so tokens are put in order one range of masses after the other.  Returns the mass of
+ * those that are left. */
+static double keep_best(double *law, size_t vocab, size_t most, double wanted, uint32_t *order)
+{
+	double mass = 0.0, floor = 0x1p-6, ceiling = INFINITY;
+	size_t kept = 0;
+	uint32_t last = 0;
+	while (kept < most && mass < wanted && ceiling > 0.0) {
+		size_t size = gather(law, vocab, floor, ceiling, order);
+		for (size_t i = size / 2; i-- > 0;)
+			sift(order, size, i, law);
+		for (; size && kept < most && mass < wanted; kept++)
+			mass += law[last = pop(order, size--, law)];
+		ceiling = floor;
+		floor = floor > 0x1p-18 ? floor * 0x1p-6 : 0.0;
+	}
+	double least = law[last];
+	for (size_t i = 0; i < vocab; i++)
+		law[i] = law[i] > least || (law[i] == least && i <= last) ? law[i] : 0.0;
+	return mass;
+}
+
 /* Zeroes all but the top_k best, and of these all but the fewest that hold top_p of their mass. */
 static void truncate_tail(const struct octavo_sampling *s, double *law, size_t vocab, double total, uint32_t *order)
 {
-	size_t most = s->top_k && s->top_k < vocab ? s->top_k : vocab;
-	double wanted = s->top_p > 0.0f && s->top_p < 1.0f ? (double)s->top_p : 2.0; /* 2: never reached */
-	for (size_t i = 0; i < vocab; i++)
-		order[i] = (uint32_t)i;
-	for (size_t i = vocab / 2; i-- > 0;)
-		sift(order, vocab, i, law);
-	size_t popped = 0;
-	double mass = 0.0;
-	if (most < vocab) {
-		/* top-p counts relative to what top-k leaves */
-		while (popped < most)
-			mass += law[pop(order, vocab - popped++, law)];
-		total = mass;
-		size_t kept = 0;
-		for (mass = 0.0; kept < popped && mass < wanted * total; kept++)
-			mass += law[order[vocab - 1 - kept]];
-		for (size_t i = kept; i < popped; i++)
-			law[order[vocab - 1 - i]] = 0.0;
-	} else {
-		while (popped < most && mass < wanted * total)
-			mass += law[pop(order, vocab - popped++, law)];
-	}
-	for (size_t i = 0; i < vocab - popped; i++)
-		law[order[i]] = 0.0;
+	if (s->top_k && s->top_k < vocab)
+		total = keep_best(law, vocab, s->top_k, INFINITY, order);
+	if (s->top_p > 0.0f && s->top_p < 1.0f)
+		keep_best(law, vocab, vocab, (double)s->top_p * total, order);
 }
 
 /* A row's logits: as the model gave them, or adjusted and kept where the law will be. */
@@ -136,26 +182,63 @@ static int32_t best_score(const struct scores *x, size_t vocab)
 	return isfinite(x->adjusted[best]) ? (int32_t)best : -1;
 }
 
-/* law[i] = exp((score[i] - best) / temperature), unnormalised; returns the sum, or a negative number for an infinite
- * one.  The scores may be in law: each is read before its place is written. */
-static double exponentials(const struct octavo_sampling *s, const struct scores *x, size_t vocab, size_t best,
-                           double *law)
+static void get_scores(const struct scores *x, size_t first, size_t n, float *score)
+{
+	if (x->logits)
+		memcpy(score, x->logits + first, n * sizeof *score);
+	else
+		for (size_t i = 0; i < n; i++)
+			score[i] = (float)x->adjusted[first + i];
+}
+
+enum { STRETCH = 256 };
+
+/* In eight lanes, which then are added in order. */
+static double sum_of(const double *law, size_t n)
+{
+	double lane[8] = { 0.0 };
+	size_t i = 0;
+	for (; n - i >= 8; i += 8)
+		for (size_t j = 0; j < 8; j++)
+			lane[j] += law[i + j];
+	for (size_t j = 0; i + j < n; j++)
+		lane[j] += law[i + j];
+	for (size_t j = 1; j < 8; j++)
+		lane[0] += lane[j];
+	return lane[0];
+}
+
+/* law[i] = exp((score[i] - best) / temperature), unnormalised; 0 for a best that is infinite then.  The scores may be in
+ * law: each is read before its place is written. */
+static int make_exponentials(const struct octavo_sampling *s, const struct scores *x, size_t vocab, size_t best, double *law)
 {
 	const struct octavo_kernels *k = octavo_kernels_get();
-	float tempered[256], p[256];
+	float tempered[STRETCH] = { 0.0f }, p[STRETCH] = { 0.0f };
+	double wide[STRETCH];
 	float max = score(x, best) / s->temperature;
 	if (!isfinite(max))
-		return -1.0;
-	double total = 0.0;
-	for (size_t first = 0; first < vocab; first += 256) {
-		size_t n = vocab - first < 256 ? vocab - first : 256;
-		for (size_t i = 0; i < n; i++)
-			tempered[i] = score(x, first + i) / s->temperature;
+		return 0;
+	for (size_t first = 0; first < vocab; first += STRETCH) {
+		size_t n = vocab - first < STRETCH ? vocab - first : STRETCH;
+		get_scores(x, first, n, tempered);
+		for (size_t i = 0; i < STRETCH; i++)
+			tempered[i] /= s->temperature;
 		k->exp_row->run(p, tempered, max, n);
-		for (size_t i = 0; i < n; i++)
-			total += law[first + i] = (double)p[i];
+		for (size_t i = 0; i < STRETCH; i++)
+			wide[i] = (double)p[i];
+		memcpy(law + first, wide, n * sizeof *law);
 	}
-	return total;
+	return 1;
+}
+
+static void scale(double *law, size_t n, double factor)
+{
+	size_t i = 0;
+	for (; n - i >= 8; i += 8)
+		for (size_t j = 0; j < 8; j++)
+			law[i + j] *= factor;
+	for (; i < n; i++)
+		law[i] *= factor;
 }
 
 static enum octavo_status make_law(const struct octavo_sampling *s, const struct octavo_prefix *prefix,
@@ -174,20 +257,15 @@ static enum octavo_status make_law(const struct octavo_sampling *s, const struct
 			law[i] = i == (size_t)best;
 		return OCTAVO_OK;
 	}
-	double total = exponentials(s, &x, vocab, (size_t)best, law);
-	if (!(total > 0.0))
+	if (!make_exponentials(s, &x, vocab, (size_t)best, law))
 		return OCTAVO_ENUMERIC;
 	if (octavo_law_truncates(s, vocab))
-		truncate_tail(s, law, vocab, total, order);
+		truncate_tail(s, law, vocab, sum_of(law, vocab), order);
 	if (s->min_p > 0.0f) /* the best token has mass exp(0) = 1 */
 		for (size_t i = 0; i < vocab; i++)
 			if (law[i] < (double)s->min_p)
 				law[i] = 0.0;
-	total = 0.0;
-	for (size_t i = 0; i < vocab; i++)
-		total += law[i];
-	for (size_t i = 0; i < vocab; i++)
-		law[i] /= total;
+	scale(law, vocab, 1.0 / sum_of(law, vocab));
 	return OCTAVO_OK;
 }
 

@@ -183,6 +183,31 @@ static void exp_row(struct check *check)
 	}
 }
 
+/* ---- Random numbers ---- */
+
+static void numbers(struct check *check)
+{
+	for (size_t i = 0; i < 50; i++) {
+		uint32_t counter[4], key[2];
+		for (size_t j = 0; j < 4; j++)
+			counter[j] = i ? check_random(check) : 0;
+		for (size_t j = 0; j < 2; j++)
+			key[j] = i ? check_random(check) : 0;
+		if (i % 3 == 1)
+			counter[3] = UINT32_MAX - (uint32_t)check_pick(check, 0, 70); /* i + 63 goes around */
+		check_case(check, "counter %08x %08x %08x %08x", (unsigned)counter[0], (unsigned)counter[1], (unsigned)counter[2],
+		           (unsigned)counter[3]);
+		uint32_t *want = check_alloc(check, OCTAVO_NUMBERS * sizeof *want, sizeof *want);
+		uint32_t *got = check_alloc(check, OCTAVO_NUMBERS * sizeof *got, sizeof *got);
+		check_run(check, check->new->numbers, got, counter, (uint64_t)key[1] << 32 | key[0]);
+		if (check->level_two)
+			oracle_numbers(want, counter, key);
+		else
+			check_run(check, check->ref->numbers, want, counter, (uint64_t)key[1] << 32 | key[0]);
+		check_equal_u32(check, "number", want, got, OCTAVO_NUMBERS);
+	}
+}
+
 /* ---- Rounding to BF16 ---- */
 
 static void compare_round(struct check *check, const float *x, size_t n)
@@ -229,6 +254,7 @@ const struct check_entry check_rows_entries[] = {
         {"swiglu", SLOT_swiglu, swiglu},
         {"axpy", SLOT_axpy, axpy},
         {"exp_row", SLOT_exp_row, exp_row},
+        {"numbers", SLOT_numbers, numbers},
         {"round.lengths", SLOT_round, rounding},
         {"round.values", SLOT_round, rounding_values},
         {0},

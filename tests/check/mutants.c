@@ -325,6 +325,24 @@ static void exp_of_libm(float *y, const float *x, float max, size_t n)
 }
 DESCRIPTOR(exp_row, exp_row, exp_of_libm)
 
+/* A round less. */
+static void numbers_of_nine_rounds(uint32_t number[OCTAVO_NUMBERS], const uint32_t counter[4], uint64_t key)
+{
+	for (uint32_t i = 0; i < OCTAVO_NUMBERS / 4; i++) {
+		uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3] + i};
+		for (uint32_t round = 0; round < 9; round++) {
+			uint64_t a = UINT64_C(0xD2511F53) * c[0], b = UINT64_C(0xCD9E8D57) * c[2];
+			c[0] = (uint32_t)(b >> 32) ^ c[1] ^ ((uint32_t)key + round * 0x9E3779B9u);
+			c[2] = (uint32_t)(a >> 32) ^ c[3] ^ ((uint32_t)(key >> 32) + round * 0xBB67AE85u);
+			c[1] = (uint32_t)b;
+			c[3] = (uint32_t)a;
+		}
+		for (size_t w = 0; w < 4; w++)
+			number[OCTAVO_NUMBERS / 4 * w + i] = c[w];
+	}
+}
+DESCRIPTOR(numbers, numbers, numbers_of_nine_rounds)
+
 static void axpy_unfused(float *acc, const float *x, float w, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -452,6 +470,7 @@ static const struct mutant mutants[] = {
         {"another exp", "swiglu", install_swiglu_of_libm},
         {"another exp", "exp_row", install_exp_of_libm},
         {"axpy not fused", "axpy", install_axpy_unfused},
+        {"nine rounds of Philox", "numbers", install_numbers_of_nine_rounds},
         {"activations below 2^-40 kept", "round.lengths", install_round_without_floor},
         {"BF16 ties up", "round.values", install_round_half_up},
         {"multiplied by 1/scale", "quantise.lengths", install_quantise_by_reciprocal},

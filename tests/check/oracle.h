@@ -48,6 +48,7 @@ void oracle_norm(float *y, const float *x, const float *g, size_t n, float eps);
 void oracle_rope(float *x, const float *cs, size_t n);
 void oracle_swiglu(float *y, const float *gate, const float *up, size_t n);
 void oracle_round(uint16_t *y, const float *x, size_t n);
+void oracle_numbers(uint32_t number[OCTAVO_NUMBERS], const uint32_t counter[4], const uint32_t key[2]);
 void oracle_quantise(uint16_t *y, float *scale, const float *x, size_t n, enum octavo_scale_rule rule);
 void oracle_decode(uint16_t *y, const uint8_t *code, float scale, size_t n);
 void oracle_encode(uint8_t *code, const float *x, size_t n);

@@ -48,6 +48,30 @@ void oracle_round(uint16_t *y, const float *x, size_t n)
 		y[i] = fabsf(x[i]) < 0x1p-40f ? 0 : oracle_bf16(x[i]);
 }
 
+/* Figure 2 of the paper: two Feistel boxes side by side, whose outputs change places. */
+void oracle_numbers(uint32_t number[OCTAVO_NUMBERS], const uint32_t counter[4], const uint32_t key[2])
+{
+	static const uint64_t multiplier[2] = {0xD2511F53, 0xCD9E8D57}, step[2] = {0x9E3779B9, 0xBB67AE85};
+
+	for (uint32_t i = 0; i < OCTAVO_NUMBERS / 4; i++) {
+		uint32_t right[2] = {counter[0], counter[2]}, left[2] = {counter[1], counter[3] + i};
+		for (uint32_t round = 0; round < 10; round++) {
+			uint32_t next[2][2];
+			for (uint32_t box = 0; box < 2; box++) {
+				uint64_t product = multiplier[box] * right[box];
+				next[0][box] = (uint32_t)(product >> 32) ^ left[box ^ 1] ^ (uint32_t)(key[box ^ 1] + round * step[box ^ 1]);
+				next[1][box] = (uint32_t)product;
+			}
+			for (uint32_t box = 0; box < 2; box++) {
+				right[box ^ 1] = next[0][box];
+				left[box ^ 1] = next[1][box];
+			}
+		}
+		for (uint32_t w = 0; w < 4; w++)
+			number[w * (OCTAVO_NUMBERS / 4) + i] = w % 2 ? left[w / 2] : right[w / 2];
+	}
+}
+
 /* The value of the E4M3 code nearest to x, at most 448; ties to the even code. */
 static float nearest_e4m3(float x)
 {

@@ -114,10 +114,10 @@ def figures(r):
             x = r.get("%s_T%s" % (kind, t), {})
             label = "%s, temperature %s" % (kind.replace("_", " "), t)
             per = x.get("tokens_per_cycle")
-            rows.append(row(label + ", greedy drafts", *cells(x.get("acceptance_greedy_drafts")),
-                            ", ".join("%.2f" % v for v in per) if per else "not measured"))
+            rows.append(row(label, *cells(x.get("acceptance")), ", ".join("%.2f" % v for v in per) if per else "not measured"))
             if t != "0":
-                rows.append(row(label + ", sampled drafts", *cells(x.get("acceptance_sampled_drafts")), ""))
+                rows.append(row(label + ", drafts of the likeliest token", *cells(x.get("acceptance_greedy_drafts")), ""))
+                rows.append(row(label + ", drafts judged by rejection", *cells(x.get("acceptance_sampled_drafts")), ""))
             if "distinct_3_mean" in x:
                 distinct.append("%.2f at temperature %s" % (x["distinct_3_mean"], t))
     load = r.get("expert_load_fp8", {})
@@ -139,7 +139,7 @@ held-out text by `train/evaluate_drafters.py`; raw output in `eval/drafters.json
 {sizes}
 
 Drafts of depth 1, 2, 3 with true tokens before them ({windows} windows of 512 tokens): how often the arg max is the main model's,
-and the probability that the main model's law at temperature 0.8 gives to it, which is how often the rule `match` accepts it.
+and how often at temperature 0.8 the draft's race has the same winner as the main model's, which is when the rule `match` accepts it.
 
 | | same arg max: depth 1 | 2 | 3 | accepted at temperature 0.8: depth 1 | 2 | 3 |
 |---|---|---|---|---|---|---|
@@ -170,7 +170,7 @@ def drafters(model):
             size = "%.1f" % (sum(e.stat().st_size for e in os.scandir(directory)) / 1e6)
             config = json.load(open(os.path.join(directory, "config.json")))
         sizes.append(row("`%s`" % name, size, KINDS[name].format(**config)))
-        true.append(row("`%s`" % name, *cells(x["agreement"]), *cells(x["probability_T0.8"])))
+        true.append(row("`%s`" % name, *cells(x["agreement"]), *cells(x["race_T0.8"])))
         both = (x["natural_prefix_T0.8"], x["free_T0.8"])
         own.append(row("`%s`" % name, *(c for y in both for c in (*cells(y["acceptance"]), "%.2f" % y["tokens_per_cycle"][-1]))))
     return DRAFTERS.format(sizes="\n".join(sizes), true="\n".join(true), own="\n".join(own), windows=r["windows"],
@@ -190,8 +190,9 @@ these records alone (`train/train_drafters.py --records`, {steps}). {note}
 {rows}
 
 "Records held out": along every tenth passage, in which no step was trained; acceptance given that the drafts before were accepted.
-"Same arg max" and "accepted at temperature 0.8" as above, on held-out documents. "Decoded": of all drafts of that depth, the share
-accepted by `specbench run` on `prompts.jsonl` at temperature 0.8, {k} drafts a step. Tokens per step there: {per_step}. Output
+"Same arg max" as above and what the main model's law at temperature 0.8 gives to the draft's arg max, on held-out documents.
+"Decoded": of all drafts of that depth, the share accepted by `specbench run` on `prompts.jsonl` at temperature 0.8, {k} drafts a
+step, each the likeliest token. Tokens per step there: {per_step}. Output
 identical to plain decoding: {identical}. Raw output in `eval/finetuned.json`."""
 
 
@@ -205,7 +206,7 @@ def finetuned(model):
         both = lambda pick: [c for side in ("before", "after") for c in cells(pick(side))]
         rows.append(row("`%s`" % name, "records held out", *both(lambda side: records[side])))
         rows.append(row("", "same arg max", *both(lambda side: e[side]["agreement"])))
-        rows.append(row("", "accepted at temperature 0.8", *both(lambda side: e[side]["probability_T0.8"])))
+        rows.append(row("", "probability of the arg max", *both(lambda side: e[side]["probability_T0.8"])))
         rows.append(row("", "decoded", *both(lambda side: d[side]["acceptance"])))
         per_step.append("`%s` %.2f before and %.2f after" % (name, d["before"]["tokens_per_step"], d["after"]["tokens_per_step"]))
         identical = identical and d["before"]["identical"] and d["after"]["identical"]

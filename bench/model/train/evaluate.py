@@ -18,6 +18,7 @@ import torch
 
 from draft_chain import draft_chain, logits
 from export import load_published
+from race import Race
 from train import Corpus, held_out, load_checkpoint
 
 DEPTH = 3
@@ -54,37 +55,42 @@ def agreement(m, corpus, n=32, S=512, batch=8):
     return rounded(h / t for h, t in zip(hit, total))
 
 
-def draw(z, temperature, rng):
-    return z.argmax(-1) if temperature == 0 else torch.multinomial((z / temperature).softmax(-1), 1, generator=rng)[:, 0]
-
-
 @torch.no_grad()
-def extend(m, x, n, temperature, rng, batch=64):
+def extend(m, x, n, race, batch=64):
     """Append n sampled tokens to each row of x. The whole prefix is computed again for each: simple, and short enough here."""
     for _ in range(n):
         S, z = x.shape[1], []
         for part in padded(x).split(batch):
             z.append(logits(m, m.hidden(part.contiguous()).view(len(part), part.shape[1], -1)[:, S - 1].contiguous()))
-        x = torch.cat([x, draw(torch.cat(z), temperature, rng)[:, None]], 1)
+        x = torch.cat([x, race.winner(S, torch.cat(z))[:, None]], 1)
     return x
 
 
+def drafts(race, z, first, rows):
+    """Winners of the drafts' race: row s of z [n][S][vocab] is for the token at s+2; for the rows asked for, others are -1."""
+    out = torch.full(z.shape[:2], -1)
+    for s in rows:
+        out[:, s] = race.winner(s + 2, z[:, s], first)
+    return out
+
+
 @torch.no_grad()
-def chains(m, x, temperature, batch=16):
-    """For generated rows x: matches[d][b][s] whether the greedy draft of depth d+1 ending at position s is token s+2, and
-    overlap[d][b][s] = sum of min(p, q) at this temperature (the acceptance of sampled drafts)."""
-    match, overlap = [[] for _ in range(DEPTH)], [[] for _ in range(DEPTH)]
-    for part in padded(x).split(batch):
+def chains(m, x, race, rows, batch=16):
+    """For generated rows x: greedy[d][b][s] whether the likeliest draft of depth d+1 ending at position s is token s+2, match the
+    same for the draft that the race gives, and overlap[d][b][s] = sum of min(p, q), the acceptance of sampled drafts."""
+    greedy, match, overlap = ([[] for _ in range(DEPTH)] for _ in range(3))
+    temperature = race.temperature or 1e-3
+    for first, part in zip(range(0, len(x), batch), padded(x).split(batch)):
         B, S = part.shape
         part = part.contiguous()
         g = m.hidden(part)
-        p = (logits(m, g) / max(temperature, 1e-3)).softmax(-1).view(B, S, -1)
+        p = (logits(m, g) / temperature).softmax(-1).view(B, S, -1)
         for d, r in enumerate(draft_chain(m, g, shifted(part), DEPTH)):
             z = logits(m, r).view(B, S, -1)
-            match[d].append(z.argmax(-1)[:, :-2] == part[:, 2:])
-            q = (z / max(temperature, 1e-3)).softmax(-1)
-            overlap[d].append(torch.minimum(p[:, 1:-1], q[:, :-2]).sum(-1))
-    return [torch.cat(t) for t in match], [torch.cat(t) for t in overlap]
+            greedy[d].append(z.argmax(-1)[:, :-2] == part[:, 2:])
+            match[d].append(drafts(race, z, first, rows)[:, :-2] == part[:, 2:])
+            overlap[d].append(torch.minimum(p[:, 1:-1], (z / temperature).softmax(-1)[:, :-2]).sum(-1))
+    return [[torch.cat(t) for t in depths] for depths in (greedy, match, overlap)]
 
 
 def conditional(match, first, last):
@@ -105,30 +111,32 @@ def per_cycle(a):
 
 def natural(m, corpus, temperature, n, prefix=160):
     """Acceptance right after natural prefixes: no generated text feeds back, so no loops can flatter it."""
-    rng = torch.Generator().manual_seed(21)
-    x = extend(m, windows(corpus, n, prefix), DEPTH + 1, temperature, rng)
-    match, overlap = chains(m, x, temperature)
+    race = Race(n, m.c.vocab, temperature, 21)
+    x = extend(m, windows(corpus, n, prefix), DEPTH + 1, race)
+    greedy, match, overlap = chains(m, x, race, range(prefix - 1, prefix - 1 + DEPTH))
     a = conditional(match, prefix - 1, prefix)
-    out = {"prefixes": n, "acceptance_greedy_drafts": rounded(a), "tokens_per_cycle": per_cycle(a)}
+    out = {"prefixes": n, "acceptance": rounded(a), "tokens_per_cycle": per_cycle(a)}
     if temperature:
+        out["acceptance_greedy_drafts"] = rounded(conditional(greedy, prefix - 1, prefix))
         out["acceptance_sampled_drafts"] = rounded(overlap[d][:, prefix - 1 + d].mean() for d in range(DEPTH))
     return out
 
 
 def free(m, corpus, temperature, n, tokens, prefix=48):
     """Acceptance along generated text, with the share of distinct trigrams: near 1 means the text does not loop."""
-    rng = torch.Generator().manual_seed(5)
-    x = extend(m, windows(corpus, n, prefix), tokens, temperature, rng)
-    match, overlap = chains(m, x, temperature)
+    race = Race(n, m.c.vocab, temperature, 5)
+    x = extend(m, windows(corpus, n, prefix), tokens, race)
     last = x.shape[1] - 2 - DEPTH
+    greedy, match, overlap = chains(m, x, race, range(prefix - 1, last + DEPTH))
     a = conditional(match, prefix - 1, last)
     distinct = []
     for row in x[:, prefix:].tolist():
         grams = list(zip(row, row[1:], row[2:]))
         distinct.append(len(set(grams)) / len(grams))
-    out = {"prompts": n, "tokens": tokens, "acceptance_greedy_drafts": rounded(a), "tokens_per_cycle": per_cycle(a),
+    out = {"prompts": n, "tokens": tokens, "acceptance": rounded(a), "tokens_per_cycle": per_cycle(a),
            "distinct_3_mean": round(sum(distinct) / n, 3), "distinct_3_min": round(min(distinct), 3)}
     if temperature:
+        out["acceptance_greedy_drafts"] = rounded(conditional(greedy, prefix - 1, last))
         out["acceptance_sampled_drafts"] = rounded(overlap[d][:, prefix - 1 + d:last].mean() for d in range(DEPTH))
     return out
 
