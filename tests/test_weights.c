@@ -252,6 +252,34 @@ static void test_tied_head(void **state)
 	ckpt_free(ckpt);
 }
 
+/* Some tied models are published with a head all the same: a copy of the embedding. */
+static struct ckpt *tied_with_copy(void)
+{
+	struct ckpt *ckpt = ckpt_new(&(struct ckpt_options){0});
+	struct ckpt_tensor *embed = ckpt_find(ckpt, "model.embed_tokens.weight"), *head = ckpt_find(ckpt, "lm_head.weight");
+	json_object_set_new(ckpt->config, "tie_word_embeddings", json_true());
+	memcpy(head->data, embed->data, head->bytes);
+	return ckpt;
+}
+
+static void test_tied_head_with_copy(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = tied_with_copy();
+	struct loaded l;
+	if (load(&l, ckpt) != OCTAVO_OK)
+		fail_msg("%s", l.error.text);
+	same_matrix(ckpt, "model.embed_tokens", &l.weights.head);
+	assert_true(l.weights.parameters - l.weights.active_parameters == 2 * 5 * 3 * 136 * 160);
+	unload(&l);
+	ckpt_find(ckpt, "lm_head.weight")->data[2 * 160 * 200 + 1] ^= 0x40; /* one of the rows that are compared */
+	expect_bad(ckpt, OCTAVO_EFORMAT,
+	           "model.safetensors: lm_head.weight: row 200 is not the embedding's, but config.json says tie_word_embeddings");
+	ckpt = tied_with_copy();
+	ckpt_reshape(ckpt_find(ckpt, "lm_head.weight"), "F8_E4M3", 2, (size_t[]){300, 160});
+	expect_bad(ckpt, OCTAVO_EFORMAT, "model.safetensors: lm_head.weight: dtype F8_E4M3, not BF16, F16 or F32");
+}
+
 /* Dtypes that other producers store. */
 static void test_other_dtypes(void **state)
 {
@@ -482,7 +510,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_bound),      cmocka_unit_test(test_shards),
 	        cmocka_unit_test(test_parameters), cmocka_unit_test(test_kinds),
-	        cmocka_unit_test(test_tied_head),  cmocka_unit_test(test_other_dtypes),
+	        cmocka_unit_test(test_tied_head),  cmocka_unit_test(test_tied_head_with_copy),
+	        cmocka_unit_test(test_other_dtypes),
 	        cmocka_unit_test(test_missing),    cmocka_unit_test(test_unexpected),
 	        cmocka_unit_test(test_foreign),    cmocka_unit_test(test_reshaped),
 	        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_truncated),

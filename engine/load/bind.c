@@ -166,6 +166,30 @@ void octavo_bind_idle(struct octavo_binder *b, const char *stem, size_t rows, si
 		has_shape(b, tensor, 2, shape);
 }
 
+static int same_row(const struct octavo_matrix *a, const struct octavo_matrix *b, size_t row)
+{
+	for (size_t i = 0; i < a->cols; i++)
+		if (octavo_matrix_value(a, row, i) != octavo_matrix_value(b, row, i))
+			return 0;
+	return 1;
+}
+
+void octavo_bind_copy(struct octavo_binder *b, const char *stem, const struct octavo_matrix *original)
+{
+	enum { COMPARED = 64 }; /* rows: two matrices that were trained apart differ in each */
+	const struct octavo_tensor *tensor = look(b, stem, ".weight");
+	struct octavo_matrix copy = {0};
+	if (!tensor)
+		return;
+	octavo_bind_matrix(b, &copy, stem, original->rows, original->cols, OCTAVO_NO_FP8);
+	size_t step = (original->rows + COMPARED - 1) / COMPARED;
+	for (size_t row = 0; b->status == OCTAVO_OK && row < original->rows; row += step)
+		if (!same_row(&copy, original, row))
+			b->status = octavo_fail(b->error, OCTAVO_EFORMAT,
+			                        "%s: %s: row %zu is not the embedding's, but config.json says "
+			                        "tie_word_embeddings", tensor->file, tensor->name, row);
+}
+
 void octavo_bind_end(struct octavo_binder *b)
 {
 	size_t i = 0;

@@ -30,6 +30,9 @@ void octavo_bind_matrix(struct octavo_binder *b, struct octavo_matrix *m, const 
                         enum octavo_precision precision);
 /* `stem`.weight may be there, and is not used; of another shape it would mean a model that is not understood. */
 void octavo_bind_idle(struct octavo_binder *b, const char *stem, size_t rows, size_t cols);
+/* `stem`.weight may be there as a copy of `original`, which serves in its place.  Not all of it is read: rows spread over
+ * it are compared. */
+void octavo_bind_copy(struct octavo_binder *b, const char *stem, const struct octavo_matrix *original);
 /* Refuses a checkpoint that holds more than was bound. */
 void octavo_bind_end(struct octavo_binder *b);
 

@@ -43,7 +43,7 @@ enum { OCTAVO_MAX_EOS = 8 };
 struct octavo_config {
 	char architecture[32]; /* model_type */
 	size_t vocab, hidden, layers, mtp_layers, heads;
-	int tied_head;         /* tie_word_embeddings: no lm_head, the embedding serves */
+	int tied_head;         /* tie_word_embeddings: the embedding serves as lm_head, which is not there or a copy */
 	size_t q_lora, kv_lora, nope, rope, v_dim; /* q_lora 0: a single q_proj */
 	/* Grouped-query attention of dense models: heads of keys and values, a divisor of heads; 0: MLA.  A head then has v_dim
 	 * values in queries, keys and values alike, all of them rotated in halves: rope is v_dim; nope and the loras are 0. */

@@ -188,10 +188,12 @@ static void bind_all(struct octavo_binder *b, struct octavo_weights *w)
 {
 	const struct octavo_config *c = b->config;
 	octavo_bind_matrix(b, &w->embed, "model.embed_tokens", c->vocab, c->hidden, OCTAVO_NO_FP8);
-	if (c->tied_head)
+	if (c->tied_head) {
 		w->head = w->embed;
-	else
+		octavo_bind_copy(b, "lm_head", &w->embed); /* published with some, for example Qwen3-0.6B */
+	} else {
 		octavo_bind_matrix(b, &w->head, "lm_head", c->vocab, c->hidden, OCTAVO_NO_FP8);
+	}
 	octavo_bind_vector(b, w->final_norm, "model.norm.weight", c->hidden);
 	for (size_t i = 0; i < c->layers + c->mtp_layers && b->status == OCTAVO_OK; i++) {
 		snprintf(b->prefix, sizeof b->prefix, "model.layers.%zu.", i);
