@@ -75,7 +75,7 @@ struct octavo_model_info {
 	size_t parameters, active_parameters; /* of matrices; active counts one token, without the embedding table */
 	size_t weight_bytes;
 	size_t kv_bytes;                   /* of one sequence's cache */
-	int32_t bos;                       /* -1 if the tokenizer adds none */
+	int32_t bos;                       /* -1 if the tokenizer adds none (add_bos_token, or its post_processor) */
 	const int32_t *eos;                /* [eos_count] */
 	size_t eos_count;
 	/* generation_config.json's temperature (0 where do_sample is false, negative where it says nothing), top_k, top_p,
@@ -103,7 +103,8 @@ enum {
 OCTAVO_API enum octavo_status octavo_encode(const struct octavo_engine *engine, const char *text, size_t length,
                                             unsigned flags, int32_t *id, size_t cap, size_t *count,
                                             struct octavo_error *error);
-/* The bytes of one token (not necessarily whole characters); NULL for an id without text. */
+/* The bytes of one token (not necessarily whole characters), a NUL behind them, until the engine is closed; their number
+ * goes to *length unless that is NULL.  NULL for an id without text. */
 OCTAVO_API const char *octavo_token_text(const struct octavo_engine *engine, int32_t id, size_t *length);
 
 /* ---- Batches ---------------------------------------------------------------------------------- */

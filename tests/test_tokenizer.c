@@ -250,6 +250,44 @@ static void test_bos(void **state)
 	}
 }
 
+/* As Llama 3's file has it: no add_bos_token, but a template that begins with the token. */
+static void test_bos_of_a_template(void **state)
+{
+#define PIECE(kind, name) "{\"" kind "\":{\"id\":\"" name "\",\"type_id\":0}}"
+#define TEMPLATE(single) \
+	"{\"type\":\"TemplateProcessing\",\"single\":[" single "],\"special_tokens\":{" \
+	"\"<t>\":{\"id\":\"<t>\",\"ids\":[280],\"tokens\":[\"<t>\"]}}}"
+#define WITH_BOS TEMPLATE(PIECE("SpecialToken", "<t>") "," PIECE("Sequence", "A"))
+	static const struct {
+		const char *processor, *config;
+		int32_t bos;
+	} cases[] = {
+	        {WITH_BOS, NULL, 280},
+	        {"{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"}," WITH_BOS "]}", "{}", 280},
+	        {WITH_BOS, "{\"add_bos_token\":null}", 280},
+	        {WITH_BOS, "{\"add_bos_token\":false}", -1},
+	        {WITH_BOS, "{\"add_bos_token\":true,\"bos_token\":\"<｜begin▁of▁sentence｜>\"}", 0},
+	        {TEMPLATE(PIECE("Sequence", "A") "," PIECE("SpecialToken", "<t>")), NULL, -1},
+	        {TEMPLATE(PIECE("SpecialToken", "<t>") "," PIECE("SpecialToken", "<t>") "," PIECE("Sequence", "A")), NULL, -1},
+	        {"{\"type\":\"ByteLevel\"}", NULL, -1},
+	        {"null", NULL, -1},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct octavo_tokenizer *tokenizer = open_changed("post_processor", cases[i].processor, cases[i].config);
+		assert_int_equal(octavo_tokenizer_bos(tokenizer), cases[i].bos);
+		assert_string_equal(octavo_tokenizer_text(tokenizer, 280, NULL), "<t>"); /* its length is not asked for */
+		octavo_tokenizer_close(&tokenizer);
+	}
+	json_t *root = tokfile_load();
+	struct octavo_tokenizer *tokenizer;
+	struct octavo_error error;
+	tokfile_set(root, "post_processor", TEMPLATE(PIECE("SpecialToken", "<s>") "," PIECE("Sequence", "A")));
+	assert_int_equal(tokfile_open(&tokenizer, root, NULL, TOKFILE_VOCAB, &error), OCTAVO_EFORMAT);
+	assert_string_equal(error.text, "tokenizer.json: post_processor.special_tokens[\"<s>\"].ids: not an array of one id");
+	json_decref(root);
+}
+
 /* ---- Limits ---------------------------------------------------------------------------------------------------- */
 
 static void test_room(void **state)
@@ -545,6 +583,7 @@ int main(void)
 	        cmocka_unit_test(test_control),
 	        cmocka_unit_test(test_control_safety),
 	        cmocka_unit_test(test_bos),
+	        cmocka_unit_test(test_bos_of_a_template),
 	        cmocka_unit_test(test_room),
 	        cmocka_unit_test(test_invalid_utf8),
 	        cmocka_unit_test(test_token_text),

@@ -9,6 +9,7 @@
 
 #include "engine/text/tokenizer.h"
 #include "octavo_engine.h"
+#include "tests/support/ckpt.h"
 #include "tests/support/tokfile.h"
 
 #include <stdint.h>
@@ -288,6 +289,11 @@ static void test_arguments(void **state)
 	assert_int_equal(status, OCTAVO_EIO);
 	assert_non_null(strstr(error.text, "tokenizer.json"));
 	assert_null(tokenizer);
+	char *dir = ckpt_dir_new(); /* a vocabulary of another kind, as Kimi K2's */
+	ckpt_write_file(dir, "tiktoken.model", "IQ== 0\n", 7);
+	assert_int_equal(octavo_tokenizer_open(&tokenizer, dir, TOKFILE_VOCAB, &error), OCTAVO_ENOTSUP);
+	assert_non_null(strstr(error.text, "/tiktoken.model: not supported"));
+	ckpt_dir_free(dir);
 	static const size_t sizes[] = {0, (size_t)INT32_MAX + 1, SIZE_MAX};
 	for (size_t i = 0; i < 3; i++)
 		assert_int_equal(octavo_tokenizer_open(&tokenizer, ".", sizes[i], NULL), OCTAVO_EINVAL);

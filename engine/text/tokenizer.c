@@ -39,15 +39,55 @@ static int32_t token_id(const struct octavo_tokenizer *tokenizer, const char *co
 	return -1;
 }
 
-/* bos_token is the token's text, or an object that has it as "content". */
+/* The steps of post_processor: itself, or a Sequence's. */
+static const json_t *find_template(const json_t *processor)
+{
+	static const char wanted[] = "TemplateProcessing";
+	const char *type = json_string_value(json_object_get(processor, "type"));
+	if (type && strcmp(type, wanted) == 0)
+		return processor;
+	const json_t *steps = json_object_get(processor, "processors");
+	for (size_t i = 0; i < json_array_size(steps); i++) {
+		const json_t *step = json_array_get(steps, i);
+		type = json_string_value(json_object_get(step, "type"));
+		if (type && strcmp(type, wanted) == 0)
+			return step;
+	}
+	return NULL;
+}
+
+/* How Llama 3 has its BOS added: a template whose "single" begins with one special token and goes on with the text.
+ * Templates that begin with more are those of chats, and are the caller's. */
+static enum octavo_status read_template(struct octavo_tokenizer *tokenizer, const json_t *root,
+                                        struct octavo_error *error)
+{
+	const json_t *template = find_template(json_object_get(root, "post_processor"));
+	const json_t *single = json_object_get(template, "single");
+	const json_t *special = json_object_get(json_array_get(single, 0), "SpecialToken");
+	const char *name = json_string_value(json_object_get(special, "id"));
+	if (!name || !json_object_get(json_array_get(single, 1), "Sequence"))
+		return OCTAVO_OK;
+	const json_t *ids = json_object_get(json_object_get(json_object_get(template, "special_tokens"), name), "ids");
+	char where[128];
+	snprintf(where, sizeof where, OCTAVO_TOKENIZER_FILE ": post_processor.special_tokens[\"%.32s\"].ids", name);
+	if (json_array_size(ids) != 1)
+		return octavo_fail(error, OCTAVO_EFORMAT, "%s: not an array of one id", where);
+	return octavo_vocab_id(&tokenizer->bos, json_array_get(ids, 0), tokenizer->vocab.limit, where, error);
+}
+
+/* add_bos_token, where it is given, overrides the template.  bos_token is the token's text, or an object that has it as
+ * "content". */
 static enum octavo_status read_bos(struct octavo_tokenizer *tokenizer, const json_t *config, struct octavo_error *error)
 {
 	struct octavo_fields fields = {config, CONFIG_FILE, "", OCTAVO_OK, error};
 	int wanted = 0;
 	const char *content = NULL;
 	octavo_field_bool(&fields, "add_bos_token", OCTAVO_OPTIONAL, &wanted);
-	if (fields.status || !wanted)
+	if (fields.status || !octavo_field(&fields, "add_bos_token"))
 		return fields.status;
+	tokenizer->bos = -1;
+	if (!wanted)
+		return OCTAVO_OK;
 	const json_t *object = octavo_field(&fields, "bos_token");
 	if (json_is_object(object)) {
 		fields.object = object;
@@ -79,7 +119,7 @@ static enum octavo_status require_type(const json_t *root, const char *part, con
 	return fields.status;
 }
 
-/* "post_processor", "truncation" and "padding" are not read: they belong to Hugging Face's batch encoding. */
+/* Of "post_processor" the BOS alone is read; "truncation" and "padding" belong to Hugging Face's batch encoding. */
 static enum octavo_status read_parts(struct octavo_tokenizer *tokenizer, const json_t *root, size_t vocab,
                                      struct octavo_error *error)
 {
@@ -99,14 +139,30 @@ static enum octavo_status read_parts(struct octavo_tokenizer *tokenizer, const j
 		                           tokenizer->nfc, &tokenizer->vocab, error);
 	if (!status)
 		status = octavo_bpe_open(&tokenizer->bpe, model, &tokenizer->vocab, error);
+	if (!status)
+		status = read_template(tokenizer, root, error);
 	return status;
+}
+
+/* Vocabularies of other kinds, named before tokenizer.json is reported as missing. */
+static enum octavo_status refuse_foreign(const char *dir, struct octavo_error *error)
+{
+	static const char *const foreign[] = {"tiktoken.model", "tokenizer.model", "tekken.json", "vocab.json"};
+	for (size_t i = 0; i < sizeof foreign / sizeof *foreign && !octavo_file_exists(dir, OCTAVO_TOKENIZER_FILE); i++)
+		if (octavo_file_exists(dir, foreign[i]))
+			return octavo_fail(error, OCTAVO_ENOTSUP,
+			                   "%s/%s: not supported: a " OCTAVO_TOKENIZER_FILE " is needed, and there is none",
+			                   dir, foreign[i]);
+	return OCTAVO_OK;
 }
 
 static enum octavo_status read_files(struct octavo_tokenizer *tokenizer, const char *dir, size_t vocab,
                                      struct octavo_error *error)
 {
 	json_t *json = NULL;
-	enum octavo_status status = octavo_json_load(&json, dir, OCTAVO_TOKENIZER_FILE, error);
+	enum octavo_status status = refuse_foreign(dir, error);
+	if (!status)
+		status = octavo_json_load(&json, dir, OCTAVO_TOKENIZER_FILE, error);
 	if (status)
 		return status;
 	status = read_parts(tokenizer, json, vocab, error);
@@ -247,7 +303,8 @@ const char *octavo_tokenizer_text(const struct octavo_tokenizer *tokenizer, int3
 {
 	const struct octavo_token *token =
 	        id >= 0 && (size_t)id < tokenizer->vocab.limit ? &tokenizer->vocab.token[id] : NULL;
-	*length = token && token->text ? token->length : 0;
+	if (length)
+		*length = token && token->text ? token->length : 0;
 	return token ? token->text : NULL;
 }
 

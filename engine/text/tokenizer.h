@@ -10,7 +10,7 @@
 struct octavo_tokenizer;
 
 /* Reads DIR/tokenizer.json and, if present, DIR/tokenizer_config.json (for add_bos_token and bos_token).
- * `vocab` is the model's: an id beyond it is an error. */
+ * `vocab` is the model's: an id beyond it is an error.  ENOTSUP for a vocabulary of another kind, by its file. */
 enum octavo_status octavo_tokenizer_open(struct octavo_tokenizer **out, const char *dir, size_t vocab,
                                          struct octavo_error *error);
 void octavo_tokenizer_close(struct octavo_tokenizer **tokenizer);
