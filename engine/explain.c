@@ -227,6 +227,14 @@ static enum octavo_status check(const struct octavo_engine *engine, const struct
 		return octavo_fail(error, OCTAVO_EINVAL, "explain: the history is empty, or memory ran out while it was kept");
 	if (parting->plain < -1 || parting->plain >= (int32_t)engine->config.vocab)
 		return octavo_fail(error, OCTAVO_EINVAL, "explain: token %d is not in the vocabulary", (int)parting->plain);
+	for (size_t i = 0; i < history->tokens; i++)
+		if ((size_t)history->token[i] >= engine->config.vocab)
+			return octavo_fail(error, OCTAVO_EINVAL, "explain: the history's token %d is not in the vocabulary",
+			                   (int)history->token[i]);
+	for (size_t i = 0; i < history->rounds; i++)
+		if (history->round[i].rows > engine->settings.max_rows)
+			return octavo_fail(error, OCTAVO_ELIMIT, "explain: round %zu has %zu rows, the engine was opened for 1 to %zu",
+			                   i, history->round[i].rows, engine->settings.max_rows);
 	return OCTAVO_OK;
 }
 

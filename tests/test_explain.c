@@ -213,6 +213,12 @@ static void bad_requests_are_refused(void **state)
 	parting.plain = 2;
 	assert_int_equal(octavo_explain(e, h, &parting, &why, &error), OCTAVO_ELIMIT); /* one sequence only */
 	assert_true(octavo_sequence_length(e, 0) == 0);
+	octavo_engine_close(&e);
+	/* Room for sequences, but not for the rounds' rows. */
+	settings = (struct octavo_engine_settings){ .threads = 1, .sequences = 2, .max_rows = 1 };
+	e = open_model("tiny-ragged", &settings);
+	assert_int_equal(octavo_explain(e, h, &parting, &why, &error), OCTAVO_ELIMIT);
+	assert_non_null(strstr(error.text, "explain: round 0 has"));
 	octavo_history_close(&h);
 	octavo_engine_close(&e);
 }
