@@ -8,7 +8,8 @@
  *     struct octavo_engine_settings settings = { .model_dir = "model" };
  *     if (octavo_engine_open(&engine, &settings, &error) != OCTAVO_OK) { puts(error.text); … }
  *
- * An engine and its sessions belong to one thread at a time.
+ * An engine and its sessions belong to one thread at a time, and to the process that opened them: the threads of a pool
+ * do not survive a fork.  An error argument may be NULL; its text names the file, field or argument, and the reason.
  */
 #ifndef OCTAVO_ENGINE_H
 #define OCTAVO_ENGINE_H
@@ -61,6 +62,9 @@ struct octavo_engine_settings {
 	size_t naive_min;                      /* sessions run prompts this long in MLA's naive form; 0: never */
 };
 
+/* *out is NULL after a failure.  EINVAL and ELIMIT for settings; EIO for a file that is not there or cannot be read,
+ * EFORMAT, ENUMERIC and ELIMIT for what is wrong in one, ENOTSUP for what is right but not implemented; ENOMEM, and
+ * ESYSTEM for threads. */
 OCTAVO_API enum octavo_status octavo_engine_open(struct octavo_engine **out,
                                                  const struct octavo_engine_settings *settings,
                                                  struct octavo_error *error);
@@ -78,8 +82,8 @@ struct octavo_model_info {
 	int32_t bos;                       /* -1 if the tokenizer adds none (add_bos_token, or its post_processor) */
 	const int32_t *eos;                /* [eos_count] */
 	size_t eos_count;
-	/* generation_config.json's temperature (0 where do_sample is false, negative where it says nothing), top_k, top_p,
-	 * min_p and repetition_penalty.  Sessions take none of it by themselves. */
+	/* generation_config.json's temperature (0 where do_sample is false, negative where it says nothing), top_k,
+	 * top_p, min_p and repetition_penalty.  Sessions take none of it by themselves. */
 	struct octavo_sampling recommended;
 };
 OCTAVO_API const struct octavo_model_info *octavo_engine_model(const struct octavo_engine *engine);
@@ -103,8 +107,8 @@ enum {
 OCTAVO_API enum octavo_status octavo_encode(const struct octavo_engine *engine, const char *text, size_t length,
                                             unsigned flags, int32_t *id, size_t cap, size_t *count,
                                             struct octavo_error *error);
-/* The bytes of one token (not necessarily whole characters), a NUL behind them, until the engine is closed; their number
- * goes to *length unless that is NULL.  NULL for an id without text. */
+/* The bytes of one token (not necessarily whole characters), a NUL behind them, until the engine is closed; their
+ * number goes to *length unless that is NULL.  NULL for an id without text. */
 OCTAVO_API const char *octavo_token_text(const struct octavo_engine *engine, int32_t id, size_t *length);
 
 /* ---- Batches ---------------------------------------------------------------------------------- */
@@ -127,7 +131,9 @@ struct octavo_batch {
 
 /* One pass of the main model: appends the rows to their caches as provisional and leaves their logits in the
  * engine.  Provisional rows live until the next forward, of whatever sequence, or the commit of their sequence.
- * Sessions take sequences of their own from the first free ones: use sequences that no session holds. */
+ * Sessions take sequences of their own from the first free ones: use sequences that no session holds.  EINVAL for a
+ * row that breaks the rules of octavo_batch, ELIMIT for more rows than max_rows or a position that the context does not
+ * hold. */
 OCTAVO_API enum octavo_status octavo_forward(struct octavo_engine *engine, const struct octavo_batch *batch,
                                              struct octavo_error *error);
 /* Logits of a row of the last forward, [vocab] F32; NULL if none were wanted. */
@@ -135,14 +141,15 @@ OCTAVO_API const float *octavo_logits(const struct octavo_engine *engine, size_t
 /* The main model's hidden state of a row of the last forward, [hidden] F32, before or after the final norm. */
 OCTAVO_API const float *octavo_hidden(const struct octavo_engine *engine, size_t row, enum octavo_tap tap);
 
-/* Of the last forward, summed over its MoE layers: the distinct experts that it read, the shared one apart, and its rows.
- * Zero for a dense model; either pointer may be NULL. */
+/* Of the last forward, summed over its MoE layers: the distinct experts that it read, the shared one apart, and its
+ * rows.  Zero for a dense model; either pointer may be NULL. */
 OCTAVO_API void octavo_forward_experts(const struct octavo_engine *engine, size_t *distinct, size_t *rows);
 
-/* Makes rows of the last forward part of sequence `seq`: a path from the last committed token, ascending. */
+/* Makes rows of the last forward part of sequence `seq`: a path from the last committed token, ascending.  EINVAL for
+ * anything else; then nothing is committed. */
 OCTAVO_API enum octavo_status octavo_commit(struct octavo_engine *engine, int32_t seq, const uint32_t *row,
                                             size_t count, struct octavo_error *error);
-/* Shortens a sequence to `length` committed tokens (0: forget it). */
+/* Shortens a sequence to `length` committed tokens (0: forget it).  EINVAL if it is shorter. */
 OCTAVO_API enum octavo_status octavo_rewind(struct octavo_engine *engine, int32_t seq, size_t length,
                                             struct octavo_error *error);
 OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int32_t seq);
@@ -178,8 +185,8 @@ struct octavo_depth {
 		double late_ns, lates;     /* per token that a draft had to catch up on first */
 		double accept_ns, accepts; /* per emitted token */
 		double speed, forwards;    /* their times over the curve's */
-		double shape[OCTAVO_MAX_K + 1], seen[OCTAVO_MAX_K + 1]; /* by tokens drafted: sums of times over the curve's and
-		                                                         * the speed, and how many forwards, fading */
+		/* By tokens drafted: sums of times over the curve's and the speed, and how many forwards, fading */
+		double shape[OCTAVO_MAX_K + 1], seen[OCTAVO_MAX_K + 1];
 		double watched;    /* rows beside a draft that were run for what the drafter learns of them */
 		double spare_ns;   /* may be spent on learning */
 		double trial_ns;   /* a step taken to learn: what is not charged for; else 0 */
@@ -189,13 +196,13 @@ struct octavo_depth {
 
 /* ---- Sessions: the decode loop ----------------------------------------------------------------- */
 
-/* A tree that grows where the drafter is sure: EAGLE-2 (Li et al., arXiv 2406.16858, section 4).  Of each depth the top_k
- * nodes that it holds likeliest, by the product of their tokens' probabilities from the root on, get its top_k tokens as
- * children; of all nodes the likeliest are verified. */
+/* A tree that grows where the drafter is sure: EAGLE-2 (Li et al., arXiv 2406.16858, section 4).  Of each depth the
+ * top_k nodes that it holds likeliest, by the product of their tokens' probabilities from the root on, get its top_k
+ * tokens as children; of all nodes the likeliest are verified. */
 struct octavo_dynamic {
 	unsigned rows;  /* verified, the root included: 2 to OCTAVO_MAX_DRAFT; 0: no dynamic tree */
-	unsigned top_k;
-	unsigned depth; /* at most OCTAVO_MAX_K; 1 + top_k * (depth - 1) rows for the drafter, at most OCTAVO_MAX_DRAFT */
+	unsigned top_k; /* at least 1 */
+	unsigned depth; /* 1 to OCTAVO_MAX_K; the drafter runs 1 + top_k * (depth - 1) rows, at most OCTAVO_MAX_DRAFT */
 };
 
 /* A text that ends a session: bytes, not necessarily whole characters. */
@@ -205,38 +212,43 @@ struct octavo_stop {
 };
 
 struct octavo_session_settings {
-	const char *drafter; /* "none" (also NULL), "mtp", "ngram", "model", "medusa", … (octavo_drafter_names lists them);
-	                      * "NAME:DIR" for one with files of its own in DIR, which without :DIR are in
-	                      * <model_dir>/drafters/NAME; or a pair: "ngram+mtp" drafts with the second where the first
-	                      * has nothing to propose */
-	unsigned k;          /* drafted tokens per step, at most 8; 0: chosen for each step from what forwards and drafts
-	                      * cost and how many are kept, none included.  With match and greedy no k changes the tokens */
-	struct octavo_depth *depth; /* borrowed: with k 0, estimates to begin with and to keep up to date, so that sessions of
-	                             * like texts learn from one another; NULL: the session's own, kept from prompt to prompt */
-	unsigned tree[OCTAVO_MAX_K]; /* children per node and depth, up to the first 0: { 4, 2, 1 } has 1+4+8+8 rows, at
-	                              * most OCTAVO_MAX_DRAFT; { 0 }: a chain of k */
-	struct octavo_dynamic dynamic; /* a tree of this kind instead, with k 0.  Its nodes are chosen, so not with rules of
-	                                * SAME_LAW, which draw them: dropping drawn tokens for what they are changes the law */
-	enum octavo_accept accept; /* greedy requires temperature 0; rejection and block take chains only.  With the
-	                            * rules of SAME_LAW drafters with laws (all but ngram) draw their tokens instead of
-	                            * taking the best */
-	struct octavo_shortlist shortlist; /* of the candidates rule, which wants at least shortlist.most; takes neither bias
-	                                    * nor penalties, and drafters with laws: octavo_drafter_suits */
+	/* "none" (also NULL), "mtp", "ngram", "model", "medusa", … (octavo_drafter_names lists them); "NAME:DIR" for
+	 * one with files of its own in DIR, which without :DIR are in <model_dir>/drafters/NAME; or a pair: "ngram+mtp"
+	 * drafts with the second where the first has nothing to propose */
+	const char *drafter;
+	/* Drafted tokens per step, at most OCTAVO_MAX_K; 0: chosen for each step from what forwards and drafts cost and
+	 * how many are kept, none included.  With match and greedy no k changes the tokens */
+	unsigned k;
+	/* Borrowed: with k 0, estimates to begin with and to keep up to date, so that sessions of like texts learn from
+	 * one another; NULL: the session's own, kept from prompt to prompt */
+	struct octavo_depth *depth;
+	/* Children per node and depth, up to the first 0: { 4, 2, 1 } has 1+4+8+8 rows, at most OCTAVO_MAX_DRAFT;
+	 * { 0 }: a chain of k */
+	unsigned tree[OCTAVO_MAX_K];
+	/* A tree of this kind instead, with k 0.  Its nodes are chosen, so not with rules of SAME_LAW, which draw them:
+	 * dropping drawn tokens for what they are changes the law */
+	struct octavo_dynamic dynamic;
+	/* Greedy requires temperature 0; rejection and block take chains only.  With the rules of SAME_LAW drafters
+	 * with laws (all but ngram and lookahead) draw their tokens instead of taking the best */
+	enum octavo_accept accept;
+	/* Of the candidates rule, which wants at least shortlist.most; takes neither bias nor penalties, and drafters
+	 * with laws: octavo_drafter_suits */
+	struct octavo_shortlist shortlist;
 	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */
 	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */
-	struct octavo_stream stream;
+	struct octavo_stream stream;     /* of random numbers: the same settings and stream, the same tokens */
 	size_t max_new;  /* stop after so many tokens; 0: until the context is full */
-	int ignore_eos;
-	/* [stops] borrowed until the session is closed.  The session ends with the token whose text completes one of these
-	 * in the text of what it emitted; a stop may begin in one token and end in another.  That token is still emitted, so
-	 * the last tokens hold the stop and perhaps more: the text to show is the first stats->text bytes. */
+	int ignore_eos;  /* end-of-sequence tokens are emitted like others, and do not end the session */
+	/* [stops] borrowed until the session is closed.  The session ends with the token whose text completes one of
+	 * these in the text of what it emitted; a stop may begin in one token and end in another.  That token is still
+	 * emitted, so the last tokens hold the stop and perhaps more: the first stats->text bytes are to be shown. */
 	const struct octavo_stop *stop;
 	size_t stops;
-	struct octavo_history *history; /* borrowed: takes down what each round since the last prompt verified, for
-	                                 * octavo_explain; NULL: nothing does */
+	/* Borrowed: takes down what each round since the last prompt verified, for octavo_explain; may be NULL */
+	struct octavo_history *history;
 };
 
-/* Takes memory as a session goes on: some 8 bytes per row that it verifies. */
+/* Takes memory as a session goes on: some 8 bytes per row that it verifies.  ENOMEM. */
 OCTAVO_API enum octavo_status octavo_history_open(struct octavo_history **out, struct octavo_error *error);
 OCTAVO_API void octavo_history_close(struct octavo_history **history);
 
@@ -245,9 +257,9 @@ OCTAVO_API const char *const *octavo_drafter_names(void);
 /* Whether a session can be asked for this drafter, pairs and directories included; *error (or NULL) says why not.  That
  * the directories exist is not asked. */
 OCTAVO_API int octavo_drafter_known(const char *drafter, struct octavo_error *error);
-/* Whether the acceptance rule can do with this drafter; *error (or NULL) says why not.  All rules can with all drafters, but
- * candidates needs one with laws (not none, ngram or lookahead alone; of a pair, one of the two), and cannot do with
- * lookahead, whose window wants all logits of its rows. */
+/* Whether the acceptance rule can do with this drafter; *error (or NULL) says why not.  All rules can with all
+ * drafters, but candidates needs one with laws (not none, ngram or lookahead alone; of a pair, one of the two), and
+ * cannot do with lookahead, whose window wants all logits of its rows. */
 OCTAVO_API int octavo_drafter_suits(const char *drafter, enum octavo_accept rule, struct octavo_error *error);
 /* Whether this engine's model has what the drafter needs: an MTP module, or a directory of files.  They are not looked
  * into. */
@@ -262,7 +274,8 @@ OCTAVO_API enum octavo_status octavo_session_open(struct octavo_session **out, s
                                                   struct octavo_error *error);
 OCTAVO_API void octavo_session_close(struct octavo_session **session);
 
-/* Starts over with a prompt of count >= 1 tokens and runs it through the model (and the drafter). */
+/* Starts over with a prompt of count >= 1 tokens and runs it through the model (and the drafter).  EINVAL for no token
+ * or one outside the vocabulary, ELIMIT for more than the context holds: the session is then as it was before. */
 OCTAVO_API enum octavo_status octavo_session_prompt(struct octavo_session *session, const int32_t *token,
                                                     size_t count, struct octavo_error *error);
 
@@ -271,11 +284,12 @@ OCTAVO_API enum octavo_status octavo_session_prompt(struct octavo_session *sessi
 OCTAVO_API enum octavo_status octavo_session_step(struct octavo_session *session, const int32_t **token,
                                                   size_t *count, struct octavo_error *error);
 
-/* One round of several sessions of one engine, their drafts side by side in one forward, and made so: those with the same
- * drafter in one forward of it per depth; emitted[i] is what session i emitted, none if it had ended before.  Each keeps
- * its own drafter, parameters and tokens: what a session emits does not depend on its company, and sessions join and
- * leave from one call to the next.  At most max_rows sessions; they share the rows evenly, and drafts that do not fit are
- * cut.  The first failure is returned; sessions that shared no forward with it go on. */
+/* One round of several sessions of one engine, their drafts side by side in one forward, and made so: those with the
+ * same drafter in one forward of it per depth; emitted[i] is what session i emitted, none if it had ended before.  Each
+ * keeps its own drafter, parameters and tokens: what a session emits does not depend on its company, and sessions join
+ * and leave from one call to the next.  At most max_rows sessions (ELIMIT); they share the rows evenly, and drafts that
+ * do not fit are cut.  EINVAL for a session twice or of another engine.  The first failure is returned; sessions that
+ * shared no forward with it go on. */
 struct octavo_emitted {
 	const int32_t *token; /* valid until the session's next round or prompt */
 	size_t count;
@@ -301,14 +315,15 @@ struct octavo_session_stats {
 	size_t rows[OCTAVO_MAX_DRAFT + 1]; /* steps that verified so many rows of this session, the root included */
 	/* Sums over steps and MoE layers of distinct experts read, and of rows; of the whole batch with others */
 	size_t expert_union, expert_rows;
-	/* Of the candidates rule, summed over steps: tokens whose logits were computed for the rows with a law, rows that
-	 * made an emitted token from the logits of all tokens, and steps that computed these */
+	/* Of the candidates rule, summed over steps: tokens whose logits were computed for the rows with a law, rows
+	 * that made an emitted token from the logits of all tokens, and steps that computed these */
 	size_t candidates, full_rows, full_steps;
 	uint64_t prefill_ns, decode_ns; /* wall time of its steps */
-	uint64_t draft_ns, verify_ns, accept_ns; /* of decode_ns; with others in the batch, its even share of what was run for several */
+	/* Of decode_ns; with others in the batch, its even share of what was run for several */
+	uint64_t draft_ns, verify_ns, accept_ns;
 	enum octavo_finish finish;
-	/* How many bytes of the emitted tokens' text (octavo_token_text; end-of-sequence tokens have none) are output for
-	 * certain: those before the stop string, and while the session runs, those before what may become one. */
+	/* How many bytes of the emitted tokens' text (octavo_token_text; end-of-sequence tokens have none) are output
+	 * for certain: those before the stop string, and while the session runs, those before what may become one. */
 	size_t text;
 	size_t stop; /* with OCTAVO_FINISH_STOP: which it was; if several end at one byte, the longest */
 };
@@ -316,17 +331,21 @@ OCTAVO_API const struct octavo_session_stats *octavo_session_stats(const struct 
 
 /* What a session's last step did: for records of it, and for training drafters on them. */
 struct octavo_session_round {
-	const int32_t *context; /* [length] the prompt and what was emitted before this step; its last token is the root */
+	/* [length] the prompt and what was emitted before this step; its last token is the root */
+	const int32_t *context;
 	size_t length;
 	struct octavo_draft draft;            /* row 0 is the root */
 	size_t rows;                          /* of the forward: the draft's, and those that only teach the drafter */
 	unsigned source;                      /* who drafted: 0, or 1 for the second of a pair */
-	const struct octavo_outcome *outcome; /* the rows that were kept and the target's token behind them: along this path,
-	                                       * each row's next token is what the target chose behind it */
-	size_t emitted; /* of those tokens, the first so many: fewer than were kept where the session ended within them */
+	/* The rows that were kept and the target's token behind them: along this path, each row's next token is what
+	 * the target chose behind it */
+	const struct octavo_outcome *outcome;
+	/* Of those tokens, the first so many: fewer than were kept where the session ended within them */
+	size_t emitted;
 	const float *hidden; /* [hidden] the main model's state of the root, after its final norm */
 };
-/* All of it is valid until the engine's next forward.  EINVAL before the first step after a prompt, and after a failure. */
+/* All of it is valid until the engine's next forward.  EINVAL before the first step after a prompt, and after a
+ * failure. */
 OCTAVO_API enum octavo_status octavo_session_last(const struct octavo_session *session,
                                                   struct octavo_session_round *round);
 
@@ -337,12 +356,12 @@ OCTAVO_API enum octavo_status octavo_session_margin(const struct octavo_session 
 
 /* Where a session's stream left plain decoding. */
 struct octavo_parting {
-	size_t at;      /* the emitted token, 0 being the first; behind all that was emitted if plain decoding went on */
-	int32_t plain;  /* what plain decoding has there; -1: nothing */
+	size_t at;     /* the emitted token, 0 being the first; behind all that was emitted if plain decoding went on */
+	int32_t plain; /* what plain decoding has there; -1: nothing */
 };
 
-/* Where the rows of a session's rounds, in their batches, first gave other bits than each of them alone, and what became
- * of it. */
+/* Where the rows of a session's rounds, in their batches, first gave other bits than each of them alone, and what
+ * became of it. */
 struct octavo_explanation {
 	int found;             /* 0: nowhere, and nothing below is set but for the choice */
 	size_t position;       /* of the row's token, the prompt's first being 0 */
@@ -353,7 +372,7 @@ struct octavo_explanation {
 	float alone, together; /* its values */
 	double largest;        /* difference among the operation's elements */
 	double logits;         /* the largest difference of the row's logits */
-	/* The row behind which the streams have different tokens, its logits alone and in its batch, before any warping */
+	/* The row behind which the streams have different tokens, its logits alone and in its batch, unwarped */
 	struct octavo_choice {
 		int known;             /* 0: there is none, and nothing below is set */
 		size_t position, row, rows;
@@ -363,8 +382,9 @@ struct octavo_explanation {
 };
 /* Runs a history's prompt and rounds again, up to the parting, and beside them plain decoding of the same tokens, and
  * compares.  For rules of SAME_TOKENS; the rows of other sessions that shared its rounds are left out.  Takes two free
- * sequences (ELIMIT) of an engine like the session's and memory for what one row's operations give; EINVAL for a history
- * that holds nothing, and for a token outside the vocabulary. */
+ * sequences of an engine like the session's and memory for what one row's operations give.  ELIMIT without the
+ * sequences or with fewer rows than a round had; EINVAL for a history that holds nothing, and for a token outside the
+ * vocabulary. */
 OCTAVO_API enum octavo_status octavo_explain(struct octavo_engine *engine, const struct octavo_history *history,
                                              const struct octavo_parting *parting, struct octavo_explanation *out,
                                              struct octavo_error *error);
