@@ -92,8 +92,8 @@ bool accept_parse(const struct options *o, struct acceptance *out);
 #define USUAL_TEMPERATURE 0.8 /* of models that recommend none */
 double usual_temperature(const struct octavo_model_info *model);
 struct octavo_sampling sampling_of(const struct options *o, const struct octavo_model_info *model, double temperature);
-/* Whether the model has the tokens of --logit-bias; false after complaining. */
-bool biases_check(const struct options *o, const struct octavo_model_info *model);
+/* Whether the model has the tokens of --logit-bias, and whether no value becomes 0 as a float; false after complaining. */
+bool sampling_check(const struct options *o, const struct octavo_model_info *model);
 /* Reads "ID=V,ID=V"; false for what is no such list, or a token that was there before. */
 bool store_biases(struct options *o, const char *text);
 /* ", top-p 0.95": all but the temperature, as far as it is on; empty if nothing is. */

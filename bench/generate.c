@@ -137,7 +137,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, const
 	struct octavo_error error;
 	struct octavo_session *session = NULL;
 	const struct octavo_model_info *model = octavo_engine_model(engine);
-	if (!biases_check(o, model))
+	if (!sampling_check(o, model))
 		return EXIT_BAD_INPUT;
 	struct octavo_session_settings settings = {
 		.drafter = o->drafter ? o->drafter : octavo_engine_feeds(engine, "mtp") ? "mtp" : "none",

@@ -174,7 +174,7 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engi
 	feasible(all, engine, accept.rule);
 	const char *drafters = o->drafter ? o->drafter : all;
 	r->info = octavo_engine_model(engine);
-	if (!biases_check(o, r->info))
+	if (!sampling_check(o, r->info))
 		return false;
 	double usual = usual_temperature(r->info);
 	const double *temperature = o->temperature_count ? o->temperature : &usual;

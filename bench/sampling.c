@@ -41,8 +41,22 @@ struct octavo_sampling sampling_of(const struct options *o, const struct octavo_
 	return s;
 }
 
-bool biases_check(const struct options *o, const struct octavo_model_info *model)
+/* The library takes floats: what is 0 as one would be off, or greedy, without anybody having asked for that. */
+static bool is_told_from_0(const char *option, double value)
 {
+	if (value == 0.0 || (float)value != 0.0f)
+		return true;
+	complain("option --%s: %g is too small to be told from 0", option, value);
+	return false;
+}
+
+bool sampling_check(const struct options *o, const struct octavo_model_info *model)
+{
+	for (size_t i = 0; i < o->temperature_count; i++)
+		if (!is_told_from_0("temperature", o->temperature[i]))
+			return false;
+	if (!is_told_from_0("top-p", o->top_p) || !is_told_from_0("min-p", o->min_p))
+		return false;
 	for (size_t i = 0; i < o->biases; i++)
 		if ((size_t)o->bias[i].token >= model->vocab) {
 			complain("option --logit-bias: token %d is outside the vocabulary of %zu", (int)o->bias[i].token,

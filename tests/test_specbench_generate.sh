@@ -119,6 +119,10 @@ expect 2 'option -k: "9"' generate --model "$model" --prompt x -k 9
 expect 2 'option -k: "0"' generate --model "$model" --prompt x -k 0
 expect 2 'option --temperature: "-1"' generate --model "$model" --prompt x --temperature -1
 expect 2 'option --temperature: "nan"' generate --model "$model" --prompt x --temperature nan
+expect 2 'temperature: 1e-30 is below 0.001' generate --model "$model" --prompt x --temperature 1e-30
+expect 2 'option --temperature: 1e-50 is too small to be told from 0' generate --model "$model" --prompt x \
+	--temperature 1e-50
+expect 2 'option --top-p: 1e-50 is too small' generate --model "$model" --prompt x --top-p 1e-50
 expect 2 'option --top-p: "2"' generate --model "$model" --prompt x --top-p 2
 expect 2 'option --min-p: "1"' generate --model "$model" --prompt x --min-p 1
 expect 2 'option --tokens: "many"' generate --model "$model" --prompt x --tokens many
