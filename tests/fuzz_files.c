@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Damaged files: the directories of two models and of every drafter that has one, bent in thousands of ways: other
- * values in the JSON of configs, tokenizers and headers, bits, lost and doubled bytes, short files.  Each is refused
- * by a message that says what is wrong where, or decodes a few tokens; sanitizers see the rest.
+ * Damaged files: the directories of two models and of every drafter that has one, those with layers beside both models,
+ * bent in thousands of ways: other values in the JSON of configs, tokenizers and headers, bits, lost and doubled bytes,
+ * short files.  Each is refused by a message that says what is wrong where, or decodes a few tokens; sanitizers see the
+ * rest.
  * OCTAVO_FUZZ_ROUNDS=N sets the rounds per directory, OCTAVO_FUZZ_SEED=N the first of their seeds.
  */
 #ifdef HAVE_CONFIG_H
@@ -20,6 +21,8 @@
 
 enum { MOST_FILES = 4, ROUNDS = 500 };
 
+static const char RAGGED[] = "tests/data/tiny-ragged", DENSE[] = "tests/data/tiny-llama";
+
 struct file {
 	const char *name;
 	unsigned char *data; /* [bytes] as it should be */
@@ -28,6 +31,7 @@ struct file {
 
 struct fixture {
 	const char *drafter; /* whose directory it is; NULL: a model's */
+	const char *model;   /* that the drafter is beside */
 	char *dir;
 	struct file file[MOST_FILES];
 	size_t files, refused, passed;
@@ -192,7 +196,7 @@ static void attempt(struct fixture *f)
 	struct octavo_error error = { "" };
 	struct octavo_engine_settings settings = { .threads = 1, .max_context = 48, .max_rows = 16 };
 	snprintf(drafter, sizeof drafter, f->drafter ? "%s:%s" : "mtp", f->drafter, f->dir);
-	settings.model_dir = f->drafter ? source_path("tests/data/tiny-ragged") : f->dir;
+	settings.model_dir = f->drafter ? source_path(f->model) : f->dir;
 	enum octavo_status status = octavo_engine_open(&e, &settings, &error);
 	int opened = status == OCTAVO_OK;
 	demand(!f->drafter || opened, "the model", error.text);
@@ -245,8 +249,9 @@ static struct fixture copy_of(const char *drafter, const char *from, const char 
 	return f;
 }
 
-static void fuzz_and_free(struct fixture f)
+static void fuzz_and_free(struct fixture f, const char *model)
 {
+	f.model = model;
 	fuzz(&f);
 	for (size_t i = 0; i < f.files; i++)
 		free(f.file[i].data);
@@ -259,7 +264,21 @@ static void fuzz_data(const char *drafter, const char *from)
 		                           NULL };
 	static const char *const model[] = { "config.json", "model.safetensors", "tokenizer.json", NULL };
 	static const char *const layers[] = { "config.json", "model.safetensors", NULL };
-	fuzz_and_free(copy_of(drafter, source_path(from), !drafter ? all : !strcmp(drafter, "model") ? model : layers));
+	fuzz_and_free(copy_of(drafter, source_path(from), !drafter ? all : !strcmp(drafter, "model") ? model : layers),
+	              RAGGED);
+}
+
+/* Heads of grouped-query attention beside the model that their layer is taken from. */
+static void fuzz_dense(const char *drafter)
+{
+	static const char *const name[] = { "config.json", "model.safetensors", NULL };
+	const char *model = source_path(DENSE);
+	struct ckpt *head = !strcmp(drafter, "eagle") ? eagle_head(model, 0.5f) : parallel_head(model);
+	char *dir = ckpt_dir_new();
+	ckpt_write(head, dir);
+	fuzz_and_free(copy_of(drafter, dir, name), DENSE);
+	ckpt_dir_free(dir);
+	ckpt_free(head);
 }
 
 static void fuzz_heads(const char *drafter)
@@ -271,18 +290,20 @@ static void fuzz_heads(const char *drafter)
 	struct ckpt *heads = heads_new(&options);
 	char *dir = ckpt_dir_new();
 	heads_write(heads, dir);
-	fuzz_and_free(copy_of(drafter, dir, name));
+	fuzz_and_free(copy_of(drafter, dir, name), RAGGED);
 	ckpt_dir_free(dir);
 	ckpt_free(heads);
 }
 
 int main(void)
 {
-	fuzz_data(NULL, "tests/data/tiny-ragged");
-	fuzz_data(NULL, "tests/data/tiny-llama");
+	fuzz_data(NULL, RAGGED);
+	fuzz_data(NULL, DENSE);
 	fuzz_data("parallel", "tests/data/tiny-ragged/drafters/parallel");
 	fuzz_data("eagle", "tests/data/tiny-ragged/drafters/eagle");
-	fuzz_data("model", "tests/data/tiny-llama");
+	fuzz_data("model", DENSE);
+	fuzz_dense("parallel");
+	fuzz_dense("eagle");
 	fuzz_heads("medusa");
 	fuzz_heads("hydra");
 	return EXIT_SUCCESS;

@@ -5,7 +5,7 @@
  * embeddings on does what a model of that one layer does.
  */
 #include "engine/draft/follow.h"
-#include "tests/support/ckpt.h"
+#include "tests/support/heads.h"
 #include "tests/support/session.h"
 
 #include <stdarg.h>
@@ -28,28 +28,6 @@ static const char *path_of(const char *model)
 	return source_path(relative);
 }
 
-/* Which tensors of a model are kept: its layer `layer`, as STEM.0, and what stands around the layers. */
-static struct ckpt *keep(const char *model, size_t layer, const char *stem, int around)
-{
-	struct ckpt *ckpt = ckpt_load(path_of(model));
-	char mine[32], name[160];
-	int length = snprintf(mine, sizeof mine, "model.layers.%zu.", layer);
-	for (size_t i = ckpt->count; i--;) { /* one that is removed leaves its place to the last */
-		const char *other = ckpt->tensor[i].name;
-		if (strncmp(other, mine, (size_t)length) && (!around || !strncmp(other, "model.layers.", 13)))
-			ckpt_remove(ckpt, other);
-	}
-	for (size_t i = 0; i < ckpt->count; i++) {
-		struct ckpt_tensor *tensor = &ckpt->tensor[i];
-		if (strncmp(tensor->name, mine, (size_t)length))
-			continue;
-		snprintf(name, sizeof name, "%s.0.%s", stem, tensor->name + length);
-		memcpy(tensor->name, name, sizeof name);
-	}
-	json_object_set_new(ckpt->config, "num_hidden_layers", json_integer(1));
-	return ckpt;
-}
-
 /* Written to a directory of its own, and freed. */
 static char *write_new(struct ckpt *ckpt, const char *tokenizer_of)
 {
@@ -67,28 +45,17 @@ static char *write_new(struct ckpt *ckpt, const char *tokenizer_of)
 
 static char *one_layer_model(const char *model, size_t layer)
 {
-	return write_new(keep(model, layer, "model.layers", 1), model);
+	return write_new(ckpt_layer(path_of(model), layer, "model.layers", 1), model);
 }
 
-static char *parallel_head(const char *model)
+static char *parallel_dir(const char *model)
 {
-	struct ckpt *ckpt = keep(model, 1, "model.layers", 0);
-	json_object_set_new(ckpt->config, "parallel_heads", json_integer(1));
-	return write_new(ckpt, NULL);
+	return write_new(parallel_head(path_of(model)), NULL);
 }
 
-/* fc passes the token's embedding on, and `state` times the state. */
-static char *eagle_head(const char *model, float state)
+static char *eagle_dir(const char *model, float state)
 {
-	struct ckpt *ckpt = keep(model, 1, "layers", 0);
-	size_t hidden = (size_t)json_integer_value(json_object_get(ckpt->config, "hidden_size"));
-	float *fc = (float *)(void *)ckpt_add(ckpt, "fc.weight", "F32", 2, (size_t[]){ hidden, 2 * hidden })->data;
-	for (size_t i = 0; i < hidden; i++) {
-		fc[i * 2 * hidden + i] = 1.0f;
-		fc[i * 2 * hidden + hidden + i] = state;
-	}
-	json_object_set_new(ckpt->config, "eagle", json_true());
-	return write_new(ckpt, NULL);
+	return write_new(eagle_head(path_of(model), state), NULL);
 }
 
 static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *name, const char *dir,
@@ -137,7 +104,7 @@ static void check_parallel(const char *model)
 {
 	struct octavo_engine_settings settings = { .threads = 2 };
 	int32_t token[TOKENS];
-	char *lower = one_layer_model(model, 0), *head = parallel_head(model);
+	char *lower = one_layer_model(model, 0), *head = parallel_dir(model);
 	struct octavo_engine *whole = open_model(model, &settings), *e = open_model(lower, &settings);
 	size_t vocab = whole->config.vocab;
 	float *logits = test_malloc(TOKENS * vocab * sizeof *logits);
@@ -164,7 +131,7 @@ static void check_eagle(const char *model)
 {
 	struct octavo_engine_settings settings = { .threads = 2 };
 	int32_t token[TOKENS];
-	char *upper = one_layer_model(model, 1), *head = eagle_head(model, 0.0f);
+	char *upper = one_layer_model(model, 1), *head = eagle_dir(model, 0.0f);
 	struct octavo_engine *same = open_model(upper, &settings), *e = open_model(model, &settings);
 	size_t hidden = e->config.hidden;
 	invent_text(token);
@@ -205,7 +172,7 @@ static void streams_are_identical(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2 * MODELS; i++) {
 		const char *model = models[i / 2];
-		char *dir = i % 2 ? eagle_head(model, 0.5f) : parallel_head(model), spec[SPEC];
+		char *dir = i % 2 ? eagle_dir(model, 0.5f) : parallel_dir(model), spec[SPEC];
 		struct octavo_engine_settings settings = { .threads = 1, .max_rows = 24 };
 		struct octavo_engine *e = open_model(model, &settings);
 		struct octavo_session_settings base = { .max_new = 50, .ignore_eos = 1, .sampling = { .temperature = 0.8f } };
@@ -245,7 +212,7 @@ static void misfits_are_refused(void **state)
 	for (size_t i = 0; i < sizeof bent / sizeof *bent; i++) {
 		struct octavo_error error = { "" };
 		struct octavo_drafter *d;
-		char *dir = eagle_head("tiny-llama", 0.0f), spec[SPEC];
+		char *dir = eagle_dir("tiny-llama", 0.0f), spec[SPEC];
 		struct ckpt *ckpt = ckpt_load(dir);
 		json_object_set_new(ckpt->config, bent[i].field, json_loads(bent[i].value, JSON_DECODE_ANY, NULL));
 		ckpt_write(ckpt, dir);

@@ -157,6 +157,49 @@ double *heads_values(struct ckpt *heads, const char *name)
 	return values;
 }
 
+/* ---- A model's own layers ------------------------------------------------------------------------------------------ */
+
+struct ckpt *ckpt_layer(const char *dir, size_t layer, const char *stem, int around)
+{
+	struct ckpt *ckpt = ckpt_load(dir);
+	char mine[32], name[160];
+	int length = snprintf(mine, sizeof mine, "model.layers.%zu.", layer);
+	for (size_t i = ckpt->count; i--;) { /* one that is removed leaves its place to the last */
+		const char *other = ckpt->tensor[i].name;
+		if (strncmp(other, mine, (size_t)length) && (!around || !strncmp(other, "model.layers.", 13)))
+			ckpt_remove(ckpt, other);
+	}
+	for (size_t i = 0; i < ckpt->count; i++) {
+		struct ckpt_tensor *tensor = &ckpt->tensor[i];
+		if (strncmp(tensor->name, mine, (size_t)length))
+			continue;
+		snprintf(name, sizeof name, "%s.0.%s", stem, tensor->name + length);
+		memcpy(tensor->name, name, sizeof name);
+	}
+	json_object_set_new(ckpt->config, "num_hidden_layers", json_integer(1));
+	return ckpt;
+}
+
+struct ckpt *parallel_head(const char *dir)
+{
+	struct ckpt *ckpt = ckpt_layer(dir, 1, "model.layers", 0);
+	json_object_set_new(ckpt->config, "parallel_heads", json_integer(1));
+	return ckpt;
+}
+
+struct ckpt *eagle_head(const char *dir, float state)
+{
+	struct ckpt *ckpt = ckpt_layer(dir, 1, "layers", 0);
+	size_t hidden = (size_t)json_integer_value(json_object_get(ckpt->config, "hidden_size"));
+	float *fc = (float *)(void *)ckpt_add(ckpt, "fc.weight", "F32", 2, (size_t[]){ hidden, 2 * hidden })->data;
+	for (size_t i = 0; i < hidden; i++) {
+		fc[i * 2 * hidden + i] = 1.0f;
+		fc[i * 2 * hidden + hidden + i] = state;
+	}
+	json_object_set_new(ckpt->config, "eagle", json_true());
+	return ckpt;
+}
+
 /* ---- A model whose text is known ----------------------------------------------------------------------------------- */
 
 static void copy_tokenizer(const char *dir)
