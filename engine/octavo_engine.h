@@ -59,7 +59,9 @@ struct octavo_engine_settings {
 	size_t max_context;                    /* tokens per sequence; 0: the model's, at most 4096 */
 	size_t max_rows;                       /* rows per batch; 0: 64 */
 	size_t sequences;                      /* KV caches; 0: 1 */
-	size_t naive_min;                      /* sessions run prompts this long in MLA's naive form; 0: never */
+	/* Sessions run prompts this long in MLA's naive form; 0: never.  Each batch expands the whole context's keys and
+	 * values first: by operations counted, DeepSeek-V3's sizes repay that from some 170 rows a batch on (max_rows) */
+	size_t naive_min;
 };
 
 /* *out is NULL after a failure.  EINVAL and ELIMIT for settings; EIO for a file that is not there or cannot be read,

@@ -90,7 +90,6 @@ static void test_v3(void **state)
 	assert_true(c.yarn_mscale == 1 && c.yarn_mscale_all_dim == 1);
 	assert_int_equal(c.yarn_original, 4096);
 	assert_int_equal(c.activation_scale, OCTAVO_SCALE_AMAX);
-	assert_int_equal(c.bos, 0);
 	assert_int_equal(c.eos_count, 1);
 	assert_int_equal(c.eos[0], 1);
 	assert_true(c.temperature == 0.6f && c.top_p == 0.95f);
@@ -143,7 +142,6 @@ static void test_v2_lite(void **state)
 	assert_false(c.normalise);
 	assert_true(c.yarn_mscale == 0.707 && c.yarn_mscale_all_dim == 0.707);
 	assert_true(c.yarn_beta_fast == 32 && c.yarn_beta_slow == 1);
-	assert_int_equal(c.bos, -1);
 	assert_int_equal(c.eos_count, 0);
 }
 
@@ -323,7 +321,6 @@ static const struct bent_case bent[] = {
         {"{'quantization_config':{'scale_fmt':'ue8m0'}}", OCTAVO_OK, NULL},
         {"{'compression_config':{}}", OCTAVO_ENOTSUP, AT "compression_config: compressed tensors are not supported"},
         /* special tokens */
-        {"{'bos_token_id':300}", OCTAVO_EFORMAT, AT "bos_token_id: not a token id below vocab_size 300"},
         {"{'eos_token_id':-1}", OCTAVO_EFORMAT, AT "eos_token_id: not a token id below vocab_size 300"},
         {"{'eos_token_id':[1,'x']}", OCTAVO_EFORMAT, AT "eos_token_id: not a token id below vocab_size 300"},
         {"{'eos_token_id':[1,2,3,4,5,6,7,8,9]}", OCTAVO_ELIMIT, AT "eos_token_id: more than 8 tokens"},

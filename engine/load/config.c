@@ -325,20 +325,12 @@ static void add_eos(struct octavo_config *c, const json_t *id, struct octavo_fie
 		c->eos[c->eos_count++] = token;
 }
 
-/* The same two fields stand in both files: generation_config.json is read last and its BOS holds; generation stops
- * at an end token of either. */
+/* The field stands in both files, and generation stops at an end token of either.  Of BOS the tokenizer's files decide. */
 static void read_tokens(struct octavo_config *c, struct octavo_fields *fields)
 {
-	const json_t *bos = octavo_field(fields, "bos_token_id"), *eos = octavo_field(fields, "eos_token_id");
+	const json_t *eos = octavo_field(fields, "eos_token_id");
 	if (fields->status != OCTAVO_OK)
 		return;
-	if (bos && !is_token(bos, c->vocab)) {
-		octavo_fields_fail(fields, OCTAVO_EFORMAT, "bos_token_id", "not a token id below vocab_size %zu",
-		                   c->vocab);
-		return;
-	}
-	if (bos)
-		c->bos = (int32_t)json_integer_value(bos);
 	if (eos && !json_is_array(eos))
 		add_eos(c, eos, fields);
 	for (size_t i = 0; i < json_array_size(eos) && fields->status == OCTAVO_OK; i++)
@@ -402,7 +394,7 @@ static enum octavo_status read_file(struct octavo_config *config, const char *di
 
 enum octavo_status octavo_config_load(struct octavo_config *config, const char *dir, struct octavo_error *error)
 {
-	*config = (struct octavo_config){.bos = -1, .temperature = -1};
+	*config = (struct octavo_config){.temperature = -1};
 	enum octavo_status status = read_file(config, dir, config_name, read_config, error);
 	if (status == OCTAVO_OK && octavo_file_exists(dir, generation_name))
 		status = read_file(config, dir, generation_name, read_generation, error);

@@ -67,7 +67,6 @@ struct octavo_config {
 	double llama3_factor, llama3_low, llama3_high;
 	size_t llama3_original;
 	enum octavo_scale_rule activation_scale; /* E8M0 with scale_fmt "ue8m0" */
-	int32_t bos;
 	int32_t eos[OCTAVO_MAX_EOS];
 	size_t eos_count;
 	/* What generation_config.json recommends; temperature negative, the others 0 where it says nothing */
