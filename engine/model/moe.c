@@ -6,6 +6,19 @@
 
 #include <assert.h>
 
+struct route_task {
+	struct octavo_engine *e;
+	struct octavo_router router;
+};
+
+static void route_row(void *arg, size_t row)
+{
+	const struct route_task *t = arg;
+	const struct octavo_work *s = &t->e->work;
+	t->e->k->route->run(&t->router, s->router + row * t->router.experts, s->chosen + row * t->router.top_k,
+	                    s->chosen_weight + row * t->router.top_k);
+}
+
 static void route(struct octavo_engine *e, const struct octavo_layer *layer)
 {
 	const struct octavo_config *c = &e->config;
@@ -16,9 +29,7 @@ static void route(struct octavo_engine *e, const struct octavo_layer *layer)
 		                        .normalise = c->normalise, .factor = c->routed_factor,
 		                        .bias = layer->router_bias };
 	octavo_linear(e, &layer->router, s->normed, rows, s->router);
-	for (size_t row = 0; row < rows; row++)
-		e->k->route->run(&router, s->router + row * c->experts, s->chosen + row * c->top_k,
-		                 s->chosen_weight + row * c->top_k);
+	octavo_for_rows(e, rows, route_row, &(struct route_task){ e, router });
 }
 
 static size_t distinct(const uint32_t *chosen, size_t count)
