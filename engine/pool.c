@@ -111,6 +111,7 @@ static void *work(void *arg)
 			task = next;
 		}
 	}
+	octavo_worker_end(p->profiler); /* which may live on, and see many pools */
 	return NULL;
 }
 

@@ -109,6 +109,9 @@ OCTAVO_API void octavo_phase_switch(struct octavo_profiler *p, enum octavo_phase
 OCTAVO_API uint32_t octavo_phase_token(const struct octavo_profiler *p);
 OCTAVO_API void octavo_worker_enter(struct octavo_profiler *p, uint32_t token);
 OCTAVO_API void octavo_worker_leave(struct octavo_profiler *p);
+/* For a worker that ends before the profiler is closed, as its last call: what it counted stays, nothing of it is missing
+ * any more, and its counters (the kernel's take file descriptors) are given back.  The owner's do not end. */
+OCTAVO_API void octavo_worker_end(struct octavo_profiler *p);
 
 /* Forgets everything counted so far (between warm-up and measurement); no phase may be open and no parallel
  * region running.  EINVAL if a phase is open, or on another thread than the owner's. */

@@ -235,3 +235,15 @@ void octavo_worker_leave(struct octavo_profiler *p)
 	if (p->backends && thread->last_ticks - thread->events_read_at >= p->event_period)
 		octavo_phase_charge_events(thread);
 }
+
+void octavo_worker_end(struct octavo_profiler *p)
+{
+	struct phase_thread *thread = p ? octavo_phase_thread_known(p) : NULL;
+
+	if (!thread || thread->is_owner)
+		return;
+	octavo_phase_charge_ticks(thread, p->clock.ticks());
+	if (p->backends)
+		octavo_phase_charge_events(thread);
+	octavo_phase_thread_stop(thread);
+}

@@ -98,6 +98,10 @@ enum octavo_status octavo_profiler_open_parts(struct octavo_profiler **out,
 struct phase_moment octavo_phase_moment_now(const struct octavo_profiler *p);
 /* The calling thread's state; NULL if there is no memory for it. */
 struct phase_thread *octavo_phase_thread_find(struct octavo_profiler *p);
+/* The same of a thread that has called before; NULL for any other. */
+struct phase_thread *octavo_phase_thread_known(struct octavo_profiler *p);
+/* Gives the thread's counters back. */
+void octavo_phase_thread_stop(struct phase_thread *thread);
 /* Forgets what the thread has counted and starts again from now. */
 void octavo_phase_thread_restart(struct phase_thread *thread);
 /* Gives the time, or the events, since the last read to the phases they belong to. */

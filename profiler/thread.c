@@ -73,6 +73,11 @@ static struct phase_thread *thread_search(struct octavo_profiler *p)
 	return thread;
 }
 
+struct phase_thread *octavo_phase_thread_known(struct octavo_profiler *p)
+{
+	return last_found.serial == p->serial ? last_found.thread : thread_search(p);
+}
+
 struct phase_thread *octavo_phase_thread_find(struct octavo_profiler *p)
 {
 	if (last_found.serial != p->serial) {
@@ -115,15 +120,24 @@ void octavo_phase_thread_restart(struct phase_thread *thread)
 	thread->last_ticks = p->clock.ticks();
 }
 
+void octavo_phase_thread_stop(struct phase_thread *thread)
+{
+	const struct octavo_profiler *p = thread->profiler;
+
+	for (unsigned i = 0; i < p->backends; i++) {
+		if (thread->backend_thread[i])
+			p->backend[i]->stop_thread(thread->backend_thread[i]);
+		thread->backend_thread[i] = NULL;
+	}
+}
+
 void octavo_phase_threads_free(struct octavo_profiler *p)
 {
 	while (p->threads) {
 		struct phase_thread *thread = p->threads;
 
 		p->threads = thread->next;
-		for (unsigned i = 0; i < p->backends; i++)
-			if (thread->backend_thread[i])
-				p->backend[i]->stop_thread(thread->backend_thread[i]);
+		octavo_phase_thread_stop(thread);
 		free(thread);
 	}
 }

@@ -4,7 +4,9 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 
+#include "engine/pool.h"
 #include "profiler_script.h"
 
 /* ---- Workers --------------------------------------------------------------------------------- */
@@ -123,6 +125,81 @@ static void share_of_a_region_of_its_own(struct octavo_profiler *p, uint32_t tok
 }
 
 /* Another thread than the owner's may run phases too, and share in the regions it opens. */
+static void share_and_end(struct octavo_profiler *p, uint32_t token)
+{
+	octavo_worker_enter(p, token);
+	work(5, 50);
+	octavo_worker_leave(p);
+	work(0, 7); /* waiting, which counts for the phase last worked for */
+	octavo_worker_end(p);
+}
+
+static void only_end(struct octavo_profiler *p, uint32_t token)
+{
+	(void)token;
+	octavo_worker_end(p);
+}
+
+/* Its counters are given back at once, what they counted is not lost. */
+static void threads_that_end_leave_their_counts(void **state)
+{
+	struct octavo_profiler *p = open_scripted(&all);
+	struct octavo_profile profile;
+
+	(void)state;
+	p->event_period = 1000; /* a leave reads nothing: what is missing comes with the end */
+	octavo_phase_begin(p, OCTAVO_PHASE_VERIFY);
+	for (int i = 0; i < 3; i++) {
+		run_worker(p, share_and_end);
+		assert_int_equal(script.running, 1);
+	}
+	run_worker(p, only_end); /* never worked: no counters are started for it */
+	octavo_worker_end(p);    /* the owner's run on */
+	octavo_worker_end(NULL);
+	assert_int_equal(script.starts, 5); /* the check's, the owner's, three workers' */
+	assert_int_equal(script.running, 1);
+	work(2, 20);
+	octavo_phase_end(p, OCTAVO_PHASE_VERIFY);
+	profile = report(p);
+	assert_self(profile, VERIFY, 3 * 5 + 2, 3 * 57 + 20);
+	assert_int_equal(profile.threads, 4);
+	assert_int_equal(profile.mismatches, 0);
+	assert_sums(&profile);
+	octavo_profiler_close(&p);
+	assert_int_equal(script.running, 0);
+}
+
+/* Two tasks that end when both have begun: a worker must have taken one. */
+static void meet(void *argument, size_t task)
+{
+	atomic_int *begun = argument;
+
+	(void)task;
+	atomic_fetch_add(begun, 1);
+	while (atomic_load(begun) < 2)
+		sched_yield();
+}
+
+/* A profiler that sees many pools holds the counters of none that is closed. */
+static void pools_give_their_counters_back(void **state)
+{
+	struct octavo_profiler *p = open_scripted(&all);
+	struct octavo_pool *pool;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		atomic_int begun = 0;
+
+		assert_int_equal(octavo_pool_open(&pool, 2, p), OCTAVO_OK);
+		octavo_pool_run(pool, 2, meet, &begun);
+		assert_int_equal(script.running, 2);
+		octavo_pool_close(&pool);
+		assert_int_equal(script.running, 1);
+	}
+	assert_int_equal(report(p).threads, 4);
+	octavo_profiler_close(&p);
+}
+
 static void a_thread_may_open_its_own_regions(void **state)
 {
 	struct octavo_profiler *p = open_scripted(&all);
@@ -416,6 +493,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup(workers_adopt_the_open_phases, setup),
 	        cmocka_unit_test_setup(threads_are_told_apart, setup),
+	        cmocka_unit_test_setup(threads_that_end_leave_their_counts, setup),
+	        cmocka_unit_test_setup(pools_give_their_counters_back, setup),
 	        cmocka_unit_test_setup(a_thread_may_open_its_own_regions, setup),
 	        cmocka_unit_test_setup(workers_read_events_now_and_then, setup),
 	        cmocka_unit_test_setup(unbalanced_workers_are_counted, setup),
