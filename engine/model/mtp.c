@@ -41,8 +41,9 @@ static size_t enter(struct octavo_engine *e, const struct octavo_mtp *module, st
 	octavo_norm_rows(e, w->wide, 2 * hidden, w->y, module->enorm, at, hidden, e->config.norm_eps);
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
 	octavo_linear(e, &module->eh_proj, w->wide, at, w->x);
-	for (size_t i = 0; module->bias && i < at * hidden; i++)
-		w->x[i] += module->bias[i % hidden];
+	for (float *x = w->x, *end = x + at * hidden; module->bias && x < end; x += hidden)
+		for (size_t i = 0; i < hidden; i++)
+			x[i] += module->bias[i];
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_DENSE);
 	*rows = at - quiet;
 	return quiet;
