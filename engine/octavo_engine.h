@@ -57,10 +57,12 @@ struct octavo_engine_settings {
 	enum octavo_weight_place weights;
 	enum octavo_tap mtp_first_tap, mtp_recycle_tap;
 	size_t max_context;                    /* tokens per sequence; 0: the model's, at most 4096 */
-	size_t max_rows;                       /* rows per batch; 0: 64 */
+	/* Rows per batch; 0: 64.  Prompts run in batches of so many, each of which reads every matrix once, and of a
+	 * mixture of experts nearly all: long prompts gain from more, for more memory */
+	size_t max_rows;
 	size_t sequences;                      /* KV caches; 0: 1 */
-	/* Sessions run prompts this long in MLA's naive form; 0: never.  Each batch expands the whole context's keys and
-	 * values first: by operations counted, DeepSeek-V3's sizes repay that from some 170 rows a batch on (max_rows) */
+	/* Sessions run prompts this long in MLA's naive form; 0: never.  Each batch expands the whole context's keys
+	 * and values first: by operations counted, DeepSeek-V3's sizes repay that from some 170 rows a batch on */
 	size_t naive_min;
 };
 

@@ -36,8 +36,9 @@ void octavo_bind_copy(struct octavo_binder *b, const char *stem, const struct oc
 /* Refuses a checkpoint that holds more than was bound. */
 void octavo_bind_end(struct octavo_binder *b);
 
-/* weights.c: a decoder layer of b->config's sizes, all its tensors below b->prefix.  Vectors are carved first (twice, see
- * arena.h; `layer` is written only where the arena has memory); `index` decides between dense and experts.  Without input_norm the layer has none. */
+/* weights.c: a decoder layer of b->config's sizes, all its tensors below b->prefix.  Vectors are carved first (twice,
+ * see arena.h; `layer` is written only where the arena has memory); `index` decides between dense and experts.  Without
+ * input_norm the layer has none. */
 void octavo_layer_carve(struct octavo_arena *arena, const struct octavo_config *config, size_t index,
                         struct octavo_layer *layer);
 void octavo_layer_bind(struct octavo_binder *b, struct octavo_layer *layer);
