@@ -445,6 +445,7 @@ static void test_files(void **state)
 	(void)state;
 	expect_files("", "{}", "config.json: line 1: ");
 	expect_files("[]", "{}", "config.json: not a JSON object");
+	expect_files("version https://git-lfs.github.com/spec/v1\n", "{}", "config.json: a pointer of Git LFS");
 	expect_files("{\"a\":1,\n\"a\":2}", "{}", "config.json: line 2: duplicate object key");
 	expect_files("{\"rms_norm_eps\":NaN}", "{}", "config.json: line 1: invalid token");
 	expect_files(v3, "{", "generation_config.json: line 1: ");

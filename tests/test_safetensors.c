@@ -191,6 +191,9 @@ static void test_length(void **state)
 	expect(dir, OCTAVO_EFORMAT, FILE_NAME "header length: 100000001 bytes, more than the limit of 100000000");
 	write_tensors(dir, "model.safetensors", good, bytes, UINT64_MAX, 4);
 	expect(dir, OCTAVO_EFORMAT, FILE_NAME "header length: 18446744073709551615 bytes, more than");
+	static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
+	ckpt_write_file(dir, "model.safetensors", pointer, sizeof pointer - 1);
+	expect(dir, OCTAVO_EFORMAT, FILE_NAME "a pointer of Git LFS, not the file itself: fetch that (git lfs pull)");
 	write_tensors(dir, "model.safetensors", good, bytes, bytes, 4);
 	expect(dir, OCTAVO_OK, NULL);
 }

@@ -16,6 +16,9 @@ static enum octavo_status parse(json_t **out, const char *text, size_t bytes, co
                                 struct octavo_error *error)
 {
 	json_error_t detail;
+	enum octavo_status status = octavo_file_refuse_pointer(name, text, bytes, error);
+	if (status != OCTAVO_OK)
+		return status;
 	json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &detail);
 	if (!root)
 		return octavo_fail(error, OCTAVO_EFORMAT, "%s: line %d: %s", name, detail.line, detail.text);

@@ -93,6 +93,16 @@ enum octavo_status octavo_file_unchanged(const struct octavo_file *file, struct 
 	return OCTAVO_OK;
 }
 
+enum octavo_status octavo_file_refuse_pointer(const char *file, const void *begin, size_t bytes,
+                                              struct octavo_error *error)
+{
+	static const char pointer[] = "version "; /* github.com/git-lfs/git-lfs, docs/spec.md */
+	if (bytes < sizeof pointer - 1 || memcmp(begin, pointer, sizeof pointer - 1))
+		return OCTAVO_OK;
+	return octavo_fail(error, OCTAVO_EFORMAT, "%s: a pointer of Git LFS, not the file itself: fetch that (git lfs pull)",
+	                   file);
+}
+
 int octavo_file_exists(const char *dir, const char *name)
 {
 	char path[PATH_MAX];

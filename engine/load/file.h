@@ -26,6 +26,9 @@ enum octavo_status octavo_file_read(const struct octavo_file *file, void *buffer
                                     struct octavo_error *error);
 /* EIO if the file's length or modification time is no longer what octavo_file_open saw. */
 enum octavo_status octavo_file_unchanged(const struct octavo_file *file, struct octavo_error *error);
+/* EFORMAT if the file, whose first bytes are begin[bytes], is only the pointer that Git LFS leaves in its place. */
+enum octavo_status octavo_file_refuse_pointer(const char *file, const void *begin, size_t bytes,
+                                              struct octavo_error *error);
 /* Whether DIR/NAME exists, of whatever kind. */
 int octavo_file_exists(const char *dir, const char *name);
 

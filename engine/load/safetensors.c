@@ -46,6 +46,9 @@ enum octavo_status octavo_safetensors_length(size_t *header_bytes, const unsigne
                                              size_t file_bytes, const char *file, struct octavo_error *error)
 {
 	uint64_t length = 0;
+	enum octavo_status status = octavo_file_refuse_pointer(file, prefix, OCTAVO_PREFIX_BYTES, error);
+	if (status != OCTAVO_OK)
+		return status;
 	for (int i = OCTAVO_PREFIX_BYTES - 1; i >= 0; i--)
 		length = length << 8 | prefix[i];
 	if (length > OCTAVO_MAX_HEADER_BYTES)
