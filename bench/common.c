@@ -212,7 +212,8 @@ static bool has_config(const char *dir)
 	return length > 0 && (size_t)length < sizeof path && access(path, R_OK) == 0;
 }
 
-/* bench/model beside the program, or one level up: a libtool build runs .libs/specbench. */
+/* In a build: bench/model beside the program, or one level up, since libtool runs .libs/specbench.  Of an installation that
+ * was moved as a whole: share/octavo/model beside bin. */
 static const char *beside_program(void)
 {
 	static char dir[PATH_MAX + 32];
@@ -228,6 +229,9 @@ static const char *beside_program(void)
 		*slash = 0;
 		snprintf(dir, sizeof dir, "%s/bench/model", program);
 		if (has_config(dir))
+			return dir;
+		snprintf(dir, sizeof dir, "%s/share/octavo/model", program);
+		if (up && has_config(dir))
 			return dir;
 	}
 	return NULL;

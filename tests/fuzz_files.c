@@ -11,6 +11,7 @@
 #endif
 
 #include "tests/support/heads.h"
+#include "tests/support/random.h"
 #include "tests/support/session.h"
 
 #include <ctype.h>
@@ -47,12 +48,6 @@ static void demand(int condition, const char *what, const char *detail)
 
 /* ---- Mutations ----------------------------------------------------------------------------------------------- */
 
-static uint32_t next_random(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(*state >> 33);
-}
-
 /* Replaces text[at, at + old) of *bytes, for which there is room. */
 static void replace(char *text, size_t *bytes, size_t at, size_t old, const char *by)
 {
@@ -68,7 +63,7 @@ static void bend_value(char *text, size_t *bytes, uint64_t *random)
 	static const char *const values[] = { "0", "1", "-1", "2", "3", "7", "16", "127", "129", "4096", "65537",
 		                              "2147483647", "4294967296", "9223372036854775807", "1e30", "1e-30", "0.5", "null",
 		                              "true", "\"x\"", "\"\"", "[]", "{}", "[1,2]", "\"F32\"", "\"BF16\"" };
-	size_t at = next_random(random) % *bytes;
+	size_t at = random_bits(random) % *bytes;
 	while (at + 1 < *bytes && !(strchr(":[", text[at]) && text[at] && !strchr("{[]", text[at + 1])))
 		at++;
 	for (at++; at < *bytes && isspace((unsigned char)text[at]); at++)
@@ -80,16 +75,16 @@ static void bend_value(char *text, size_t *bytes, uint64_t *random)
 	while (end < *bytes && !strchr(",]}\n", text[end]))
 		end++;
 	if (end < *bytes)
-		replace(text, bytes, at, end - at, values[next_random(random) % (sizeof values / sizeof *values)]);
+		replace(text, bytes, at, end - at, values[random_bits(random) % (sizeof values / sizeof *values)]);
 }
 
 /* Bends JSON text[bytes], which has room for 64 bytes more. */
 static void bend_json(char *text, size_t *bytes, uint64_t *random)
 {
-	size_t at = next_random(random) % *bytes, run = 1 + next_random(random) % 8;
-	switch (next_random(random) % 8) {
+	size_t at = random_bits(random) % *bytes, run = 1 + random_bits(random) % 8;
+	switch (random_bits(random) % 8) {
 	case 0:
-		text[at] ^= (char)(1u << next_random(random) % 8);
+		text[at] ^= (char)(1u << random_bits(random) % 8);
 		break;
 	case 1:
 		if (at + run < *bytes)
@@ -100,7 +95,7 @@ static void bend_json(char *text, size_t *bytes, uint64_t *random)
 		break;
 	default:
 		bend_value(text, bytes, random);
-		if (next_random(random) % 4 == 0)
+		if (random_bits(random) % 4 == 0)
 			bend_value(text, bytes, random);
 	}
 }
@@ -120,8 +115,8 @@ static unsigned char *bend(const struct file *f, size_t *bytes, uint64_t *random
 	demand(copy != NULL, f->name, "out of memory");
 	memcpy(copy, f->data, f->bytes);
 	*bytes = f->bytes;
-	if (next_random(random) % 16 == 0) {
-		*bytes = next_random(random) % 2 ? next_random(random) % f->bytes : next_random(random) % 16;
+	if (random_bits(random) % 16 == 0) {
+		*bytes = random_bits(random) % 2 ? random_bits(random) % f->bytes : random_bits(random) % 16;
 		return copy;
 	}
 	if (strstr(f->name, ".json")) {
@@ -129,9 +124,9 @@ static unsigned char *bend(const struct file *f, size_t *bytes, uint64_t *random
 		return copy;
 	}
 	size_t header = header_bytes(f), length = header;
-	if (next_random(random) % 4 == 0) { /* a bit of the length, the header or the data */
-		size_t most = next_random(random) % 2 ? 8 + header : f->bytes;
-		copy[next_random(random) % most] ^= (unsigned char)(1u << next_random(random) % 8);
+	if (random_bits(random) % 4 == 0) { /* a bit of the length, the header or the data */
+		size_t most = random_bits(random) % 2 ? 8 + header : f->bytes;
+		copy[random_bits(random) % most] ^= (unsigned char)(1u << random_bits(random) % 8);
 		return copy;
 	}
 	char *text = malloc(header + 64);
@@ -220,8 +215,8 @@ static void fuzz(struct fixture *f)
 	for (uint64_t i = first; i < first + count; i++) {
 		uint64_t random = i * 0x9E3779B97F4A7C15u + 1;
 		size_t bytes;
-		next_random(&random);
-		struct file *file = &f->file[next_random(&random) % f->files];
+		random_bits(&random);
+		struct file *file = &f->file[random_bits(&random) % f->files];
 		unsigned char *data = bend(file, &bytes, &random);
 		ckpt_write_file(f->dir, file->name, data, bytes);
 		if (seed)
@@ -287,12 +282,9 @@ static void fuzz_heads(const char *drafter)
 		                               .vocab = 260, .dtype = "F8_E4M3", .seed = 3 };
 	const char *const name[] = { "config.json", options.hydra ? "hydra_lm_head.safetensors" : "medusa_lm_head.safetensors",
 		                     NULL };
-	struct ckpt *heads = heads_new(&options);
-	char *dir = ckpt_dir_new();
-	heads_write(heads, dir);
+	char *dir = heads_dir_new(options);
 	fuzz_and_free(copy_of(drafter, dir, name), RAGGED);
 	ckpt_dir_free(dir);
-	ckpt_free(heads);
 }
 
 int main(void)

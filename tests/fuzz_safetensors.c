@@ -8,6 +8,7 @@
  * As a plain program it replays the files named on its command line, or else mutates a small file many times.
  */
 #include "engine/load/safetensors.h"
+#include "tests/support/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,26 +78,20 @@ static int replay(const char *path)
 	return EXIT_SUCCESS;
 }
 
-static uint32_t next_random(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(*state >> 33);
-}
-
 /* Bytes that matter to the format come up more often than chance would have it. */
 static uint8_t next_byte(uint64_t *state)
 {
 	static const char telling[] = "{}[]\",:\\-0129e. \xFF\xC3u";
-	uint32_t random = next_random(state);
+	uint32_t random = random_bits(state);
 	return random & 1 ? (uint8_t)telling[(random >> 8) % (sizeof telling - 1)] : (uint8_t)(random >> 8);
 }
 
 /* Overwrites, deletes or doubles a few places, and keeps the length prefix true most of the time. */
 static size_t mutate(uint8_t *data, size_t size, size_t room, uint64_t *state)
 {
-	for (uint32_t n = 1 + next_random(state) % 4; n > 0; n--) {
-		size_t at = next_random(state) % size, run = 1 + next_random(state) % 8;
-		switch (next_random(state) % 3) {
+	for (uint32_t n = 1 + random_bits(state) % 4; n > 0; n--) {
+		size_t at = random_bits(state) % size, run = 1 + random_bits(state) % 8;
+		switch (random_bits(state) % 3) {
 		case 0:
 			data[at] = next_byte(state);
 			break;

@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# make installcheck: builds the example against the installed libraries and runs it.
-# usage: install.sh DESTDIR LIBDIR EXAMPLE.c MODEL
+# make installcheck: builds the README's example, as it is printed, against the installed libraries and runs it.
+# usage: install.sh DESTDIR LIBDIR README.md MODEL
 set -eu
-destdir=$1 libdir=$2 example=$3 model=$4
+destdir=$1 libdir=$2 readme=$3 model=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+example=$work/app.c
+awk '/^```/ { inside = $0 == "```c"; next } inside' "$readme" >"$example"
 PKG_CONFIG_PATH=$destdir$libdir/pkgconfig
 export PKG_CONFIG_PATH
 [ -z "$destdir" ] || PKG_CONFIG_SYSROOT_DIR=$destdir export PKG_CONFIG_SYSROOT_DIR

@@ -58,18 +58,6 @@ static struct octavo_placer placer_of(struct mock *mock)
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
 
-static int make_dir(void **state)
-{
-	*state = ckpt_dir_new();
-	return 0;
-}
-
-static int drop_dir(void **state)
-{
-	ckpt_dir_free(*state);
-	return 0;
-}
-
 static unsigned char *write_random(const char *dir, size_t bytes)
 {
 	unsigned char *data = malloc(bytes);
@@ -202,12 +190,12 @@ static void test_checkpoint(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test_setup_teardown(test_bytes, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_refused_placement, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_shrunk_file, make_dir, drop_dir),
+	        cmocka_unit_test_setup_teardown(test_bytes, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_refused_placement, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_shrunk_file, ckpt_dir_setup, ckpt_dir_teardown),
 	        cmocka_unit_test(test_room),
 	        cmocka_unit_test(test_numa),
-	        cmocka_unit_test_setup_teardown(test_checkpoint, make_dir, drop_dir),
+	        cmocka_unit_test_setup_teardown(test_checkpoint, ckpt_dir_setup, ckpt_dir_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,23 +58,18 @@ static char *eagle_dir(const char *model, float state)
 	return write_new(eagle_head(path_of(model), state), NULL);
 }
 
-static struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *name, const char *dir,
-                                           const int32_t *text)
-{
-	char spec[SPEC];
-	struct octavo_drafter *d;
-	struct octavo_error error = { "" };
-	snprintf(spec, sizeof spec, "%s:%s", name, dir);
-	if (octavo_drafter_open(&d, spec, e, 0, &error) != OCTAVO_OK)
-		fail_msg("%s", error.text);
-	d->ops->begin(d, text);
-	return d;
-}
-
 static void invent_text(int32_t token[TOKENS])
 {
 	for (size_t i = 0; i < TOKENS; i++)
 		token[i] = (int32_t)(i * i * 37 % 240 + 3);
+}
+
+static struct octavo_drafter *open_drafter_in(struct octavo_engine *e, const char *name, const char *dir,
+                                              const int32_t *text)
+{
+	char spec[SPEC];
+	snprintf(spec, sizeof spec, "%s:%s", name, dir);
+	return open_drafter(e, spec, text);
 }
 
 /* Commits positions [pos, end) of a text that the engine has run at once, and drafts one token behind `root`. */
@@ -111,7 +106,7 @@ static void check_parallel(const char *model)
 	invent_text(token);
 	run_tokens(whole, token, TOKENS, TOKENS, 0, logits, NULL);
 	run_tokens(e, token, TOKENS, TOKENS, 0, NULL, NULL);
-	struct octavo_drafter *d = open_drafter(e, "parallel", head, token);
+	struct octavo_drafter *d = open_drafter_in(e, "parallel", head, token);
 	size_t pos = 0;
 	for (size_t step = 1; pos + step < TOKENS; pos += step++) {
 		draft_one(d, token[pos + step], pos, pos + step);
@@ -137,7 +132,7 @@ static void check_eagle(const char *model)
 	invent_text(token);
 	run_tokens(same, token + 1, TOKENS - 1, TOKENS - 1, 0, NULL, NULL);
 	run_tokens(e, token, TOKENS, TOKENS, 0, NULL, NULL);
-	struct octavo_drafter *d = open_drafter(e, "eagle", head, token);
+	struct octavo_drafter *d = open_drafter_in(e, "eagle", head, token);
 	size_t pos = 0;
 	for (size_t step = 1; pos + step < TOKENS; pos += step++) {
 		draft_one(d, token[pos + step], pos, pos + step);

@@ -4,6 +4,7 @@
  * the policy emits per time is compared with plain decoding and with the best fixed k.
  */
 #include "engine/draft/depth.h"
+#include "tests/support/random.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
@@ -60,12 +61,6 @@ struct world {
 	uint32_t state;
 };
 
-static double uniform(struct world *w)
-{
-	w->state = w->state * 1664525u + 1013904223u;
-	return (w->state >> 8) * 0x1p-24;
-}
-
 static void make_world(struct world *w, const struct curve *curve, const struct text *text, double draft, uint32_t seed)
 {
 	static const size_t rows[OCTAVO_MAX_KNOTS] = { 1, 2, 3, 4, 5, 6, 8, 16 };
@@ -81,8 +76,8 @@ static void make_world(struct world *w, const struct curve *curve, const struct 
 /* True mean times; what is observed scatters around them, and a few observations are far off. */
 static double observed(struct world *w, double ns)
 {
-	double u = uniform(w);
-	return u < 0.02 ? ns * 4.0 : ns * (0.93 + 0.14 * uniform(w));
+	double u = random_uniform(&w->state);
+	return u < 0.02 ? ns * 4.0 : ns * (0.93 + 0.14 * random_uniform(&w->state));
 }
 
 /* Of the forward of a step with k drafted tokens. */
@@ -100,7 +95,7 @@ static double true_time(const struct world *w, unsigned k, double tokens)
 static void play(struct world *w, unsigned k, struct octavo_depth_source *s, double *tokens, double *ns)
 {
 	struct octavo_step step = { .drafted = k, .rows = rows_of(w, k), .watched = rows_of(w, k) - k - 1 };
-	while (step.accepted < k && uniform(w) < w->kept[step.accepted])
+	while (step.accepted < k && random_uniform(&w->state) < w->kept[step.accepted])
 		step.accepted++;
 	*tokens += step.accepted + 1.0;
 	*ns += true_time(w, k, step.accepted + 1.0);
@@ -270,7 +265,7 @@ static void slow_machines_draft_alike(void **state)
 		unsigned k = choose(&s, &w.believed, OCTAVO_MAX_K, 1);
 		struct octavo_step step = { .drafted = k, .accepted = 0, .rows = k + 1, .draft_ns = 1.7 * k * w.draft,
 			                    .verify_ns = octavo_cost_at(&slower, k + 1), .accept_ns = 1.7 * accept_ns };
-		while (step.accepted < k && uniform(&w) < w.kept[step.accepted])
+		while (step.accepted < k && random_uniform(&w.state) < w.kept[step.accepted])
 			step.accepted++;
 		octavo_depth_update(&s, &w.cost, &step, 1);
 	}

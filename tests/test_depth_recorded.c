@@ -6,6 +6,7 @@
  */
 #include "engine/draft/depth.h"
 #include "tests/support/model.h"
+#include "tests/support/random.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
@@ -197,18 +198,12 @@ struct player {
 	double tokens, ns;
 };
 
-static double uniform(struct player *p)
-{
-	p->state = p->state * 1664525u + 1013904223u;
-	return (p->state >> 8) * 0x1p-24;
-}
-
 /* A time as the policy sees it: one of those recorded, which are free of what else a machine does; so that is added, and
  * now and then it is far more. */
 static double sample(struct player *p, const struct samples *s)
 {
-	double ns = s->ns[(size_t)(uniform(p) * (double)s->count)], u = uniform(p);
-	return u < 0.02 ? ns * 4.0 : ns * (0.93 + 0.14 * uniform(p));
+	double ns = s->ns[(size_t)(random_uniform(&p->state) * (double)s->count)], u = random_uniform(&p->state);
+	return u < 0.02 ? ns * 4.0 : ns * (0.93 + 0.14 * random_uniform(&p->state));
 }
 
 static unsigned least(unsigned a, unsigned b)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Medusa's and Hydra's heads: their logits against the formulas in double, their place in the text on a model whose text
- * is known, streams against plain decoding, and what does not fit the model refused by file, tensor and reason.
+ * is known, and streams against plain decoding.
  */
 #include "engine/draft/files.h"
 #include "engine/draft/outlook.h"
@@ -22,29 +22,6 @@
 
 enum { HEADS = 3, PROMPT = 12 };
 static const int32_t prompt[PROMPT] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
-
-/* "medusa:DIR" and so on; valid until the next call. */
-static const char *spec_of(const char *before, int hydra, const char *dir)
-{
-	static char spec[PATH_MAX];
-	snprintf(spec, sizeof spec, "%s%s:%s", before, hydra ? "hydra" : "medusa", dir);
-	return spec;
-}
-
-/* A directory of heads for the tiny models of hidden size 136 and 260 tokens; ckpt_dir_free. */
-static char *random_heads(int hydra, size_t layers, const char *dtype, struct ckpt **out)
-{
-	const struct heads_options options = { .hydra = hydra, .heads = HEADS, .layers = layers, .hidden = 136,
-		                               .vocab = 260, .dtype = dtype, .seed = 7 };
-	char *dir = ckpt_dir_new();
-	struct ckpt *heads = heads_new(&options);
-	heads_write(heads, dir);
-	if (out)
-		*out = heads;
-	else
-		ckpt_free(heads);
-	return dir;
-}
 
 /* ---- The formulas ----------------------------------------------------------------------------------------------- */
 
@@ -202,7 +179,7 @@ static void check_tree(struct octavo_engine *e, struct octavo_engine *other, str
 	struct octavo_tree tree, same;
 	size_t hidden = e->config.hidden, vocab = e->config.vocab, row[OCTAVO_MAX_DRAFT];
 	float *post = test_malloc(PROMPT * hidden * sizeof *post);
-	const char *spec = spec_of("", hydra, dir);
+	const char *spec = heads_spec("", hydra, dir);
 	draft_alone(e, spec, &shape, &tree, post);
 	draft_alone(other, spec, &shape, &same, NULL);
 	assert_int_equal(tree.rows, octavo_shape_rows(&shape));
@@ -236,8 +213,10 @@ static void heads_follow_the_formulas(void **state)
 	struct octavo_engine *e = open_model("tiny-ragged", &best), *ref = open_model("tiny-ragged", &one);
 	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
 		for (int hydra = 0; hydra < 2; hydra++) {
-			struct ckpt *heads;
-			char *dir = random_heads(hydra, forms[i].layers, forms[i].dtype, &heads);
+			const struct heads_options options = tiny_heads(hydra, forms[i].layers, forms[i].dtype);
+			struct ckpt *heads = heads_new(&options);
+			char *dir = ckpt_dir_new();
+			heads_write(heads, dir);
 			for (unsigned depth = hydra ? 1 : HEADS; depth <= HEADS; depth++)
 				check_tree(e, ref, heads, dir, hydra, forms[i].layers, depth);
 			ckpt_free(heads);
@@ -318,7 +297,7 @@ static void right_heads_are_always_accepted(void **state)
 		for (size_t block = 0; block < (hydra ? HEADS + 1 : 1); block++)
 			for (int off = -1; off <= 1; off++) {
 				char *dir = aimed_heads(hydra, block, off, model);
-				count_accepted(e, spec_of("", hydra, dir), off == 0);
+				count_accepted(e, heads_spec("", hydra, dir), off == 0);
 				ckpt_dir_free(dir);
 			}
 	octavo_engine_close(&e);
@@ -338,7 +317,7 @@ static void only_hydra_sees_the_path(void **state)
 		char *dir = aimed_heads(hydra, HEADS, 0, model);
 		struct octavo_shape shape = { .depth = 2, .width = { 3, 1 } };
 		struct octavo_tree tree;
-		draft_alone(e, spec_of("", hydra, dir), &shape, &tree, NULL);
+		draft_alone(e, heads_spec("", hydra, dir), &shape, &tree, NULL);
 		assert_int_equal(tree.rows, 7);
 		int32_t root = hydra ? prompt[PROMPT - 1] : prompt[PROMPT - 2] + 1; /* which Medusa's do not see */
 		assert_int_equal(tree.token[1], root + 1);
@@ -373,7 +352,7 @@ static void check_streams(struct octavo_engine *e, const struct output *plain, f
 			                             .max_new = 48, .ignore_eos = 1 };
 		struct output out;
 		char what[64];
-		s.drafter = spec_of(configurations[i].before, configurations[i].hydra, dir[configurations[i].hydra]);
+		s.drafter = heads_spec(configurations[i].before, configurations[i].hydra, dir[configurations[i].hydra]);
 		memcpy(s.tree, configurations[i].tree, sizeof s.tree);
 		decode(e, &s, prompt, PROMPT, &out);
 		snprintf(what, sizeof what, "configuration %zu, temperature %g", i, (double)temperature);
@@ -389,7 +368,7 @@ static void streams_are_identical(void **state)
 	static const float temperatures[] = { 0.0f, 0.8f, 1.2f };
 	struct octavo_kernels reference;
 	octavo_kernels_init(&reference, 0);
-	char *dir[2] = { random_heads(0, 2, "F8_E4M3", NULL), random_heads(1, 1, "F8_E4M3", NULL) };
+	char *dir[2] = { heads_dir_new(tiny_heads(0, 2, "F8_E4M3")), heads_dir_new(tiny_heads(1, 1, "F8_E4M3")) };
 	for (int a8 = 0; a8 < 2; a8++) {
 		enum octavo_arithmetic arithmetic = a8 ? OCTAVO_W8A8 : OCTAVO_W8A16;
 		struct octavo_engine_settings settings[2] = { { .threads = 1, .arithmetic = arithmetic, .kernels = &reference },
@@ -411,49 +390,6 @@ static void streams_are_identical(void **state)
 		ckpt_dir_free(dir[i]);
 }
 
-/* Sessions side by side: the same files, states of their own. */
-static void sessions_share_files(void **state)
-{
-	(void)state;
-	struct octavo_engine_settings settings = { .threads = 1, .sequences = 3 };
-	struct octavo_engine *e = open_model("tiny-ragged", &settings);
-	struct octavo_error error;
-	struct octavo_session *s[3];
-	struct octavo_emitted emitted[3];
-	struct output alone[3];
-	int32_t together[3][MOST_TOKENS];
-	size_t count[3] = { 0 };
-	char *dir[2] = { random_heads(0, 1, "BF16", NULL), random_heads(1, 1, "BF16", NULL) };
-	for (size_t i = 0; i < 3; i++) {
-		struct octavo_session_settings wish = { .drafter = spec_of("", i == 2, dir[i == 2]), .k = 3, .max_new = 30,
-			                                .ignore_eos = 1, .stream = { 1, i }, .sampling = { .temperature = 0.8f } };
-		struct octavo_session_settings plain = wish;
-		plain.drafter = NULL;
-		decode(e, &plain, prompt, PROMPT - i, &alone[i]);
-		s[i] = open_session(e, &wish);
-		assert_int_equal(octavo_session_prompt(s[i], prompt, PROMPT - i, &error), OCTAVO_OK);
-	}
-	assert_non_null(e->draft_files->next);
-	assert_null(e->draft_files->next->next); /* two directories, three sessions */
-	for (int more = 1; more;) {
-		assert_int_equal(octavo_sessions_step(s, 3, emitted, &error), OCTAVO_OK);
-		more = 0;
-		for (size_t i = 0; i < 3; i++) {
-			memcpy(together[i] + count[i], emitted[i].token, emitted[i].count * sizeof **together);
-			count[i] += emitted[i].count;
-			more |= emitted[i].count > 0;
-		}
-	}
-	for (size_t i = 0; i < 3; i++) {
-		assert_int_equal(count[i], 30);
-		assert_memory_equal(together[i], alone[i].token, 30 * sizeof **together);
-		octavo_session_close(&s[i]);
-	}
-	octavo_engine_close(&e);
-	for (int i = 0; i < 2; i++)
-		ckpt_dir_free(dir[i]);
-}
-
 /* Sure heads draft more; what is emitted stays the same. */
 static void the_unsure_stop(void **state)
 {
@@ -463,12 +399,12 @@ static void the_unsure_stop(void **state)
 	struct octavo_engine_settings settings = { .threads = 1 };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	for (int hydra = 0; hydra < 2; hydra++) {
-		char *dir = random_heads(hydra, 1, "BF16", NULL);
+		char *dir = heads_dir_new(tiny_heads(hydra, 1, "BF16"));
 		struct output first, out;
 		size_t drafted[LEVELS] = { 0 };
 		int between = 0;
 		for (size_t i = 0; i < LEVELS; i++) {
-			struct octavo_session_settings s = { .drafter = spec_of("", hydra, dir), .k = 3, .max_new = 48,
+			struct octavo_session_settings s = { .drafter = heads_spec("", hydra, dir), .k = 3, .max_new = 48,
 				                             .ignore_eos = 1, .sampling = { .temperature = 0.8f },
 				                             .confidence.best = levels[i] };
 			decode(e, &s, prompt, PROMPT, i ? &out : &first);
@@ -484,131 +420,7 @@ static void the_unsure_stop(void **state)
 	octavo_engine_close(&e);
 }
 
-/* ---- What does not fit -------------------------------------------------------------------------------------------- */
-
-static void set_config(struct ckpt *c, const char *field, json_int_t value)
-{
-	json_object_set_new(c->config, field, json_integer(value));
-}
-
-static void other_type(struct ckpt *c) { json_object_set_new(c->config, "model_type", json_string("eagle")); }
-static void other_hidden(struct ckpt *c) { set_config(c, "hidden_size", 137); }
-static void other_vocab(struct ckpt *c) { set_config(c, "vocab_size", 259); }
-static void no_count(struct ckpt *c) { json_object_del(c->config, "hydra_num_heads"); }
-static void no_heads(struct ckpt *c) { set_config(c, "hydra_num_heads", 0); }
-static void no_layers(struct ckpt *c) { set_config(c, "hydra_num_layers", 0); }
-static void more_heads(struct ckpt *c) { set_config(c, "hydra_num_heads", 4); }
-static void fewer_heads(struct ckpt *c) { set_config(c, "hydra_num_heads", 2); }
-static void more_layers(struct ckpt *c) { set_config(c, "hydra_num_layers", 2); }
-static void no_out(struct ckpt *c) { ckpt_remove(c, "2.1.weight"); }
-static void no_bias(struct ckpt *c) { ckpt_remove(c, "0.0.linear.bias"); }
-static void no_res(struct ckpt *c) { ckpt_remove(c, "1.0.res_connection.weight"); }
-static void no_scale(struct ckpt *c) { ckpt_remove(c, "1.0.linear.weight_scale_inv"); }
-static void reshape(struct ckpt *c, const char *name, const char *dtype, size_t rows, size_t cols)
-{
-	ckpt_reshape(ckpt_find(c, name), dtype, cols ? 2 : 1, (size_t[]){ rows, cols });
-}
-static void wide_out(struct ckpt *c) { reshape(c, "0.1.weight", "BF16", 260, 137); }
-static void long_out(struct ckpt *c) { reshape(c, "0.1.weight", "BF16", 261, 136); }
-static void narrow_linear(struct ckpt *c) { reshape(c, "1.0.linear.weight", "BF16", 136, 272); }
-static void long_bias(struct ckpt *c) { reshape(c, "2.0.res_connection.bias", "F32", 137, 0); }
-static void integers(struct ckpt *c) { reshape(c, "1.0.res_connection.weight", "I8", 136, 408); }
-static void mixed(struct ckpt *c)
-{
-	reshape(c, "1.0.res_connection.weight", "BF16", 136, 408);
-	ckpt_remove(c, "1.0.res_connection.weight_scale_inv");
-}
-static void bad_scale(struct ckpt *c) { memset(ckpt_find(c, "2.1.weight_scale_inv")->data, 0xFF, 4); }
-static void bad_bias(struct ckpt *c) { memset(ckpt_find(c, "2.0.linear.bias")->data, 0xFF, 4); }
-
-static const struct {
-	void (*bend)(struct ckpt *heads);
-	enum octavo_status status;
-	const char *text[2];
-} faults[] = {
-	{ other_type, OCTAVO_EFORMAT, { "config.json: model_type: eagle, not hydra", "" } },
-	{ other_hidden, OCTAVO_EFORMAT, { "config.json: hidden_size: 137, but the model's is 136", "" } },
-	{ other_vocab, OCTAVO_EFORMAT, { "config.json: vocab_size: 259, but the model's is 260", "" } },
-	{ no_count, OCTAVO_EFORMAT, { "config.json: hydra_num_heads: missing", "" } },
-	{ no_heads, OCTAVO_EFORMAT, { "config.json: hydra_num_heads: 0 is not in 1 to 64", "" } },
-	{ no_layers, OCTAVO_EFORMAT, { "config.json: hydra_num_layers: 0 is not in 1 to 16", "" } },
-	{ more_heads, OCTAVO_EFORMAT, { "3.0.linear.weight: missing", "" } },
-	{ fewer_heads, OCTAVO_EFORMAT, { "hydra_lm_head.safetensors: 2.", "unexpected" } },
-	{ more_layers, OCTAVO_EFORMAT, { "0.1.linear.weight: missing", "" } },
-	{ no_out, OCTAVO_EFORMAT, { "2.1.weight: missing", "" } },
-	{ no_bias, OCTAVO_EFORMAT, { "0.0.linear.bias: missing", "" } },
-	{ no_res, OCTAVO_EFORMAT, { "1.0.res_connection.weight: missing", "" } },
-	{ no_scale, OCTAVO_EFORMAT, { "1.0.linear.weight_scale_inv: missing", "" } },
-	{ wide_out, OCTAVO_EFORMAT, { "hydra_lm_head.safetensors: 0.1.weight: shape [260, 137]", "makes it [260, 136]" } },
-	{ long_out, OCTAVO_EFORMAT, { "0.1.weight: shape [261, 136]", "makes it [260, 136]" } },
-	{ narrow_linear, OCTAVO_EFORMAT, { "1.0.linear.weight: shape [136, 272]", "makes it [136, 408]" } },
-	{ long_bias, OCTAVO_EFORMAT, { "2.0.res_connection.bias: shape [137]", "makes it [136]" } },
-	{ integers, OCTAVO_EFORMAT, { "1.0.res_connection.weight: dtype I8", "" } },
-	{ mixed, OCTAVO_ENOTSUP, { "1.0.linear and 1.0.res_connection differ in FP8", "" } },
-	{ bad_scale, OCTAVO_ENUMERIC, { "2.1.weight_scale_inv: scale [0][0] is", "" } },
-	{ bad_bias, OCTAVO_ENUMERIC, { "2.0.linear.bias: element 0 is not finite", "" } },
-};
-
-static void refuse(struct octavo_engine *e, const char *spec, enum octavo_status status, const char *const text[2])
-{
-	struct octavo_error error = { "" };
-	struct octavo_session *s;
-	struct octavo_session_settings settings = { .drafter = spec };
-	enum octavo_status got = octavo_session_open(&s, e, &settings, &error);
-	if (got != status || !strstr(error.text, text[0]) || !strstr(error.text, text[1]))
-		fail_msg("%s: status %d, %s", text[0], (int)got, error.text);
-	assert_null(s);
-	assert_null(e->draft_files);
-}
-
-static void misfits_are_refused(void **state)
-{
-	(void)state;
-	const struct heads_options options = { .hydra = 1, .heads = HEADS, .layers = 1, .hidden = 136, .vocab = 260,
-		                               .dtype = "F8_E4M3", .seed = 7 };
-	struct octavo_engine_settings one = { .threads = 1 };
-	struct octavo_engine *e = open_model("tiny-ragged", &one);
-	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-		struct ckpt *heads = heads_new(&options);
-		char *dir = ckpt_dir_new();
-		faults[i].bend(heads);
-		heads_write(heads, dir);
-		refuse(e, spec_of("", 1, dir), faults[i].status, faults[i].text);
-		refuse(e, spec_of("ngram+", 1, dir), faults[i].status, (const char *const[]){ "drafter hydra: ", dir });
-		ckpt_free(heads);
-		ckpt_dir_free(dir);
-	}
-	octavo_engine_close(&e);
-}
-
-/* Files and directories that are broken or not there. */
-static void broken_files_are_refused(void **state)
-{
-	(void)state;
-	struct octavo_engine_settings one = { .threads = 1 };
-	struct octavo_engine *e = open_model("tiny-ragged", &one);
-	char *dir = random_heads(0, 1, "BF16", NULL), file[PATH_MAX];
-	struct stat status;
-	refuse(e, "medusa", OCTAVO_EIO, (const char *const[]){ "tiny-ragged/drafters/medusa is no directory", "medusa:DIR" });
-	refuse(e, "medusa:/no/such", OCTAVO_EIO, (const char *const[]){ "drafter medusa: /no/such is no directory", "" });
-	refuse(e, "medusa:", OCTAVO_EINVAL, (const char *const[]){ "needs a directory", "" });
-	refuse(e, spec_of("", 1, dir), OCTAVO_EFORMAT, (const char *const[]){ "hydra_num_heads: missing", "" });
-	snprintf(file, sizeof file, "%s/medusa_lm_head.safetensors", dir);
-	assert_int_equal(stat(file, &status), 0);
-	assert_int_equal(truncate(file, status.st_size - 10), 0);
-	refuse(e, spec_of("", 0, dir), OCTAVO_EFORMAT, (const char *const[]){ "medusa_lm_head.safetensors", "data_offsets" });
-	assert_int_equal(truncate(file, 4), 0);
-	refuse(e, spec_of("", 0, dir), OCTAVO_EFORMAT, (const char *const[]){ "medusa_lm_head.safetensors", "too short" });
-	assert_int_equal(unlink(file), 0);
-	refuse(e, spec_of("", 0, dir), OCTAVO_EIO, (const char *const[]){ "no *.safetensors file", "" });
-	snprintf(file, sizeof file, "%s/config.json", dir);
-	assert_int_equal(truncate(file, 5), 0);
-	refuse(e, spec_of("", 0, dir), OCTAVO_EFORMAT, (const char *const[]){ "config.json: line", "" });
-	assert_int_equal(unlink(file), 0);
-	refuse(e, spec_of("", 0, dir), OCTAVO_EIO, (const char *const[]){ "config.json: cannot open", "" });
-	octavo_engine_close(&e);
-	ckpt_dir_free(dir);
-}
+/* ---- Heads of the model ------------------------------------------------------------------------------------------- */
 
 /* Without a directory heads lie below the model's; and public Medusa releases say less in their config. */
 static void the_model_may_bring_heads(void **state)
@@ -646,44 +458,14 @@ static void the_model_may_bring_heads(void **state)
 	ckpt_dir_free(model_dir);
 }
 
-/* What is asked for: names, directories, pairs. */
-static void specs_are_parsed(void **state)
-{
-	(void)state;
-	static const char *const good[] = { "none", "mtp", "medusa", "medusa:a", "medusa:/a+b/c", "ngram+medusa:/a+b/c",
-		                            "medusa:/a/b+ngram", "medusa:a:b+hydra:c" };
-	static const struct {
-		const char *spec, *text;
-	} bad[] = {
-		{ "", "none called \"\"" },         { "oracle", "none called \"oracle\"" },  { "medusa+", "none called \"\"" },
-		{ "medusa:", "needs a directory" }, { "ngram:x", "takes no argument" },      { "mtp+oracle:x", "\"oracle\"" },
-		{ "none+mtp", "no pair" },          { "medusa:a+medusa:b", "no pair" },      { "mtp+ngram+medusa", "two parts" },
-		{ "+mtp", "none called \"\"" },
-	};
-	struct octavo_error error;
-	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-		if (!octavo_drafter_known(good[i], &error))
-			fail_msg("%s: %s", good[i], error.text);
-	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-		assert_false(octavo_drafter_known(bad[i].spec, &error));
-		if (!strstr(error.text, bad[i].text))
-			fail_msg("%s: %s", bad[i].spec, error.text);
-	}
-	assert_false(octavo_drafter_known(NULL, NULL));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(specs_are_parsed),
 		cmocka_unit_test(heads_follow_the_formulas),
 		cmocka_unit_test(right_heads_are_always_accepted),
 		cmocka_unit_test(only_hydra_sees_the_path),
 		cmocka_unit_test(streams_are_identical),
-		cmocka_unit_test(sessions_share_files),
 		cmocka_unit_test(the_unsure_stop),
-		cmocka_unit_test(misfits_are_refused),
-		cmocka_unit_test(broken_files_are_refused),
 		cmocka_unit_test(the_model_may_bring_heads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,24 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "profiler/counters_papi.h"
-
-static void touch_pages(size_t count)
-{
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	volatile char *memory = mmap(NULL, count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	assert_ptr_not_equal(memory, MAP_FAILED);
-	madvise((void *)memory, count * page, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < count; i++)
-		memory[i * page] = 1;
-	munmap((void *)memory, count * page);
-}
+#include "tests/support/pages.h"
 
 static void papi_counts_or_says_why_not(void **state)
 {

@@ -58,18 +58,6 @@ static void expect(const char *dir, enum octavo_status status, const char *text)
 	octavo_checkpoint_close(&checkpoint);
 }
 
-static int make_dir(void **state)
-{
-	*state = ckpt_dir_new();
-	return 0;
-}
-
-static int drop_dir(void **state)
-{
-	ckpt_dir_free(*state);
-	return 0;
-}
-
 /* ---- Headers --------------------------------------------------------------------------------------- */
 
 #define ENTRY(dtype, shape, offsets) "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
@@ -432,15 +420,15 @@ int main(void)
 	for (size_t i = 0; i < INDEXES; i++)
 		indexes[i] = (struct CMUnitTest){index_cases[i].what, test_index, NULL, NULL, (void *)&index_cases[i]};
 	const struct CMUnitTest files[] = {
-	        cmocka_unit_test_setup_teardown(test_length, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_limits, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_dtypes, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_unaligned, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_kind_of_file, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_changed_file, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_missing_shard, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_tensor_in_two_files, make_dir, drop_dir),
-	        cmocka_unit_test_setup_teardown(test_without_index, make_dir, drop_dir),
+	        cmocka_unit_test_setup_teardown(test_length, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_limits, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_dtypes, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_unaligned, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_kind_of_file, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_changed_file, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_missing_shard, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_tensor_in_two_files, ckpt_dir_setup, ckpt_dir_teardown),
+	        cmocka_unit_test_setup_teardown(test_without_index, ckpt_dir_setup, ckpt_dir_teardown),
 	};
 	return cmocka_run_group_tests_name("headers", headers, NULL, NULL) +
 	       cmocka_run_group_tests_name("index", indexes, NULL, NULL) +

@@ -113,11 +113,7 @@ static char *write_heads(const struct octavo_engine *e, int hydra)
 {
 	const struct heads_options options = { .hydra = hydra, .heads = 2, .layers = 1, .hidden = e->config.hidden,
 		                               .vocab = e->config.vocab, .dtype = "BF16", .seed = 3 };
-	struct ckpt *heads = heads_new(&options);
-	char *dir = ckpt_dir_new();
-	heads_write(heads, dir);
-	ckpt_free(heads);
-	return dir;
+	return heads_dir_new(options);
 }
 
 static void rules_keep_the_law(void **state)

@@ -68,11 +68,7 @@ static char *new_heads(int hydra)
 	/* tiny-ragged's sizes */
 	const struct heads_options options = { .hydra = hydra, .heads = HEADS, .layers = 2, .hidden = 136, .vocab = 260,
 		                               .dtype = hydra ? "F8_E4M3" : "BF16", .seed = 3 };
-	struct ckpt *heads = heads_new(&options);
-	char *dir = ckpt_dir_new();
-	heads_write(heads, dir);
-	ckpt_free(heads);
-	return dir;
+	return heads_dir_new(options);
 }
 
 static int open_specs(void **state)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Text to ids and back: a hand-made tokenizer of 288 tokens, and DeepSeek-V3's own where OCTAVO_DEEPSEEK_V3 names a
- * directory with its tokenizer.json and tokenizer_config.json.  All expected ids were checked against Hugging Face's
+ * Text to ids and back with a hand-made tokenizer of 288 tokens.  All expected ids were checked against Hugging Face's
  * `tokenizers`.
  */
 #include <setjmp.h>
@@ -12,50 +11,11 @@
 #include "engine/text/tokenizer.h"
 #include "octavo_engine.h"
 #include "tests/support/tokfile.h"
+#include "tests/support/vectors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_IDS = 64 };
-
-struct vector {
-	const char *text;
-	size_t length;
-	int32_t id[32];
-	size_t count;
-};
-#define VECTOR(text, ...)                                                                                              \
-	{                                                                                                              \
-		text, sizeof(text) - 1, {__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)              \
-	}
-
-static void check_vector(const struct octavo_tokenizer *tokenizer, const struct vector *vector, unsigned flags)
-{
-	int32_t id[MAX_IDS];
-	size_t count;
-	struct octavo_error error;
-	enum octavo_status status =
-	        octavo_tokenizer_encode(tokenizer, vector->text, vector->length, flags, id, MAX_IDS, &count, &error);
-	if (status)
-		fail_msg("\"%s\": %s", vector->text, error.text);
-	int same = count == vector->count && memcmp(id, vector->id, count * sizeof *id) == 0;
-	if (!same) {
-		print_error("\"%s\" gave", vector->text);
-		for (size_t i = 0; i < count; i++)
-			print_error(" %d", (int)id[i]);
-		print_error("\n");
-	}
-	assert_true(same);
-}
-
-#define CHECK(tokenizer, flags, table) check_table(tokenizer, flags, table, sizeof(table) / sizeof *(table))
-static void check_table(const struct octavo_tokenizer *tokenizer, unsigned flags, const struct vector *table,
-                        size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		check_vector(tokenizer, &table[i], flags);
-}
 
 /* The hand-made tokenizer with one change (none if path is NULL). */
 static struct octavo_tokenizer *open_changed(const char *path, const char *json, const char *config)
@@ -92,8 +52,8 @@ static void test_words(void **state)
 {
 	(void)state;
 	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
-	CHECK(tokenizer, 0, words);
-	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, words);
+	CHECK_VECTORS(tokenizer, 0, words);
+	CHECK_VECTORS(tokenizer, OCTAVO_ENCODE_CONTROL, words);
 	octavo_tokenizer_close(&tokenizer);
 	assert_null(tokenizer);
 }
@@ -109,7 +69,7 @@ static void test_array_merges(void **state)
 	}
 	struct octavo_tokenizer *tokenizer;
 	assert_int_equal(tokfile_open(&tokenizer, root, NULL, TOKFILE_VOCAB, NULL), OCTAVO_OK);
-	CHECK(tokenizer, 0, words);
+	CHECK_VECTORS(tokenizer, 0, words);
 	octavo_tokenizer_close(&tokenizer);
 	json_decref(root);
 }
@@ -123,7 +83,7 @@ static void test_ignore_merges(void **state)
 	        VECTOR("xyz hello<t", 284, 35, 262, 279),
 	};
 	struct octavo_tokenizer *tokenizer = open_changed("model/ignore_merges", "true", NULL);
-	CHECK(tokenizer, 0, whole);
+	CHECK_VECTORS(tokenizer, 0, whole);
 	octavo_tokenizer_close(&tokenizer);
 }
 
@@ -137,7 +97,7 @@ static void test_byte_level_variants(void **state)
 	};
 	struct octavo_tokenizer *tokenizer =
 	        open_changed("pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", NULL);
-	CHECK(tokenizer, 0, gpt2);
+	CHECK_VECTORS(tokenizer, 0, gpt2);
 	octavo_tokenizer_close(&tokenizer);
 
 	static const struct vector prefixed[] = {
@@ -145,13 +105,13 @@ static void test_byte_level_variants(void **state)
 	        VECTOR("world<think>world", 267, 286, 267), /* every section between added tokens */
 	};
 	tokenizer = open_changed("pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", NULL);
-	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, prefixed);
+	CHECK_VECTORS(tokenizer, OCTAVO_ENCODE_CONTROL, prefixed);
 	octavo_tokenizer_close(&tokenizer);
 
 	static const struct vector uncut[] = {VECTOR("12345 world  world", 274, 55, 56, 267, 35, 267)};
 	tokenizer = open_changed("pre_tokenizer",
 	                         "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}", NULL);
-	CHECK(tokenizer, 0, uncut);
+	CHECK_VECTORS(tokenizer, 0, uncut);
 	octavo_tokenizer_close(&tokenizer);
 }
 
@@ -165,7 +125,7 @@ static void test_nfc(void **state)
 	};
 	struct octavo_tokenizer *tokenizer =
 	        open_changed("normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}", NULL);
-	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, composed);
+	CHECK_VECTORS(tokenizer, OCTAVO_ENCODE_CONTROL, composed);
 
 	char run[2 * 1200]; /* combining characters without end */
 	for (size_t i = 0; i < sizeof run; i += 2)
@@ -191,7 +151,7 @@ static void test_control(void **state)
 {
 	(void)state;
 	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
-	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, controls);
+	CHECK_VECTORS(tokenizer, OCTAVO_ENCODE_CONTROL, controls);
 	octavo_tokenizer_close(&tokenizer);
 }
 
@@ -389,185 +349,12 @@ static void test_long_piece(void **state)
 	octavo_tokenizer_close(&tokenizer);
 }
 
-/* ---- Round trips --------------------------------------------------------------------------------------------------
- */
-
-static uint64_t random_state;
-static uint32_t random_below(uint32_t n)
-{
-	random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)((random_state >> 33) % n);
-}
-
-/* Appends a random character: ASCII, white space, any of the basic plane, any at all. */
-static size_t random_character(char *out)
-{
-	static const char *const spaces[] = {" ", "\n", "\r\n", "\t", "\xc2\xa0", "\xe3\x80\x80", "\xe2\x80\x8b"};
-	uint32_t kind = random_below(4), c;
-	if (kind == 1) {
-		const char *space = spaces[random_below(7)];
-		memcpy(out, space, strlen(space));
-		return strlen(space);
-	}
-	do
-		c = random_below(kind == 0 ? 0x80 : kind == 2 ? 0x10000 : 0x110000);
-	while (c >= 0xd800 && c < 0xe000);
-	size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-	static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-	for (size_t i = length; i-- > 1; c >>= 6)
-		out[i] = (char)(0x80 | (c & 0x3f));
-	out[0] = (char)(lead[length] | c);
-	return length;
-}
-
-static void round_trip(const struct octavo_tokenizer *tokenizer, const char *text, size_t bytes, unsigned flags)
-{
-	int32_t id[1024];
-	size_t count, at = 0;
-	struct octavo_error error;
-	if (octavo_tokenizer_encode(tokenizer, text, bytes, flags, id, 1024, &count, &error))
-		fail_msg("%s", error.text);
-	for (size_t i = 0; i < count; i++) {
-		size_t length;
-		const char *token = octavo_tokenizer_text(tokenizer, id[i], &length);
-		assert_non_null(token);
-		assert_true(length <= bytes - at);
-		assert_memory_equal(token, text + at, length);
-		at += length;
-	}
-	assert_int_equal(at, bytes);
-}
-
-static void check_round_trips(const struct octavo_tokenizer *tokenizer)
-{
-	random_state = 20240101;
-	for (int i = 0; i < 3000; i++) {
-		char text[1024];
-		size_t bytes = 0;
-		for (uint32_t characters = random_below(200); characters > 0; characters--)
-			bytes += random_character(text + bytes);
-		round_trip(tokenizer, text, bytes, i % 2 ? OCTAVO_ENCODE_CONTROL : 0);
-	}
-}
+/* ---- Round trips ---------------------------------------------------------------------------------------------- */
 
 static void test_round_trip(void **state)
 {
 	(void)state;
 	struct octavo_tokenizer *tokenizer = open_changed(NULL, NULL, NULL);
-	check_round_trips(tokenizer);
-	octavo_tokenizer_close(&tokenizer);
-}
-
-/* ---- DeepSeek-V3's own tokenizer ------------------------------------------------------------------------------------
- */
-
-/* NULL, said aloud, without it. */
-static struct octavo_tokenizer *open_deepseek(void)
-{
-	const char *dir = getenv("OCTAVO_DEEPSEEK_V3");
-	if (!dir || !*dir) {
-		print_message("OCTAVO_DEEPSEEK_V3 is not set: DeepSeek-V3's tokenizer is not tested\n");
-		return NULL;
-	}
-	struct octavo_tokenizer *tokenizer;
-	struct octavo_error error;
-	if (octavo_tokenizer_open(&tokenizer, dir, 129280, &error))
-		fail_msg("%s", error.text);
-	return tokenizer;
-}
-
-static const struct vector deepseek[] = {
-        VECTOR("Hello, world!", 19923, 14, 2058, 3),
-        VECTOR("Hello world", 19923, 2058),
-        VECTOR("  leading", 223, 6646),
-        VECTOR("a  b", 67, 223, 291),
-        VECTOR("a   123", 67, 361, 6895),
-        VECTOR("12345678", 6895, 18009, 2597),
-        VECTOR("3.14159", 21, 16, 9926, 3318),
-        VECTOR("你好，世界", 30594, 303, 3427),
-        VECTOR("日本語テスト", 88768, 109288),
-        VECTOR("こんにちは123abc", 4549, 7245, 2298, 12457, 2841, 6895, 32372),
-        VECTOR("don't I'm we'll", 20385, 1664, 342, 4571, 579, 5922),
-        VECTOR("foo_bar(x)=y;", 40897, 100869, 4042, 6912, 91, 29),
-        VECTOR("\n\n  def f(x):\n\treturn x\n", 271, 223, 1351, 285, 4042, 3395, 5562, 1527, 201),
-        VECTOR("tab\tsep\r\nline2", 14278, 200, 88351, 204, 201, 1836, 20),
-        VECTOR("émigré café", 8242, 350, 17713, 57664),
-        VECTOR("e\u0301", 71, 17793),
-        VECTOR("👩\u200d👩\u200d👧", 25730, 105, 46088, 25730, 105, 46088, 25730, 103),
-        VECTOR("\u200b zero", 35020, 8390),
-        VECTOR("$100 + €20", 6, 1457, 940, 21820, 397),
-        VECTOR("#include <stdio.h>", 6201, 818, 21968, 5196, 32),
-        VECTOR("1/2 ²½", 19, 17, 20, 223, 1628, 23951),
-        VECTOR("مرحبا بالعالم", 10393, 2212, 53067, 9254, 1183, 14059),
-        VECTOR("   \n  x", 14320, 223, 1527),
-        VECTOR(" !!! ", 4050, 6909, 223),
-        VECTOR("end   ", 523, 361),
-        VECTOR("<｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜>", 0, 128803, 23166, 128804),
-};
-
-static void test_deepseek_vectors(void **state)
-{
-	(void)state;
-	struct octavo_tokenizer *tokenizer = open_deepseek();
-	if (!tokenizer)
-		skip();
-	CHECK(tokenizer, OCTAVO_ENCODE_CONTROL, deepseek);
-	static const struct vector with_bos[] = {VECTOR("Hello world", 0, 19923, 2058)};
-	CHECK(tokenizer, OCTAVO_ENCODE_BOS, with_bos);
-	octavo_tokenizer_close(&tokenizer);
-}
-
-/* Here every piece that the patterns cut is one token. */
-static void test_deepseek_pieces(void **state)
-{
-	(void)state;
-	struct octavo_tokenizer *tokenizer = open_deepseek();
-	if (!tokenizer)
-		skip();
-	static const char text[] = "\n\n  def f(x):\n\treturn x\n";
-	static const char *const piece[] = {"\n\n", " ", " def", " f", "(x", "):\n", "\treturn", " x", "\n"};
-	int32_t id[MAX_IDS];
-	size_t count;
-	assert_int_equal(octavo_tokenizer_encode(tokenizer, text, strlen(text), 0, id, MAX_IDS, &count, NULL),
-	                 OCTAVO_OK);
-	assert_int_equal(count, 9);
-	for (size_t i = 0; i < count; i++) {
-		size_t length;
-		assert_string_equal(octavo_tokenizer_text(tokenizer, id[i], &length), piece[i]);
-	}
-	octavo_tokenizer_close(&tokenizer);
-}
-
-static void test_deepseek_control_safety(void **state)
-{
-	(void)state;
-	struct octavo_tokenizer *tokenizer = open_deepseek();
-	if (!tokenizer)
-		skip();
-	for (int32_t added = 0; added < 128815; added = added == 2 ? 128000 : added + 1) {
-		size_t length, count;
-		const char *text = octavo_tokenizer_text(tokenizer, added, &length);
-		int32_t id[MAX_IDS];
-		assert_int_equal(octavo_tokenizer_encode(tokenizer, text, length, 0, id, MAX_IDS, &count, NULL),
-		                 OCTAVO_OK);
-		assert_true(count > 1);
-		for (size_t i = 0; i < count; i++)
-			assert_true(id[i] > 2 && id[i] < 128000);
-		assert_int_equal(octavo_tokenizer_encode(tokenizer, text, length, OCTAVO_ENCODE_CONTROL, id, MAX_IDS,
-		                                         &count, NULL),
-		                 OCTAVO_OK);
-		assert_int_equal(count, 1);
-		assert_int_equal(id[0], added);
-	}
-	octavo_tokenizer_close(&tokenizer);
-}
-
-static void test_deepseek_round_trip(void **state)
-{
-	(void)state;
-	struct octavo_tokenizer *tokenizer = open_deepseek();
-	if (!tokenizer)
-		skip();
 	check_round_trips(tokenizer);
 	octavo_tokenizer_close(&tokenizer);
 }
@@ -589,10 +376,6 @@ int main(void)
 	        cmocka_unit_test(test_token_text),
 	        cmocka_unit_test(test_long_piece),
 	        cmocka_unit_test(test_round_trip),
-	        cmocka_unit_test(test_deepseek_vectors),
-	        cmocka_unit_test(test_deepseek_pieces),
-	        cmocka_unit_test(test_deepseek_control_safety),
-	        cmocka_unit_test(test_deepseek_round_trip),
 	};
 	return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

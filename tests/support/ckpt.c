@@ -32,7 +32,7 @@ enum {
 	FIRST_DENSE = 1
 };
 
-static void *must(void *pointer)
+void *ckpt_must(void *pointer)
 {
 	if (!pointer) {
 		perror("ckpt");
@@ -62,12 +62,12 @@ void ckpt_reshape(struct ckpt_tensor *tensor, const char *dtype, size_t rank, co
 		tensor->bytes *= shape[i];
 	}
 	free(tensor->data);
-	tensor->data = must(calloc(tensor->bytes + 1, 1));
+	tensor->data = ckpt_must(calloc(tensor->bytes + 1, 1));
 }
 
 struct ckpt_tensor *ckpt_add(struct ckpt *ckpt, const char *name, const char *dtype, size_t rank, const size_t *shape)
 {
-	must(ckpt->count < CKPT_MAX_TENSORS ? ckpt : NULL);
+	ckpt_must(ckpt->count < CKPT_MAX_TENSORS ? ckpt : NULL);
 	struct ckpt_tensor *tensor = &ckpt->tensor[ckpt->count++];
 	*tensor = (struct ckpt_tensor){0};
 	snprintf(tensor->name, sizeof tensor->name, "%s", name);
@@ -80,7 +80,7 @@ struct ckpt_tensor *ckpt_find(struct ckpt *ckpt, const char *name)
 	size_t i = 0;
 	while (i < ckpt->count && strcmp(ckpt->tensor[i].name, name) != 0)
 		i++;
-	return must(i < ckpt->count ? &ckpt->tensor[i] : NULL);
+	return ckpt_must(i < ckpt->count ? &ckpt->tensor[i] : NULL);
 }
 
 void ckpt_remove(struct ckpt *ckpt, const char *name)
@@ -162,13 +162,13 @@ static void add_linear(struct builder *b, const char *stem, size_t rows, size_t 
 	struct ckpt_tensor *weight = ckpt_add(b->ckpt, name, "F8_E4M3", 2, (size_t[]){rows, cols});
 	name_in(name, b, stem, ".weight_scale_inv");
 	struct ckpt_tensor *scale = ckpt_add(b->ckpt, name, "F32", 2, blocks);
-	float *values = must(malloc(rows * cols * sizeof *values)); /* [rows][cols] */
+	float *values = ckpt_must(malloc(rows * cols * sizeof *values)); /* [rows][cols] */
 	for (size_t i = 0; i < rows * cols; i++)
 		values[i] = spread * next_normal(&b->random);
 	enum octavo_status status =
 	        octavo_quantise_128x128(weight->data, (float *)scale->data, values, rows, cols, cols,
 	                                b->options->e8m0 ? OCTAVO_SCALE_E8M0 : OCTAVO_SCALE_AMAX);
-	must(status == OCTAVO_OK ? b : NULL);
+	ckpt_must(status == OCTAVO_OK ? b : NULL);
 	free(values);
 }
 
@@ -244,7 +244,7 @@ json_t *ckpt_config(const struct ckpt_options *o)
 	                         FIRST_DENSE, "routed_scaling_factor", 1.5, "norm_topk_prob", 1, "scoring_func",
 	                         "sigmoid", "topk_method", "noaux_tc", "rms_norm_eps", 1e-6, "bos_token_id", 0,
 	                         "eos_token_id", 1, "rope_theta", 10000.0);
-	must(config && more ? config : NULL);
+	ckpt_must(config && more ? config : NULL);
 	json_object_update(config, more);
 	json_decref(more);
 	json_object_set_new(config, "q_lora_rank", o->no_q_lora ? json_null() : json_integer(Q_LORA));
@@ -263,7 +263,7 @@ json_t *ckpt_config(const struct ckpt_options *o)
 
 struct ckpt *ckpt_new(const struct ckpt_options *options)
 {
-	struct ckpt *ckpt = must(calloc(1, sizeof *ckpt));
+	struct ckpt *ckpt = ckpt_must(calloc(1, sizeof *ckpt));
 	struct builder b = {.ckpt = ckpt, .options = options, .random = options->seed};
 	ckpt->shards = 1;
 	ckpt->config = ckpt_config(options);
@@ -297,13 +297,13 @@ static FILE *open_file(const char *dir, const char *name, const char *mode)
 {
 	char path[PATH_MAX];
 	snprintf(path, sizeof path, "%s/%s", dir, name);
-	return must(fopen(path, mode));
+	return ckpt_must(fopen(path, mode));
 }
 
 void ckpt_write_file(const char *dir, const char *name, const void *data, size_t bytes)
 {
 	FILE *file = open_file(dir, name, "wb");
-	must(fwrite(data, 1, bytes, file) == bytes && fclose(file) == 0 ? file : NULL);
+	ckpt_must(fwrite(data, 1, bytes, file) == bytes && fclose(file) == 0 ? file : NULL);
 }
 
 unsigned char *ckpt_read_file(const char *dir, const char *name, size_t *bytes)
@@ -312,25 +312,25 @@ unsigned char *ckpt_read_file(const char *dir, const char *name, size_t *bytes)
 	fseek(file, 0, SEEK_END);
 	*bytes = (size_t)ftell(file);
 	rewind(file);
-	unsigned char *data = must(malloc(*bytes + 1));
-	must(fread(data, 1, *bytes, file) == *bytes ? data : NULL);
+	unsigned char *data = ckpt_must(malloc(*bytes + 1));
+	ckpt_must(fread(data, 1, *bytes, file) == *bytes ? data : NULL);
 	fclose(file);
 	return data;
 }
 
 struct ckpt *ckpt_load(const char *dir)
 {
-	struct ckpt *ckpt = must(calloc(1, sizeof *ckpt));
+	struct ckpt *ckpt = ckpt_must(calloc(1, sizeof *ckpt));
 	size_t bytes, length = 0;
 	const char *name;
 	json_t *about;
 	unsigned char *config = ckpt_read_file(dir, "config.json", &bytes);
-	ckpt->config = must(json_loadb((const char *)config, bytes, 0, NULL));
+	ckpt->config = ckpt_must(json_loadb((const char *)config, bytes, 0, NULL));
 	ckpt->shards = 1;
 	unsigned char *file = ckpt_read_file(dir, "model.safetensors", &bytes);
 	for (unsigned i = 8; i--;)
 		length = length << 8 | file[i];
-	json_t *header = must(json_loadb((const char *)file + 8, length, 0, NULL));
+	json_t *header = ckpt_must(json_loadb((const char *)file + 8, length, 0, NULL));
 	json_object_del(header, "__metadata__");
 	json_object_foreach(header, name, about) {
 		json_t *dims = json_object_get(about, "shape"), *offsets = json_object_get(about, "data_offsets");
@@ -349,7 +349,7 @@ struct ckpt *ckpt_load(const char *dir)
 
 static void write_json(const char *dir, const char *name, const json_t *json)
 {
-	char *text = must(json_dumps(json, JSON_INDENT(1)));
+	char *text = ckpt_must(json_dumps(json, JSON_INDENT(1)));
 	ckpt_write_file(dir, name, text, strlen(text));
 	free(text);
 }
@@ -376,7 +376,7 @@ static json_t *header_of(const struct ckpt *ckpt, unsigned shard)
 static void write_shard(const struct ckpt *ckpt, unsigned shard, const char *dir, const char *name)
 {
 	json_t *header = header_of(ckpt, shard);
-	char *text = must(json_dumps(header, JSON_COMPACT));
+	char *text = ckpt_must(json_dumps(header, JSON_COMPACT));
 	size_t length = strlen(text);
 	FILE *file = open_file(dir, name, "wb");
 	for (int i = 0; i < 8; i++)
@@ -387,7 +387,7 @@ static void write_shard(const struct ckpt *ckpt, unsigned shard, const char *dir
 	for (size_t i = 0; i < ckpt->count; i++)
 		if (ckpt->tensor[i].shard == shard)
 			fwrite(ckpt->tensor[i].data, 1, ckpt->tensor[i].bytes, file);
-	must(!ferror(file) && fclose(file) == 0 ? file : NULL);
+	ckpt_must(!ferror(file) && fclose(file) == 0 ? file : NULL);
 	free(text);
 	json_decref(header);
 }
@@ -421,12 +421,12 @@ char *ckpt_dir_new(void)
 	const char *base = getenv("TMPDIR");
 	char path[PATH_MAX];
 	snprintf(path, sizeof path, "%s/octavo-test-XXXXXX", base && *base ? base : "/tmp");
-	return must(strdup(must(mkdtemp(path))));
+	return ckpt_must(strdup(ckpt_must(mkdtemp(path))));
 }
 
 void ckpt_dir_free(char *dir)
 {
-	DIR *stream = must(opendir(dir));
+	DIR *stream = ckpt_must(opendir(dir));
 	const struct dirent *entry;
 	while ((entry = readdir(stream))) {
 		char path[PATH_MAX];
@@ -437,4 +437,16 @@ void ckpt_dir_free(char *dir)
 	closedir(stream);
 	rmdir(dir);
 	free(dir);
+}
+
+int ckpt_dir_setup(void **state)
+{
+	*state = ckpt_dir_new();
+	return 0;
+}
+
+int ckpt_dir_teardown(void **state)
+{
+	ckpt_dir_free(*state);
+	return 0;
 }

@@ -30,6 +30,9 @@ struct ckpt {
 	unsigned pad;    /* spaces behind each header */
 };
 
+/* Aborts for a null pointer; else returns it. */
+void *ckpt_must(void *pointer);
+
 /* What the tiny model looks like; zero-initialised: FP8 with F32 scales, q_lora, YaRN and no MTP. */
 struct ckpt_options {
 	int bf16;      /* all matrices BF16, no scales */
@@ -60,6 +63,9 @@ void ckpt_reshape(struct ckpt_tensor *tensor, const char *dtype, size_t rank, co
 char *ckpt_dir_new(void);
 /* Removes the directory and the files in it, and frees the path. */
 void ckpt_dir_free(char *dir);
+/* The same for cmocka: each test's state is a fresh directory. */
+int ckpt_dir_setup(void **state);
+int ckpt_dir_teardown(void **state);
 void ckpt_write(const struct ckpt *ckpt, const char *dir);
 void ckpt_write_file(const char *dir, const char *name, const void *data, size_t bytes);
 /* Reads DIR/NAME whole; the caller frees. */

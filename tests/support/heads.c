@@ -13,15 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *must(void *pointer)
-{
-	if (!pointer) {
-		perror("heads");
-		abort();
-	}
-	return pointer;
-}
-
 /* Uniform of variance 1; Knuth's MMIX generator. */
 static float next_value(uint64_t *state)
 {
@@ -64,7 +55,7 @@ static void add_matrix(struct builder *b, const char *stem, size_t rows, size_t 
 	}
 	if (b->options->zero)
 		return;
-	float *values = must(malloc(rows * cols * sizeof *values)); /* [rows][cols] */
+	float *values = ckpt_must(malloc(rows * cols * sizeof *values)); /* [rows][cols] */
 	for (size_t i = 0; i < rows * cols; i++)
 		values[i] = gain / sqrtf((float)cols) * next_value(&b->random);
 	struct ckpt_tensor *tensor = &b->ckpt->tensor[index];
@@ -104,7 +95,7 @@ static void add_head(struct builder *b, size_t i)
 
 struct ckpt *heads_new(const struct heads_options *o)
 {
-	struct ckpt *ckpt = must(calloc(1, sizeof *ckpt));
+	struct ckpt *ckpt = ckpt_must(calloc(1, sizeof *ckpt));
 	struct builder b = { ckpt, o, o->seed };
 	ckpt->shards = 1;
 	ckpt->config = json_pack("{s:s, s:I, s:I, s:I, s:I}", "model_type", o->hydra ? "hydra" : "medusa",
@@ -127,11 +118,33 @@ void heads_write(const struct ckpt *heads, const char *dir)
 		abort();
 }
 
+char *heads_dir_new(struct heads_options options)
+{
+	struct ckpt *heads = heads_new(&options);
+	char *dir = ckpt_dir_new();
+	heads_write(heads, dir);
+	ckpt_free(heads);
+	return dir;
+}
+
+struct heads_options tiny_heads(int hydra, size_t layers, const char *dtype)
+{
+	return (struct heads_options){ .hydra = hydra, .heads = 3, .layers = layers, .hidden = 136, .vocab = 260,
+		                       .dtype = dtype, .seed = 7 };
+}
+
+const char *heads_spec(const char *before, int hydra, const char *dir)
+{
+	static char spec[PATH_MAX];
+	snprintf(spec, sizeof spec, "%s%s:%s", before, hydra ? "hydra" : "medusa", dir);
+	return spec;
+}
+
 double *heads_values(struct ckpt *heads, const char *name)
 {
 	const struct ckpt_tensor *t = ckpt_find(heads, name);
 	size_t cols = t->rank == 2 ? t->shape[1] : 1, n = t->shape[0] * cols;
-	double *values = must(malloc(n * sizeof *values));
+	double *values = ckpt_must(malloc(n * sizeof *values));
 	char scale_name[160];
 	const struct ckpt_tensor *scale = NULL;
 	if (!strcmp(t->dtype, "F8_E4M3")) {

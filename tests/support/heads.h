@@ -20,6 +20,12 @@ struct heads_options {
 struct ckpt *heads_new(const struct heads_options *options);
 /* Writes them to a directory as config.json and medusa_lm_head.safetensors (or hydra_…). */
 void heads_write(const struct ckpt *heads, const char *dir);
+/* Both, in a fresh directory; ckpt_dir_free. */
+char *heads_dir_new(struct heads_options options);
+/* Three random heads for the tiny models of hidden size 136 and 260 tokens. */
+struct heads_options tiny_heads(int hydra, size_t layers, const char *dtype);
+/* "medusa:DIR" or "hydra:DIR" behind what stands before it ("ngram+"); valid until the next call. */
+const char *heads_spec(const char *before, int hydra, const char *dir);
 /* A tensor's values as doubles, block scales applied; the caller frees. */
 double *heads_values(struct ckpt *heads, const char *name);
 /* Sets element i of a BF16 tensor. */

@@ -17,6 +17,16 @@ struct octavo_session *open_session(struct octavo_engine *e, const struct octavo
 	return s;
 }
 
+struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *spec, const int32_t *text)
+{
+	struct octavo_error error = { "" };
+	struct octavo_drafter *d;
+	if (octavo_drafter_open(&d, spec, e, 0, &error) != OCTAVO_OK)
+		fail_msg("%s", error.text);
+	d->ops->begin(d, text);
+	return d;
+}
+
 void finish(struct octavo_session *s, struct output *out)
 {
 	const int32_t *token;
@@ -35,7 +45,7 @@ void finish(struct octavo_session *s, struct output *out)
 }
 
 void decode(struct octavo_engine *e, const struct octavo_session_settings *settings, const int32_t *prompt,
-                   size_t length, struct output *out)
+            size_t length, struct output *out)
 {
 	struct octavo_error error;
 	struct octavo_session *s = open_session(e, settings);

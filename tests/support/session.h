@@ -24,6 +24,8 @@ static inline enum octavo_kv_format cache_of(void **state)
 
 /* Each fails the test with the library's error text. */
 struct octavo_session *open_session(struct octavo_engine *e, const struct octavo_session_settings *settings);
+/* In sequence 0, begun with the text, of which it sees what is committed. */
+struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *spec, const int32_t *text);
 /* Steps until nothing more comes. */
 void finish(struct octavo_session *s, struct output *out);
 void decode(struct octavo_engine *e, const struct octavo_session_settings *settings, const int32_t *prompt,
