@@ -125,8 +125,8 @@ void cpu_choice_note(void);
 void progress(const char *what, size_t done, size_t total);
 void progress_clear(void);
 
-/* Prints text, from column `at` on, and ends the line; broken at spaces, to go on at column `indent`, where it gets longer
- * than LINE_WIDTH.  Nothing for an empty text. */
+/* Prints text, from column `at` on, and ends the line; broken at spaces, to go on at column `indent`, where it gets
+ * longer than LINE_WIDTH.  Nothing for an empty text. */
 enum { LINE_WIDTH = 118 };
 void print_wrapped(const char *text, size_t at, size_t indent);
 /* From here on the first Ctrl-C (SIGINT) is not the end: `interrupted` says that it came.  The second one is. */

@@ -64,11 +64,14 @@ bool accept_parse(const struct options *o, struct acceptance *out)
 {
 	static const char candidates[] = "candidates:";
 	*out = (struct acceptance){ .rule = o->accept ? octavo_accept_find(o->accept) : OCTAVO_ACCEPT_MATCH };
-	if (out->rule == OCTAVO_ACCEPT_CANDIDATES || (o->accept && !strncmp(o->accept, candidates, sizeof candidates - 1))) {
+	if (out->rule == OCTAVO_ACCEPT_CANDIDATES ||
+	    (o->accept && !strncmp(o->accept, candidates, sizeof candidates - 1))) {
 		out->rule = OCTAVO_ACCEPT_CANDIDATES;
 		if (strlen(o->accept) < sizeof candidates ||
 		    !shortlist_parse(o->accept + sizeof candidates - 1, &out->shortlist)) {
-			complain("option --accept: \"%s\" is not candidates:K[,P], K from 1 to 1000000, P above 0 up to 1", o->accept);
+			complain(
+			        "option --accept: \"%s\" is not candidates:K[,P], K from 1 to 1000000, P above 0 up to 1",
+			        o->accept);
 			return false;
 		}
 		snprintf(out->text, sizeof out->text, "%s%u,%g", candidates, out->shortlist.most, out->shortlist.sure);
@@ -149,8 +152,9 @@ bool tree_parse(const struct options *o, struct tree *tree)
 	if (at && !strncmp(at, dynamic, sizeof dynamic - 1)) {
 		if (dynamic_parse(at + sizeof dynamic - 1, &tree->dynamic))
 			return true;
-		complain("option --tree: \"%s\" is not dynamic:ROWS,TOPK,DEPTH, each from 1 to %d, such as dynamic:16,4,5", at,
-		         OCTAVO_MAX_DRAFT);
+		complain(
+		        "option --tree: \"%s\" is not dynamic:ROWS,TOPK,DEPTH, each from 1 to %d, such as dynamic:16,4,5",
+		        at, OCTAVO_MAX_DRAFT);
 		return false;
 	}
 	while (at && depth < OCTAVO_MAX_K && *at >= '1' && *at <= '9') {
@@ -159,7 +163,8 @@ bool tree_parse(const struct options *o, struct tree *tree)
 		level = width < OCTAVO_MAX_DRAFT ? level * width : OCTAVO_MAX_DRAFT;
 		rows += level;
 		if (rows > OCTAVO_MAX_DRAFT) {
-			complain("option --tree: \"%s\" has more than %d rows, the root included", o->tree, OCTAVO_MAX_DRAFT);
+			complain("option --tree: \"%s\" has more than %d rows, the root included", o->tree,
+			         OCTAVO_MAX_DRAFT);
 			return false;
 		}
 		tree->width[depth++] = (unsigned)width;
@@ -170,8 +175,9 @@ bool tree_parse(const struct options *o, struct tree *tree)
 	}
 	if (!at || (!*at && depth && at[-1] != ','))
 		return true;
-	complain("option --tree: \"%s\" is not a comma list of 1 to %d widths, such as 4,2,1, nor dynamic:ROWS,TOPK,DEPTH",
-	         o->tree, OCTAVO_MAX_K);
+	complain(
+	        "option --tree: \"%s\" is not a comma list of 1 to %d widths, such as 4,2,1, nor dynamic:ROWS,TOPK,DEPTH",
+	        o->tree, OCTAVO_MAX_K);
 	return false;
 }
 
@@ -212,8 +218,8 @@ static bool has_config(const char *dir)
 	return length > 0 && (size_t)length < sizeof path && access(path, R_OK) == 0;
 }
 
-/* In a build: bench/model beside the program, or one level up, since libtool runs .libs/specbench.  Of an installation that
- * was moved as a whole: share/octavo/model beside bin. */
+/* In a build: bench/model beside the program, or one level up, since libtool runs .libs/specbench.  Of an installation
+ * that was moved as a whole: share/octavo/model beside bin. */
 static const char *beside_program(void)
 {
 	static char dir[PATH_MAX + 32];
@@ -394,8 +400,8 @@ json_t *json_document(void)
 	for (int i = 0; i < command.count; i++)
 		if (json_array_append_new(words, json_string(command.word[i])))
 			json_array_append_new(words, json_null()); /* what is not UTF-8 */
-	return json_pack("{s:i, s:s, s:s, s:s, s:o}", "schema", 1, "tool", "specbench", "version", octavo_version(), "date",
-	                 date, "command", words);
+	return json_pack("{s:i, s:s, s:s, s:s, s:o}", "schema", 1, "tool", "specbench", "version", octavo_version(),
+	                 "date", date, "command", words);
 }
 
 /* A regular file can be replaced by a finished one; a device, a pipe or a link has to stay what it is. */

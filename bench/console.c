@@ -66,7 +66,8 @@ static void want_stop(int number)
 {
 	static const char note[] = "\nspecbench: ends after this prompt, with a report; Ctrl-C again: at once\n";
 	stop_wanted = number;
-	signal(SIGPIPE, SIG_IGN); /* what reads the report may have got the same Ctrl-C; files are still to be written */
+	/* What reads the report may have got the same Ctrl-C; files are still to be written. */
+	signal(SIGPIPE, SIG_IGN);
 	if (write(STDERR_FILENO, note, sizeof note - 1) < 0)
 		return; /* nobody reads it */
 }

@@ -95,7 +95,8 @@ static bool join(const struct decoding *d, struct lanes *l, size_t index, struct
 
 static void add_round(struct half *h, const struct octavo_session_stats *before, const struct lanes *l, uint64_t ns)
 {
-	const struct octavo_session_stats *after = octavo_session_stats(l->session[0]); /* what a batch shares, each has */
+	const struct octavo_session_stats *after =
+	        octavo_session_stats(l->session[0]); /* what a batch shares, each has */
 	struct octavo_session_round round;
 	size_t rows = 0;
 	for (size_t i = 0; i < l->running; i++)

@@ -69,10 +69,12 @@ static void print_cause(const struct runs *r, const struct run *run)
 		       run->batch > 1 ? "" : ": kernels are not the cause");
 	if (r->backend)
 		printf("    Likely cause: backend %s, which is approximate: other numbers of rows, other sums. Without --backend the\n"
-		       "    tokens are those of plain decoding.\n", r->backend);
+		       "    tokens are those of plain decoding.\n",
+		       r->backend);
 	else
 		printf("    This must not happen, it is a defect of %s: please report it, with this text and what `specbench machine`\n"
-		       "    and `specbench selftest` print.\n", d->why.found ? "a kernel" : "Octavo's");
+		       "    and `specbench selftest` print.\n",
+		       d->why.found ? "a kernel" : "Octavo's");
 }
 
 void divergence_print(const struct runs *r, const struct run *run)
@@ -127,7 +129,8 @@ json_t *divergence_json(const struct runs *r, const struct run *run)
 	const struct divergence *d = &run->divergence;
 	if (!d->found)
 		return json_null();
-	return json_pack("{s:s, s:I, s:I, s:i, s:i, s:o, s:s?, s:o}", "prompt", d->prompt, "token", (json_int_t)d->token,
-	                 "position", (json_int_t)d->position, "plain", (int)d->plain, "got", (int)d->got, "margin",
-	                 finite_json(d->margin), "backend", r->backend, "explanation", explanation_json(&d->why));
+	return json_pack("{s:s, s:I, s:I, s:i, s:i, s:o, s:s?, s:o}", "prompt", d->prompt, "token",
+	                 (json_int_t)d->token, "position", (json_int_t)d->position, "plain", (int)d->plain, "got",
+	                 (int)d->got, "margin", finite_json(d->margin), "backend", r->backend, "explanation",
+	                 explanation_json(&d->why));
 }

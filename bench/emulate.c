@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `specbench kernels --op emulate`: how far FP8 products are from exact sums when a tensor core adds them with few bits,
- * by the interval at which its partial sums go to FP32.
+ * `specbench kernels --op emulate`: how far FP8 products are from exact sums when a tensor core adds them with few
+ * bits, by the interval at which its partial sums go to FP32.
  */
 #include "bench/bench.h"
 
@@ -142,15 +142,15 @@ static enum octavo_status native(struct sums *s, struct error *error)
 	return status;
 }
 
-/* ---- The report --------------------------------------------------------------------------------------------------- */
+/* ---- The report -------------------------------------------------------------------------------------------------- */
 
 static void add(json_t *array, const struct sums *s, const char *sum, unsigned fraction, size_t n_c, struct error e)
 {
-	json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:o, s:o, s:f, s:f}", "inputs", s->inputs, "sum", sum, "k",
-	                                       (json_int_t)s->k, "fraction_bits",
+	json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:o, s:o, s:f, s:f}", "inputs", s->inputs, "sum", sum,
+	                                       "k", (json_int_t)s->k, "fraction_bits",
 	                                       fraction ? json_integer(fraction) : json_null(), "n_c",
-	                                       fraction ? json_integer((json_int_t)n_c) : json_null(), "rms", e.rms, "max",
-	                                       e.largest));
+	                                       fraction ? json_integer((json_int_t)n_c) : json_null(), "rms", e.rms,
+	                                       "max", e.largest));
 }
 
 static enum octavo_status report_interval(struct sums *s, size_t n_c, json_t *array)
@@ -162,8 +162,8 @@ static enum octavo_status report_interval(struct sums *s, size_t n_c, json_t *ar
 		add(array, s, "hopper", 13 + i, n_c, e[i]);
 	}
 	if (status == OCTAVO_OK)
-		printf("  %-9s %7zu %7zu   %.2e  %.2e    %.2e  %.2e\n", s->inputs, s->k, n_c, e[0].rms, e[0].largest, e[1].rms,
-		       e[1].largest);
+		printf("  %-9s %7zu %7zu   %.2e  %.2e    %.2e  %.2e\n", s->inputs, s->k, n_c, e[0].rms, e[0].largest,
+		       e[1].rms, e[1].largest);
 	return status;
 }
 
@@ -224,8 +224,9 @@ int emulate_report(const struct options *o)
 		return complain("kernels: option --%s does not apply to --op emulate", other);
 	for (size_t i = 0; i < o->shapes; i++)
 		if (o->n[i] > 4096 || o->kdim[i] > LONGEST_K)
-			return complain("kernels: option --shape: %zu,%zu: emulate takes up to 4096 outputs of up to %d products",
-			                o->n[i], o->kdim[i], LONGEST_K);
+			return complain(
+			        "kernels: option --shape: %zu,%zu: emulate takes up to 4096 outputs of up to %d products",
+			        o->n[i], o->kdim[i], LONGEST_K);
 	if (!json_writable(o->json))
 		return EXIT_BAD_INPUT;
 	json_t *document = json_document(), *array = json_array();

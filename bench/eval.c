@@ -419,7 +419,8 @@ static int evaluate_all(struct eval *e, const struct options *o)
 		status = evaluate_in(e, o, &variant[i], results);
 	if (status == EXIT_OK && o->emulate)
 		printf("\n  %s: approximate. FP8 products are added as a Hopper tensor core adds them, with 13 fraction bits\n"
-		       "  and promotion to FP32 every N_C products (128 unless given); other sums are as in w8a8.\n", o->emulate);
+		       "  and promotion to FP32 every N_C products (128 unless given); other sums are as in w8a8.\n",
+		       o->emulate);
 	if (status == EXIT_OK && o->json && !json_write(document, o->json))
 		status = EXIT_BAD_INPUT;
 	json_decref(document);

@@ -44,8 +44,8 @@ struct op {
 /* NULL-terminated; the first is the default. */
 extern const struct op *const kernel_ops[];
 /* kernel_products.c, kernel_moe.c, kernel_attention.c, kernel_rows.c */
-extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_moe, op_mla_up, op_attention, op_gqa, op_norm, op_swiglu, op_quantise, op_decode,
-        op_encode;
+extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_moe, op_mla_up, op_attention, op_gqa, op_norm, op_swiglu,
+        op_quantise, op_decode, op_encode;
 
 /* What a task of a parallel operation needs. */
 struct call {

@@ -105,9 +105,9 @@ json_t *kernels_row_json(const struct bench *b, size_t set, size_t row)
 	struct figures f = figures_of(b, set, row);
 	return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f}, s:I, s:f, s:o, s:f, s:o, s:o, s:o}",
 	                 "op", w->op->name, "backend", backend_of(b, set) ? backend_of(b, set) : "native", "isa",
-	                 backend_of(b, set) ? NULL : b->sets.set[set].name, "m", (json_int_t)w->m, "n", (json_int_t)w->n,
-	                 "k", (json_int_t)w->k, "threads", (json_int_t)b->machine->threads, "ns", "min", t->min,
-	                 "median", t->median, "max", t->max, "measurements", (json_int_t)b->rounds, "gbs", f.gbs,
-	                 "gflops", real_or_null(f.gflops), "read_gbs", b->read_gbs.median, "roofline",
+	                 backend_of(b, set) ? NULL : b->sets.set[set].name, "m", (json_int_t)w->m, "n",
+	                 (json_int_t)w->n, "k", (json_int_t)w->k, "threads", (json_int_t)b->machine->threads, "ns",
+	                 "min", t->min, "median", t->median, "max", t->max, "measurements", (json_int_t)b->rounds,
+	                 "gbs", f.gbs, "gflops", real_or_null(f.gflops), "read_gbs", b->read_gbs.median, "roofline",
 	                 real_or_null(f.roofline), "r", real_or_null(f.r), "peak_share", real_or_null(f.of_peak));
 }

@@ -19,8 +19,8 @@ static bool read_system(double *busy, double *stolen)
 	/* user, nice, system, idle, iowait, irq, softirq, steal: proc(5) */
 	unsigned long long t[8] = { 0 };
 	FILE *file = fopen("/proc/stat", "r");
-	bool good = file && fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4],
-	                           &t[5], &t[6], &t[7]) == 8;
+	bool good = file && fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3],
+	                           &t[4], &t[5], &t[6], &t[7]) == 8;
 	double tick = 1.0 / (double)sysconf(_SC_CLK_TCK);
 	if (file)
 		fclose(file);

@@ -176,10 +176,10 @@ json_t *machine_json(const struct machine *m)
 	for (char *rest, *name = strtok_r(names, " ", &rest); name; name = strtok_r(NULL, " ", &rest))
 		json_array_append_new(isa, json_string(name));
 	json_t *o = json_pack("{s:s, s:b, s:s, s:o, s:s, s:s, s:I, s:I, s:[I,I,I], s:f}", "cpu", m->cpu, "hypervisor",
-	                      *m->hypervisor != 0, "kernel", m->kernel, "isa", isa, "isa_chosen", m->chosen, "isa_reason",
-	                      m->isa_reason, "threads", (json_int_t)m->threads, "numa_nodes", (json_int_t)m->nodes,
-	                      "cache_bytes", (json_int_t)m->cache[1], (json_int_t)m->cache[2], (json_int_t)m->cache[3],
-	                      "memory_gib", m->memory_gib);
+	                      *m->hypervisor != 0, "kernel", m->kernel, "isa", isa, "isa_chosen", m->chosen,
+	                      "isa_reason", m->isa_reason, "threads", (json_int_t)m->threads, "numa_nodes",
+	                      (json_int_t)m->nodes, "cache_bytes", (json_int_t)m->cache[1], (json_int_t)m->cache[2],
+	                      (json_int_t)m->cache[3], "memory_gib", m->memory_gib);
 	json_object_set_new(o, "read_gbs", number_or_null(m->read_gbs));
 	json_object_set_new(o, "peak_gflops", number_or_null(m->peak_gflops));
 	json_object_set_new(o, "tile_gflops", number_or_null(m->tile_gflops));
@@ -193,11 +193,11 @@ json_t *counters_json(const struct octavo_profile *p)
 		const struct octavo_counter_source *s = &p->source[c];
 		json_object_set_new(sources, octavo_counter_name((enum octavo_counter)c),
 		                    json_pack("{s:b, s:s, s:s?, s:s?, s:s?}", "available", s->available, "unit",
-		                              octavo_counter_unit((enum octavo_counter)c), "source", s->source, "reason",
-		                              s->reason, "remedy", s->remedy));
+		                              octavo_counter_unit((enum octavo_counter)c), "source", s->source,
+		                              "reason", s->reason, "remedy", s->remedy));
 	}
-	return json_pack("{s:s, s:s, s:o, s:f, s:I}", "tier", octavo_tier_name(p->tier), "reason", p->tier_reason, "sources",
-	                 sources, "pair_ns", p->pair_ns, "mismatches", (json_int_t)p->mismatches);
+	return json_pack("{s:s, s:s, s:o, s:f, s:I}", "tier", octavo_tier_name(p->tier), "reason", p->tier_reason,
+	                 "sources", sources, "pair_ns", p->pair_ns, "mismatches", (json_int_t)p->mismatches);
 }
 
 /* ---- specbench machine ------------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Measuring.  For each prompt, or each group of prompts where several are decoded side by side, all configurations decode
- * the same number of tokens with the same random numbers, one after the other, in an order that rotates: a machine that
- * slows down slows all of them.  Prefill is timed apart.
+ * Measuring.  For each prompt, or each group of prompts where several are decoded side by side, all configurations
+ * decode the same number of tokens with the same random numbers, one after the other, in an order that rotates: a
+ * machine that slows down slows all of them.  Prefill is timed apart.
  */
 #include "bench/runs.h"
 
@@ -117,7 +117,7 @@ static void compare(const struct runs *r, struct run *run, const struct output *
 		divergence_find(r, run, got, plain, prompt);
 }
 
-/* ---- The measurement ---------------------------------------------------------------------------------------------- */
+/* ---- The measurement --------------------------------------------------------------------------------------------- */
 
 /* All that measuring needs; the prompts are measured in groups. */
 struct measurement {
@@ -239,14 +239,14 @@ static bool measure_group(struct measurement *m, size_t index)
 		return false;
 	for (size_t i = 0; i < r->total; i++)
 		for (size_t p = 0; p < count; p++)
-			compare(r, &r->run[i], &m->outputs[i * m->group + p], &m->outputs[reference_of(r, i) * m->group + p],
-			        &m->prompts->item[first + p]);
+			compare(r, &r->run[i], &m->outputs[i * m->group + p],
+			        &m->outputs[reference_of(r, i) * m->group + p], &m->prompts->item[first + p]);
 	r->prompts += count;
 	return true;
 }
 
-/* Speed against plain decoding of the same temperature and batch: the ratio of the times per token.  Where the tokens are
- * the same it is that of the times as they are. */
+/* Speed against plain decoding of the same temperature and batch: the ratio of the times per token.  Where the tokens
+ * are the same it is that of the times as they are. */
 static void finish(struct runs *r, uint64_t seed)
 {
 	const struct run *plain = NULL;
@@ -255,7 +255,8 @@ static void finish(struct runs *r, uint64_t seed)
 		if (run_is_plain(run))
 			plain = run;
 		run->distinct4 /= (double)run->prompts;
-		run->tokens_per_s = (double)(run->half[0].tokens + run->half[1].tokens) * 1e9 / (run->half[0].ns + run->half[1].ns);
+		run->tokens_per_s =
+		        (double)(run->half[0].tokens + run->half[1].tokens) * 1e9 / (run->half[0].ns + run->half[1].ns);
 		run->decode_ns = (double)run->tokens * 1e9 / run->tokens_per_s;
 		for (size_t p = 0; p < run->groups; p++) /* another text may have ended elsewhere */
 			run->ns[p] *= (double)plain->per_group[p] / (double)run->per_group[p];

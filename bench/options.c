@@ -51,7 +51,8 @@ static bool parse_number(const char *text, const char **end, double least, doubl
 }
 
 enum kind {
-	STRING, FILE_NAME, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, CONFIDENCE, STOP, BIASES, FLAG, LATER
+	STRING, FILE_NAME, SIZE, SIZES, LONGS, DOUBLES, DOUBLE, SEED, UNSIGNED, SHAPE, CONFIDENCE, STOP, BIASES,
+	FLAG, LATER
 };
 
 struct option_entry {

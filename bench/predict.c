@@ -2,11 +2,11 @@
  *
  * Is the speed-up understood?  With times in forwards of a single row, T(1), a step of a run emits tau tokens and costs
  *     draft + verify + accept,
- * and plain decoding's step, of one row, emits one and costs 1 + its own accept (with sequences side by side: as many as
- * there are, for r of them) (Leviathan et al., arXiv 2211.17192, theorem 3.8,
- * with a measured price for the rows of a verification in place of 1).  All terms come from the even prompts; the
- * quotient is compared with what the odd prompts took.  Beside verify stands what the cost curve, from which -k auto
- * chooses, says of the same numbers of rows: it is measured over one piece of text, forward upon forward.
+ * and plain decoding's step, of one row, emits one and costs 1 + its own accept (with sequences side by side: as many
+ * as there are, for r of them) (Leviathan et al., arXiv 2211.17192, theorem 3.8, with a measured price for the rows of
+ * a verification in place of 1).  All terms come from the even prompts; the quotient is compared with what the odd
+ * prompts took.  Beside verify stands what the cost curve, from which -k auto chooses, says of the same numbers of
+ * rows: it is measured over one piece of text, forward upon forward.
  */
 #include "bench/runs.h"
 
@@ -28,11 +28,12 @@ static double from_curve(const struct octavo_cost *cost, const struct half *h)
 }
 
 /* From one half of the prompts; verify as it was timed. */
-static struct terms measure(const struct octavo_cost *cost, const struct run *run, const struct run *plain, size_t which)
+static struct terms measure(const struct octavo_cost *cost, const struct run *run, const struct run *plain,
+                            size_t which)
 {
 	const struct half *h = &run->half[which], *p = &plain->half[which];
 	double plain_rows = from_curve(cost, p), steps = (double)h->steps;
-	double one = p->verify_ns / (double)p->steps / plain_rows; /* a forward of one row, as plain decoding shows it */
+	double one = p->verify_ns / (double)p->steps / plain_rows; /* forward of one row, as plain decoding shows it */
 	return (struct terms){
 		.tau = (double)h->tokens / steps,
 		.draft = h->draft_ns / steps / one,
@@ -75,7 +76,8 @@ struct prediction predict(const struct octavo_cost *cost, const struct run *run,
 			return p;
 	struct terms even = measure(cost, run, plain, 0), odd = measure(cost, run, plain, 1);
 	p = (struct prediction){ .known = true, .tau = even.tau, .draft = even.draft, .verify = even.verify,
-		                 .curve = from_curve(cost, &run->half[0]), .accept = even.accept, .speedup = speedup(&even),
+		                 .curve = from_curve(cost, &run->half[0]), .accept = even.accept,
+		                 .speedup = speedup(&even),
 		                 .measured = plain->half[1].ns / run->half[1].ns *
 		                             ((double)run->half[1].tokens / (double)plain->half[1].tokens) };
 	if (fabs(p.speedup / p.measured - 1.0) > 0.1)

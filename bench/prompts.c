@@ -23,7 +23,8 @@ static bool encode_prompt(struct prompt *p, struct octavo_engine *engine, const 
 		complain("%s:%zu: out of memory", path, line);
 		return false;
 	}
-	if (octavo_encode(engine, p->text, length, OCTAVO_ENCODE_BOS, p->token, length + 1, &p->tokens, &error) != OCTAVO_OK) {
+	if (octavo_encode(engine, p->text, length, OCTAVO_ENCODE_BOS, p->token, length + 1, &p->tokens, &error) !=
+	    OCTAVO_OK) {
 		complain("%s:%zu: %s", path, line, error.text);
 		return false;
 	}
@@ -82,8 +83,8 @@ static int compare_places(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Two prompts of each category in turn: what is measured before the time is up, or within the limit, shows all categories,
- * and the even and the odd prompts have equal shares of each. */
+/* Two prompts of each category in turn: what is measured before the time is up, or within the limit, shows all
+ * categories, and the even and the odd prompts have equal shares of each. */
 static bool mix(struct prompts *p)
 {
 	struct place *place = calloc(p->count, sizeof *place);

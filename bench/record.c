@@ -76,9 +76,9 @@ static json_t *verification(const struct octavo_session_round *round)
 		json_array_append_new(choice, json_integer(round->draft.token[outcome->path[i]]));
 	}
 	json_array_append_new(choice, json_integer(outcome->next));
-	return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I}",
-	                 "draft", integers(round->draft.token + 1, round->draft.rows - 1),
-	                 "parents", integers(round->draft.parent + 1, round->draft.rows - 1), "path", path, "choice", choice,
+	return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I}", "draft",
+	                 integers(round->draft.token + 1, round->draft.rows - 1), "parents",
+	                 integers(round->draft.parent + 1, round->draft.rows - 1), "path", path, "choice", choice,
 	                 "accepted", (json_int_t)outcome->accepted, "emitted", (json_int_t)round->emitted);
 }
 

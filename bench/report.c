@@ -128,7 +128,8 @@ static void print_parting(const struct run *run)
 	       run->label, run->shape, p->prompts, run->prompts, p->prompts, p->tokens);
 	if (run->accept.shortlist.most)
 		printf("    %.1f candidates a step; the head for all tokens in %.1f %% of the steps, for %.1f %% of the tokens\n",
-		       (double)run->candidates / (double)run->steps, 100.0 * (double)run->full_steps / (double)run->steps,
+		       (double)run->candidates / (double)run->steps,
+		       100.0 * (double)run->full_steps / (double)run->steps,
 		       100.0 * (double)run->full_rows / (double)run->tokens);
 }
 
@@ -155,13 +156,14 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	char crowd[64] = "";
 	if (r->batch > 1)
 		snprintf(crowd, sizeof crowd, ", %zu side by side", r->batch);
-	printf("\n%s%s at temperature %g%s: %zu prompt%s%s, up to %zu tokens each, acceptance rule %s%s\n\n", r->arithmetic,
-	       strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,",
-	       r->run[first].temperature, bent, r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens,
-	       r->run[first].accept.text, is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
+	printf("\n%s%s at temperature %g%s: %zu prompt%s%s, up to %zu tokens each, acceptance rule %s%s\n\n",
+	       r->arithmetic, strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,", r->run[first].temperature, bent,
+	       r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens, r->run[first].accept.text,
+	       is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
 	struct columns columns = runs_columns(r, first, end);
 	columns_head(&columns);
-	printf(" tokens/s  speed  95 %% range  %-*s  tok/step  dist4  lossless\n", columns.acceptance, "accepted by depth");
+	printf(" tokens/s  speed  95 %% range  %-*s  tok/step  dist4  lossless\n", columns.acceptance,
+	       "accepted by depth");
 	for (size_t i = first; i < end; i++)
 		print_speed_row(&r->run[i], &columns);
 	for (size_t i = first; i < end; i++)
@@ -196,8 +198,8 @@ static void print_predictions(const struct runs *r, size_t first, size_t end)
 		}
 		any = true;
 		columns_run(&columns, &r->run[i]);
-		printf("  %8.2f  %6.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", p.tau, p.draft, p.verify, p.curve,
-		       p.accept, p.speedup, p.measured, 100.0 * (p.speedup / p.measured - 1.0),
+		printf("  %8.2f  %6.2f  %6.2f  %7.2f  %6.2f  %9.2f  %8.2f  %+5.1f%%%s%s\n", p.tau, p.draft, p.verify,
+		       p.curve, p.accept, p.speedup, p.measured, 100.0 * (p.speedup / p.measured - 1.0),
 		       p.off ? ", because of " : "", p.off ? p.off : "");
 	}
 }
@@ -267,14 +269,15 @@ json_t *runs_stopped_json(const struct runs *r)
 	return r->prompts == r->loaded ? json_null() : json_string(interrupted() ? "interrupt" : "seconds");
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static json_t *prediction_json(const struct prediction *p)
 {
 	if (!p->known)
 		return json_null();
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s?}", "tau", p->tau, "draft", p->draft, "verify", p->verify,
-	                 "curve", p->curve, "accept", p->accept, "speedup", p->speedup, "measured", p->measured, "off", p->off);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s?}", "tau", p->tau, "draft", p->draft, "verify",
+	                 p->verify, "curve", p->curve, "accept", p->accept, "speedup", p->speedup, "measured",
+	                 p->measured, "off", p->off);
 }
 
 /* Of a lossy rule, measured. */
@@ -292,9 +295,10 @@ static json_t *shortlist_json(const struct run *run)
 	const struct octavo_shortlist *list = &run->accept.shortlist;
 	if (run_is_plain(run) || !list->most)
 		return json_null();
-	return json_pack("{s:I, s:f, s:f, s:f, s:f}", "most", (json_int_t)list->most, "sure", list->sure, "candidates_per_step",
-	                 (double)run->candidates / (double)run->steps, "full_steps", (double)run->full_steps / (double)run->steps,
-	                 "full_tokens", (double)run->full_rows / (double)run->tokens);
+	return json_pack("{s:I, s:f, s:f, s:f, s:f}", "most", (json_int_t)list->most, "sure", list->sure,
+	                 "candidates_per_step", (double)run->candidates / (double)run->steps, "full_steps",
+	                 (double)run->full_steps / (double)run->steps, "full_tokens",
+	                 (double)run->full_rows / (double)run->tokens);
 }
 
 static const char *const promises[] = { [OCTAVO_SAME_TOKENS] = "in tokens", [OCTAVO_SAME_LAW] = "in law",
@@ -322,7 +326,8 @@ static json_t *run_json(const struct runs *r, const struct run *run, const struc
 	json_object_set_new(o, "full_size", outlook_json(&outlook));
 	json_object_set_new(o, "lossless", json_string(promises[run_promise(run)]));
 	json_object_set_new(o, "identical",
-	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found) : json_null());
+	                    run_promise(run) == OCTAVO_SAME_TOKENS ? json_boolean(!run->divergence.found)
+	                                                           : json_null());
 	json_object_set_new(o, "divergence", divergence_json(r, run));
 	json_object_set_new(o, "parting", parting_json(run));
 	json_object_set_new(o, "shortlist", shortlist_json(run));

@@ -71,7 +71,8 @@ void categories_json(json_t *o, const struct runs *r, const struct run *run, con
 	for (size_t i = 0; (c = category_of(r, i)); i++)
 		json_object_set_new(each, c, json_real(speed_in(r, run, plain, c)));
 	json_object_set_new(o, "speedup_by_category", json_object_size(each) ? json_incref(each) : json_null());
-	json_object_set_new(o, "speedup_geometric_mean", json_object_size(each) ? json_real(mean_speed(r, run, plain)) : json_null());
+	json_object_set_new(o, "speedup_geometric_mean",
+	                    json_object_size(each) ? json_real(mean_speed(r, run, plain)) : json_null());
 	json_decref(each);
 }
 
@@ -109,7 +110,8 @@ void experts_print(const struct runs *r, size_t first, size_t end)
 	if (!(experts_of(r, &r->run[first]).read > 0) || end - first < 2)
 		return;
 	printf("\nExperts that a step reads in a layer, of %zu; formula: if each row chose its %zu without regard to the\n"
-	       "others, E (1 - (1 - k/E)^rows)\n\n", r->info->experts, r->info->experts_per_token);
+	       "others, E (1 - (1 - k/E)^rows)\n\n",
+	       r->info->experts, r->info->experts_per_token);
 	columns_head(&columns);
 	printf("      rows     read  formula\n");
 	for (size_t i = first; i < end; i++) {

@@ -102,8 +102,8 @@ static void print_phase_tables(const struct runs *r, size_t first, size_t end, e
 void phases_print(const struct runs *r, size_t first, size_t end)
 {
 	const struct octavo_profile *p = &r->run[first].profile;
-	enum octavo_counter cycles =
-		p->source[OCTAVO_COUNTER_CORE_CYCLES].available ? OCTAVO_COUNTER_CORE_CYCLES : OCTAVO_COUNTER_REF_CYCLES;
+	enum octavo_counter cycles = p->source[OCTAVO_COUNTER_CORE_CYCLES].available ? OCTAVO_COUNTER_CORE_CYCLES
+	                                                                             : OCTAVO_COUNTER_REF_CYCLES;
 	if (!p->source[OCTAVO_COUNTER_WALL_NS].available)
 		return; /* measured without the profiler */
 	printf("\nWhere the time goes: microseconds per emitted token\n\n");
@@ -113,7 +113,7 @@ void phases_print(const struct runs *r, size_t first, size_t end)
 	print_phase_tables(r, first, end, cycles, 1e3);
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static json_t *phase_json(const struct octavo_profile *p, enum octavo_phase phase)
 {
@@ -147,7 +147,8 @@ json_t *phases_json(const struct octavo_profile *p)
 		return json_null();
 	json_t *o = json_object();
 	for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
-		json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase), phase_json(p, (enum octavo_phase)phase));
+		json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase),
+		                    phase_json(p, (enum octavo_phase)phase));
 	json_object_set_new(o, "profiler_ns", json_real(p->overhead_ns));
 	json_object_set_new(o, "unattributed_ns", json_real(p->unattributed[OCTAVO_COUNTER_WALL_NS]));
 	json_object_set_new(o, "total_ns", json_real(p->total[OCTAVO_COUNTER_WALL_NS]));
@@ -161,7 +162,8 @@ json_t *phases_threads_json(const struct run *run)
 	for (size_t i = 0; i < run->threads; i++) {
 		json_t *o = json_object();
 		for (int phase = 0; phase < OCTAVO_PHASE_COUNT; phase++)
-			json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase), json_real(run->thread_ns[i][phase]));
+			json_object_set_new(o, octavo_phase_name((enum octavo_phase)phase),
+			                    json_real(run->thread_ns[i][phase]));
 		json_array_append_new(all, json_pack("{s:b, s:o}", "owner", i == 0, "self_ns", o));
 	}
 	return all;

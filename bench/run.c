@@ -86,9 +86,10 @@ static void print_model(const char *dir, const struct octavo_model_info *m, doub
 {
 	char text[PATH_MAX + 256], experts[64] = "";
 	if (m->experts)
-		snprintf(experts, sizeof experts, ", %zu experts of which %zu per token", m->experts, m->experts_per_token);
-	snprintf(text, sizeof text, "model %s: %s, %zu layers + %zu MTP, hidden %zu, vocabulary %zu%s", dir, m->architecture,
-	         m->layers, m->mtp_layers, m->hidden, m->vocab, experts);
+		snprintf(experts, sizeof experts, ", %zu experts of which %zu per token", m->experts,
+		         m->experts_per_token);
+	snprintf(text, sizeof text, "model %s: %s, %zu layers + %zu MTP, hidden %zu, vocabulary %zu%s", dir,
+	         m->architecture, m->layers, m->mtp_layers, m->hidden, m->vocab, experts);
 	putchar('\n');
 	print_wrapped(text, 0, 2);
 	printf("  %.1f M parameters, %.1f M active per token, %.1f MB of weights, opened in %.2f s\n",
@@ -102,10 +103,11 @@ static bool caches_fit(const struct octavo_model_info *model, size_t batch)
 	size_t available = machine_available();
 	if (!available || model->kv_bytes <= available / batch)
 		return true;
-	complain("option --batch: %zu sequences of %zu tokens need %.2f GiB of KV cache; %.2f GiB of memory are available, for "
-	         "%zu of them (fewer tokens with --context; --kv fp8)",
-	         batch, model->context, (double)model->kv_bytes * (double)batch * 0x1p-30, (double)available * 0x1p-30,
-	         available / model->kv_bytes);
+	complain(
+	        "option --batch: %zu sequences of %zu tokens need %.2f GiB of KV cache; %.2f GiB of memory are available, for "
+	        "%zu of them (fewer tokens with --context; --kv fp8)",
+	        batch, model->context, (double)model->kv_bytes * (double)batch * 0x1p-30, (double)available * 0x1p-30,
+	        available / model->kv_bytes);
 	return false;
 }
 
@@ -176,7 +178,8 @@ static bool report_open(struct report *r, const struct options *o)
 		.settings = { .model_dir = find_model(o), .threads = (unsigned)o->threads, .max_context = o->context,
 		              .sequences = batch },
 		.runs = { .batch = batch, .tokens = o->tokens ? o->tokens : 64,
-		          .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16", .full_file = o->layer,
+		          .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16",
+		          .full_file = o->layer,
 		          .backend = o->backend, .engine = &r->settings },
 	};
 	r->runs.model = r->settings.model_dir;
@@ -186,8 +189,8 @@ static bool report_open(struct report *r, const struct options *o)
 		return false;
 	r->settings.max_rows = rows_wanted(o, batch); /* the tree was checked with the runs */
 	return open_engine(r, o) && caches_fit(octavo_engine_model(r->engine), batch) &&
-	       runs_plan(&r->runs, o, r->engine) && prompts_load(&r->prompts, r->runs.prompts_file, r->engine, o->limit) &&
-	       runs_try(&r->runs, o, r->engine);
+	       runs_plan(&r->runs, o, r->engine) &&
+	       prompts_load(&r->prompts, r->runs.prompts_file, r->engine, o->limit) && runs_try(&r->runs, o, r->engine);
 }
 
 static void report_close(struct report *r)
@@ -216,7 +219,8 @@ static int report_runs(struct report *r, const struct options *o, const struct m
 	const struct octavo_model_info *model = octavo_engine_model(r->engine);
 	print_model(r->runs.model, model, r->open_seconds);
 	if (o->backend)
-		printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n", o->backend);
+		printf("  matrix products by backend %s: approximate; other row counts may give other tokens\n",
+		       o->backend);
 	json_object_set_new(document, "settings", runs_settings_json(&r->runs, o, m, model));
 	if (!cost_measure(&r->runs.cost, r->engine, &r->prompts) || !measure_and_record(r, o))
 		return EXIT_BAD_INPUT;
@@ -278,8 +282,8 @@ int command_default(int argc, char **argv)
 	int parsed = options_parse(&o, argc, argv, "", "model prompts threads tokens seed seconds json", default_help);
 	if (parsed)
 		return parsed < 0 ? EXIT_OK : parsed;
-	/* Two minutes on two cores, kernels included: one temperature, at which no text loops, and few draft lengths, so that
-	 * there are prompts enough. */
+	/* Two minutes on two cores, kernels included: one temperature, at which no text loops, and few draft lengths,
+	 * so that there are prompts enough. */
 	o.temperature[o.temperature_count++] = USUAL_TEMPERATURE;
 	o.brief = true;
 	if (o.seconds == 0)

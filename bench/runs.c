@@ -146,7 +146,8 @@ static void feasible(char list[256], const struct octavo_engine *engine, enum oc
 	const char *const *name = octavo_drafter_names();
 	size_t used = 0;
 	for (*list = 0; *name && used < 256; name++)
-		if (strcmp(*name, "none") && octavo_engine_feeds(engine, *name) && octavo_drafter_suits(*name, rule, NULL))
+		if (strcmp(*name, "none") && octavo_engine_feeds(engine, *name) &&
+		    octavo_drafter_suits(*name, rule, NULL))
 			used += (size_t)snprintf(list + used, 256 - used, used ? ",%s" : "%s", *name);
 	if (used < 256 && octavo_engine_feeds(engine, "ngram+mtp"))
 		snprintf(list + used, 256 - used, ",ngram+mtp");
@@ -179,7 +180,8 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engi
 	double usual = usual_temperature(r->info);
 	const double *temperature = o->temperature_count ? o->temperature : &usual;
 	for (size_t i = 0; i < (o->temperature_count ? o->temperature_count : 1); i++)
-		if (!add_run(r, o, &accept, "none", 4, 0, NULL, temperature[i]) || !add_drafters(r, o, &accept, drafters, temperature[i]))
+		if (!add_run(r, o, &accept, "none", 4, 0, NULL, temperature[i]) ||
+		    !add_drafters(r, o, &accept, drafters, temperature[i]))
 			return false;
 	r->count = r->total;
 	return r->batch == 1 || add_references(r, o, &accept);

@@ -21,8 +21,8 @@ struct prompts {
 	size_t count;
 };
 
-/* Reads JSON lines {"id", "category", "text"}, puts two of each category in turn, and encodes the first `limit` (0: all).
- * Complains with file and line. */
+/* Reads JSON lines {"id", "category", "text"}, puts two of each category in turn, and encodes the first `limit` (0:
+ * all). Complains with file and line. */
 bool prompts_load(struct prompts *out, const char *path, struct octavo_engine *engine, size_t limit);
 void prompts_free(struct prompts *p);
 
@@ -64,7 +64,8 @@ struct run {
 	double temperature; /* as it was typed; sampling holds the nearest float */
 	struct octavo_sampling sampling;
 	size_t batch; /* sequences side by side */
-	size_t prompts, groups; /* groups of prompts that were measured together: each prompt, unless there is a batch */
+	size_t prompts;
+	size_t groups; /* of prompts that were measured together: each prompt, unless there is a batch */
 	size_t tokens, steps, zero_draft_steps; /* steps: of single sequences */
 	size_t drafted[OCTAVO_MAX_K], accepted[OCTAVO_MAX_K];
 	double *ns;        /* [groups] decode time */
@@ -83,8 +84,8 @@ struct run {
 	double alone_tokens_per_s; /* of plain decoding, one prompt at a time; 0 without a batch */
 };
 
-/* cost.c: the verify cost curve; count 0 for a model too small for one.  Leaves the engine's sequences as it found them: no
- * session may be open.  Complains and returns false on error. */
+/* cost.c: the verify cost curve; count 0 for a model too small for one.  Leaves the engine's sequences as it found
+ * them: no session may be open.  Complains and returns false on error. */
 bool cost_measure(struct octavo_cost *cost, struct octavo_engine *engine, const struct prompts *prompts);
 void cost_print(const struct octavo_cost *cost);
 /* {"1": 1.0, "2": r(2), …} */
@@ -107,8 +108,8 @@ struct columns {
 	int drafter, shape, acceptance;
 };
 
-/* layer_curve.c: the speed-up that would follow from the same acceptance where rows cost what they cost in a layer of full
- * size.  The curve is that of a document that `specbench layer --json` wrote; false after complaining. */
+/* layer_curve.c: the speed-up that would follow from the same acceptance where rows cost what they cost in a layer of
+ * full size.  The curve is that of a document that `specbench layer --json` wrote; false after complaining. */
 bool layer_curve_load(struct octavo_cost *full, const char *path);
 struct outlook {
 	bool known;           /* there is such a curve */
@@ -157,8 +158,8 @@ bool runs_plan(struct runs *r, const struct options *o, const struct octavo_engi
 /* decode.c: whether the engine can open a session for each configuration, its drafter's files included; complains
  * otherwise. */
 bool runs_try(const struct runs *r, const struct options *o, struct octavo_engine *engine);
-/* measure.c: warms up, measures and compares; stops after o->seconds (0: all prompts), or the first Ctrl-C.  Complains and
- * returns false on error. */
+/* measure.c: warms up, measures and compares; stops after o->seconds (0: all prompts), or the first Ctrl-C.  Complains
+ * and returns false on error. */
 bool runs_measure(struct runs *r, const struct options *o, struct octavo_engine *engine,
                   struct octavo_profiler *profiler, struct recorder *recorder, const struct prompts *prompts);
 void runs_free(struct runs *r);

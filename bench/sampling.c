@@ -59,8 +59,8 @@ bool sampling_check(const struct options *o, const struct octavo_model_info *mod
 		return false;
 	for (size_t i = 0; i < o->biases; i++)
 		if ((size_t)o->bias[i].token >= model->vocab) {
-			complain("option --logit-bias: token %d is outside the vocabulary of %zu", (int)o->bias[i].token,
-			         model->vocab);
+			complain("option --logit-bias: token %d is outside the vocabulary of %zu",
+			         (int)o->bias[i].token, model->vocab);
 			return false;
 		}
 	return true;
@@ -125,7 +125,8 @@ void sampling_json(const struct octavo_sampling *s, json_t *settings)
 	json_object_set_new(settings, "top_k", json_integer(s->top_k));
 	json_object_set_new(settings, "top_p", json_real(typed(s->top_p)));
 	json_object_set_new(settings, "min_p", json_real(typed(s->min_p)));
-	json_object_set_new(settings, "repetition_penalty", json_real(s->repetition == 0.0f ? 1.0 : typed(s->repetition)));
+	json_object_set_new(settings, "repetition_penalty",
+	                    json_real(s->repetition == 0.0f ? 1.0 : typed(s->repetition)));
 	json_object_set_new(settings, "frequency_penalty", json_real(typed(s->frequency)));
 	json_object_set_new(settings, "presence_penalty", json_real(typed(s->presence)));
 	json_object_set_new(settings, "logit_bias", biases);

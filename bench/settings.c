@@ -18,16 +18,14 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 	struct acceptance accept;
 	struct octavo_sampling sampling = sampling_of(o, model, 0.0); /* each run has its own temperature */
 	accept_parse(o, &accept);
-	json_t *settings = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s?, s:{s:f,s:f,s:f}, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}",
-	                             "prompts_file", r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv,
-	                             "weights", o->weights ? o->weights : "map", "seed", (json_int_t)o->seed,
-	                             "tokens", (json_int_t)r->tokens,
-	                             "context", (json_int_t)model->context,
-	                             "batch", (json_int_t)r->batch, "record", o->record, "confidence", "best", o->confidence.best,
-	                             "path", o->confidence.path, "mass", o->confidence.mass,
-	                             "layer", o->layer, "stop", stops_json(o), "ignore_eos", o->ignore_eos,
-	                             "accept", accept.text, "threads", (json_int_t)m->threads,
-	                             "kernels", m->chosen, "backend", backend_name(o));
+	json_t *settings = json_pack(
+	        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s?, s:{s:f,s:f,s:f}, s:s?, s:o, s:b, s:s, s:I, s:s, s:s}",
+	        "prompts_file", r->prompts_file, "arithmetic", r->arithmetic, "kv", r->kv, "weights",
+	        o->weights ? o->weights : "map", "seed", (json_int_t)o->seed, "tokens", (json_int_t)r->tokens,
+	        "context", (json_int_t)model->context, "batch", (json_int_t)r->batch, "record", o->record, "confidence",
+	        "best", o->confidence.best, "path", o->confidence.path, "mass", o->confidence.mass, "layer", o->layer,
+	        "stop", stops_json(o), "ignore_eos", o->ignore_eos, "accept", accept.text, "threads",
+	        (json_int_t)m->threads, "kernels", m->chosen, "backend", backend_name(o));
 	sampling_json(&sampling, settings);
 	return settings;
 }

@@ -14,7 +14,8 @@
 /* In a build tree the modules lie beside the program, not where they will be installed. */
 static void find_modules(void)
 {
-	static const char *const modules[] = { "/octavo-papi.so", "/octavo-hwy.so", "/octavo-onednn.so", "/octavo-xsmm.so" };
+	static const char *const modules[] = { "/octavo-papi.so", "/octavo-hwy.so", "/octavo-onednn.so",
+		                               "/octavo-xsmm.so" };
 	char path[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof "/octavo-onednn.so");
 	if (length <= 0 || getenv("OCTAVO_MODULE_PATH"))

@@ -60,9 +60,12 @@ static void replace(char *text, size_t *bytes, size_t at, size_t old, const char
 /* Another value for the first number, string or word that begins a value behind a random place. */
 static void bend_value(char *text, size_t *bytes, uint64_t *random)
 {
-	static const char *const values[] = { "0", "1", "-1", "2", "3", "7", "16", "127", "129", "4096", "65537",
-		                              "2147483647", "4294967296", "9223372036854775807", "1e30", "1e-30", "0.5", "null",
-		                              "true", "\"x\"", "\"\"", "[]", "{}", "[1,2]", "\"F32\"", "\"BF16\"" };
+	static const char *const values[] = {
+		"0",    "1",     "-1",    "2",       "3",          "7",          "16",
+		"127",  "129",   "4096",  "65537",   "2147483647", "4294967296", "9223372036854775807",
+		"1e30", "1e-30", "0.5",   "null",    "true",       "\"x\"",      "\"\"",
+		"[]",   "{}",    "[1,2]", "\"F32\"", "\"BF16\""
+	};
 	size_t at = random_bits(random) % *bytes;
 	while (at + 1 < *bytes && !(strchr(":[", text[at]) && text[at] && !strchr("{[]", text[at + 1])))
 		at++;
@@ -229,7 +232,7 @@ static void fuzz(struct fixture *f)
 	demand(f->refused * 3 > count, f->dir, "nothing refuses the damage");
 }
 
-/* ---- Directories --------------------------------------------------------------------------------------------------- */
+/* ---- Directories ------------------------------------------------------------------------------------------------- */
 
 /* A copy of some files of a directory. */
 static struct fixture copy_of(const char *drafter, const char *from, const char *const name[])
@@ -255,8 +258,8 @@ static void fuzz_and_free(struct fixture f, const char *model)
 
 static void fuzz_data(const char *drafter, const char *from)
 {
-	static const char *const all[] = { "config.json", "model.safetensors", "tokenizer.json", "generation_config.json",
-		                           NULL };
+	static const char *const all[] = { "config.json", "model.safetensors", "tokenizer.json",
+		                           "generation_config.json", NULL };
 	static const char *const model[] = { "config.json", "model.safetensors", "tokenizer.json", NULL };
 	static const char *const layers[] = { "config.json", "model.safetensors", NULL };
 	fuzz_and_free(copy_of(drafter, source_path(from), !drafter ? all : !strcmp(drafter, "model") ? model : layers),
@@ -278,10 +281,11 @@ static void fuzz_dense(const char *drafter)
 
 static void fuzz_heads(const char *drafter)
 {
-	const struct heads_options options = { .hydra = !strcmp(drafter, "hydra"), .heads = 2, .layers = 1, .hidden = 136,
+	const struct heads_options options = { .hydra = !strcmp(drafter, "hydra"), .heads = 2, .layers = 1,
+	                                       .hidden = 136,
 		                               .vocab = 260, .dtype = "F8_E4M3", .seed = 3 };
-	const char *const name[] = { "config.json", options.hydra ? "hydra_lm_head.safetensors" : "medusa_lm_head.safetensors",
-		                     NULL };
+	const char *const name[] = { "config.json",
+		                     options.hydra ? "hydra_lm_head.safetensors" : "medusa_lm_head.safetensors", NULL };
 	char *dir = heads_dir_new(options);
 	fuzz_and_free(copy_of(drafter, dir, name), RAGGED);
 	ckpt_dir_free(dir);

@@ -57,7 +57,8 @@ static size_t read_prompts(struct text *text, size_t room, struct octavo_engine 
 		if (alike < per) {
 			struct text *t = &text[count++];
 			snprintf(t->category, sizeof t->category, "%s", category);
-			need(octavo_encode(e, content, strlen(content), OCTAVO_ENCODE_BOS, t->token, PROMPT, &t->count, &error));
+			need(octavo_encode(e, content, strlen(content), OCTAVO_ENCODE_BOS, t->token, PROMPT, &t->count,
+			                   &error));
 		}
 		json_decref(object);
 	}
@@ -88,11 +89,13 @@ static size_t random_prompts(struct text *text, size_t count, const struct octav
 /* ---- Outcomes --------------------------------------------------------------------------------------------------- */
 
 /* What plain decoding says, behind the prompt's tokens. */
-static size_t plain_text(struct octavo_engine *e, const struct text *t, uint64_t index, double temperature, int32_t *token)
+static size_t plain_text(struct octavo_engine *e, const struct text *t, uint64_t index, double temperature,
+                         int32_t *token)
 {
 	struct octavo_session *s;
 	struct octavo_session_settings settings = { .sampling = { .temperature = (float)temperature },
-		                                    .stream = { 0, index }, .max_new = TOKENS + AHEAD, .ignore_eos = 1 };
+		                                    .stream = { 0, index }, .max_new = TOKENS + AHEAD,
+		                                    .ignore_eos = 1 };
 	const int32_t *emitted;
 	size_t count, all = t->count;
 	memcpy(token, t->token, t->count * sizeof *token);
@@ -162,7 +165,8 @@ static void record_outcomes(struct octavo_engine *e, const struct text *text, si
 {
 	printf("# Of eight tokens drafted at each of %d positions behind a prompt, how many would have been kept: a digit per\n"
 	       "# position, of the text that plain decoding emits at this temperature.  offered: how many there were, where that\n"
-	       "# is not always eight.  random: prompts of tokens drawn evenly from the vocabulary.\n", TOKENS);
+	       "# is not always eight.  random: prompts of tokens drawn evenly from the vocabulary.\n",
+	       TOKENS);
 	for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++)
 		for (size_t i = 0; i < count; i++)
 			record_outcome(e, &text[i], i, temperatures[t]);
@@ -292,7 +296,8 @@ static void record_times(struct octavo_engine *e, const struct text *text, size_
 	need(octavo_measure_cost(e, 0, text->token + 32, 16, &cost, &error));
 	printf("# Microseconds of single steps, each the shortest of %d: of a forward of so many rows, of accepting per emitted\n"
 	       "# token, of drafting so many tokens; late: of drafting, per token that was committed without a draft.\n"
-	       "# curve: of forwards of so many rows, as the engine measured it at its start.\n", REPEATS);
+	       "# curve: of forwards of so many rows, as the engine measured it at its start.\n",
+	       REPEATS);
 	for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++) {
 		printf("times %g\ncurve", temperatures[t]);
 		for (size_t i = 0; i < cost.count; i++)

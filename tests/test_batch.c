@@ -116,7 +116,8 @@ static void few_rows_are_shared(void **state)
 		if (octavo_sessions_step(s, 4, got, &error) != OCTAVO_OK)
 			fail_msg("%s", error.text);
 		for (size_t i = 0; i < 4; i++) {
-			memcpy(together[i].token + together[i].count, got[i].token, got[i].count * sizeof *got[i].token);
+			memcpy(together[i].token + together[i].count, got[i].token,
+			       got[i].count * sizeof *got[i].token);
 			together[i].count += got[i].count;
 			tokens += got[i].count;
 		}

@@ -26,7 +26,8 @@ static void decode(struct octavo_engine *e, const int32_t *prompt, size_t length
                    float temperature, uint64_t stream, int32_t *out)
 {
 	struct octavo_session_settings settings = { .drafter = drafter, .k = k, .max_new = TOKENS, .ignore_eos = 1,
-		                                    .sampling = { .temperature = temperature }, .stream = { 0, stream } };
+		                                    .sampling = { .temperature = temperature },
+		                                    .stream = { 0, stream } };
 	struct octavo_session *s;
 	struct octavo_error error;
 	const int32_t *token;
@@ -50,7 +51,8 @@ struct machine {
 };
 
 /* All machines and configurations against the first: reference kernels, one thread, plain decoding. */
-static void check_prompt(const struct machine *m, size_t machines, const int32_t *prompt, size_t length, uint64_t stream)
+static void check_prompt(const struct machine *m, size_t machines, const int32_t *prompt, size_t length,
+                         uint64_t stream)
 {
 	static const float temperatures[] = { 0.0f, 0.8f };
 	for (size_t t = 0; t < 2; t++) {
@@ -62,9 +64,11 @@ static void check_prompt(const struct machine *m, size_t machines, const int32_t
 				       temperatures[t], stream, got);
 				for (size_t at = 0; at < TOKENS; at++)
 					if (got[at] != plain[at])
-						fail_msg("prompt %u, temperature %g, %s, %s k=%u: token %zu is %d instead of %d",
-						         (unsigned)stream, (double)temperatures[t], m[i].name,
-						         configurations[c].drafter, configurations[c].k, at, got[at], plain[at]);
+						fail_msg(
+						        "prompt %u, temperature %g, %s, %s k=%u: token %zu is %d instead of %d",
+						        (unsigned)stream, (double)temperatures[t], m[i].name,
+						        configurations[c].drafter, configurations[c].k, at, got[at],
+						        plain[at]);
 			}
 	}
 }
@@ -124,7 +128,8 @@ static void logits_agree(void **state)
 		size_t at = (size_t)position[i];
 		struct golden_distance d = golden_compare(logits + at * cols, expected + i * cols, 1, cols, 1e-3);
 		if (!(d.kl < 1e-5 && d.top1_changed == 0))
-			fail_msg("position %zu: KL %g nats, best token %s", at, d.kl, d.top1_changed ? "differs" : "agrees");
+			fail_msg("position %zu: KL %g nats, best token %s", at, d.kl,
+			         d.top1_changed ? "differs" : "agrees");
 	}
 	test_free(logits);
 	octavo_engine_close(&e);

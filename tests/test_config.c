@@ -484,7 +484,8 @@ int main(void)
 	enum { DENSE_COUNT = sizeof bent_dense / sizeof *bent_dense };
 	struct CMUnitTest dense_bends[DENSE_COUNT];
 	for (size_t i = 0; i < DENSE_COUNT; i++)
-		dense_bends[i] = (struct CMUnitTest){bent_dense[i].patch, test_bent_dense, NULL, NULL, (void *)&bent_dense[i]};
+		dense_bends[i] =
+		        (struct CMUnitTest){bent_dense[i].patch, test_bent_dense, NULL, NULL, (void *)&bent_dense[i]};
 	const struct CMUnitTest models[] = {
 	        cmocka_unit_test(test_v3),      cmocka_unit_test(test_moonlight),
 	        cmocka_unit_test(test_v2_lite), cmocka_unit_test(test_newer_spelling),

@@ -81,9 +81,11 @@ static void test_bytes(void **state)
 				struct octavo_file file;
 				unsigned char *copy, *data = write_random(*state, sizes[i]);
 				assert_int_equal(octavo_threads_open(&pool, threads, NULL, NULL, NULL), OCTAVO_OK);
-				assert_int_equal(octavo_file_open(&file, *state, "data", SIZE_MAX / 2, NULL), OCTAVO_OK);
-				assert_int_equal(octavo_copy_file(&copy, &(struct octavo_copy){&placer, &pool}, &file, NULL),
+				assert_int_equal(octavo_file_open(&file, *state, "data", SIZE_MAX / 2, NULL),
 				                 OCTAVO_OK);
+				assert_int_equal(
+				        octavo_copy_file(&copy, &(struct octavo_copy){&placer, &pool}, &file, NULL),
+				        OCTAVO_OK);
 				assert_memory_equal(copy, data, sizes[i]);
 				assert_int_equal(mock.calls, nodes > 1); /* nothing to spread over one node */
 				assert_false(mock.misplaced);
@@ -124,7 +126,8 @@ static void test_shrunk_file(void **state)
 	assert_int_equal(octavo_threads_open(&pool, 2, NULL, NULL, NULL), OCTAVO_OK);
 	assert_int_equal(octavo_file_open(&file, *state, "data", SIZE_MAX / 2, NULL), OCTAVO_OK);
 	free(write_random(*state, HUGE_PAGE + 7)); /* the same file, shorter */
-	assert_int_equal(octavo_copy_file(&copy, &(struct octavo_copy){&octavo_numa, &pool}, &file, &error), OCTAVO_EIO);
+	assert_int_equal(octavo_copy_file(&copy, &(struct octavo_copy){&octavo_numa, &pool}, &file, &error),
+	                 OCTAVO_EIO);
 	assert_string_equal(error.text, "data: became shorter while it was read");
 	octavo_file_close(&file);
 	octavo_threads_close(&pool);
@@ -171,7 +174,8 @@ static void test_checkpoint(void **state)
 	ckpt_write(ckpt, *state);
 	assert_int_equal(octavo_threads_open(&pool, 2, NULL, NULL, NULL), OCTAVO_OK);
 	assert_int_equal(octavo_checkpoint_open(&mapped, *state, NULL, NULL), OCTAVO_OK);
-	assert_int_equal(octavo_checkpoint_open(&copied, *state, &(struct octavo_copy){&placer, &pool}, NULL), OCTAVO_OK);
+	assert_int_equal(octavo_checkpoint_open(&copied, *state, &(struct octavo_copy){&placer, &pool}, NULL),
+	                 OCTAVO_OK);
 	assert_int_equal(mock.calls, 3);
 	assert_int_equal(octavo_checkpoint_count(copied), octavo_checkpoint_count(mapped));
 	for (size_t i = 0; i < octavo_checkpoint_count(mapped); i++) {

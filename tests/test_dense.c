@@ -131,7 +131,8 @@ static void misfits_are_refused(void **state)
 	(void)state;
 	snprintf(from, sizeof from, "%s", source_path("tests/data/tiny-llama"));
 	char *dir = ckpt_dir_new();
-	static const char *const files[] = { "tokenizer.json", "tokenizer_config.json", "model.safetensors", "config.json" };
+	static const char *const files[] = { "tokenizer.json", "tokenizer_config.json", "model.safetensors",
+		                             "config.json" };
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		unsigned char *data = ckpt_read_file(from, files[i], &bytes);
 		ckpt_write_file(dir, files[i], data, bytes);

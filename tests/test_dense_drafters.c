@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Draft heads with layers of grouped-query attention, for dense models.  The models here have two layers.  With the second
- * one taken off, a parallel head made of it gives, to the bit, the laws of the whole model; and an EAGLE head that passes
- * embeddings on does what a model of that one layer does.
+ * Draft heads with layers of grouped-query attention, for dense models.  The models here have two layers.  With the
+ * second one taken off, a parallel head made of it gives, to the bit, the laws of the whole model; and an EAGLE head
+ * that passes embeddings on does what a model of that one layer does.
  */
 #include "engine/draft/follow.h"
 #include "tests/support/heads.h"
@@ -87,7 +87,7 @@ static void draft_one(struct octavo_drafter *d, int32_t root, size_t pos, size_t
 	assert_int_equal(tree.rows, 2);
 }
 
-/* ---- Against the models ------------------------------------------------------------------------------------------- */
+/* ---- Against the models ------------------------------------------------------------------------------------------ */
 
 static const struct octavo_kv *cache_of_drafter(const struct octavo_drafter *d)
 {
@@ -112,7 +112,8 @@ static void check_parallel(const char *model)
 		draft_one(d, token[pos + step], pos, pos + step);
 		assert_memory_equal(e->mtp_logits, logits + (pos + step - 1) * vocab, e->choosable * sizeof *logits);
 	}
-	assert_memory_equal(octavo_kv_slots(cache_of_drafter(d), 0, 0), octavo_kv_slots(&whole->kv, 0, 1), pos * e->kv.bytes);
+	assert_memory_equal(octavo_kv_slots(cache_of_drafter(d), 0, 0), octavo_kv_slots(&whole->kv, 0, 1),
+	                    pos * e->kv.bytes);
 	octavo_drafter_close(&d);
 	test_free(logits);
 	octavo_engine_close(&e);
@@ -137,9 +138,11 @@ static void check_eagle(const char *model)
 	for (size_t step = 1; pos + step < TOKENS; pos += step++) {
 		draft_one(d, token[pos + step], pos, pos + step);
 		assert_memory_equal(e->mtp_hidden[OCTAVO_TAP_PRE_NORM],
-		                    same->hidden[OCTAVO_TAP_PRE_NORM] + (pos + step - 1) * hidden, hidden * sizeof(float));
+		                    same->hidden[OCTAVO_TAP_PRE_NORM] + (pos + step - 1) * hidden,
+		                    hidden * sizeof(float));
 	}
-	assert_memory_equal(octavo_kv_slots(cache_of_drafter(d), 0, 0), octavo_kv_slots(&same->kv, 0, 0), pos * e->kv.bytes);
+	assert_memory_equal(octavo_kv_slots(cache_of_drafter(d), 0, 0), octavo_kv_slots(&same->kv, 0, 0),
+	                    pos * e->kv.bytes);
 	octavo_drafter_close(&d);
 	octavo_engine_close(&e);
 	octavo_engine_close(&same);
@@ -156,7 +159,7 @@ static void heads_are_layers_of_the_model(void **state)
 	}
 }
 
-/* ---- Streams ------------------------------------------------------------------------------------------------------ */
+/* ---- Streams ----------------------------------------------------------------------------------------------------- */
 
 static void streams_are_identical(void **state)
 {
@@ -170,7 +173,8 @@ static void streams_are_identical(void **state)
 		char *dir = i % 2 ? eagle_dir(model, 0.5f) : parallel_dir(model), spec[SPEC];
 		struct octavo_engine_settings settings = { .threads = 1, .max_rows = 24 };
 		struct octavo_engine *e = open_model(model, &settings);
-		struct octavo_session_settings base = { .max_new = 50, .ignore_eos = 1, .sampling = { .temperature = 0.8f } };
+		struct octavo_session_settings base = { .max_new = 50, .ignore_eos = 1,
+		                                        .sampling = { .temperature = 0.8f } };
 		struct output plain, out;
 		snprintf(spec, sizeof spec, "%s:%s", i % 2 ? "eagle" : "parallel", dir);
 		decode(e, &base, prompt, 12, &plain);
@@ -189,7 +193,7 @@ static void streams_are_identical(void **state)
 	}
 }
 
-/* ---- What does not fit -------------------------------------------------------------------------------------------- */
+/* ---- What does not fit ------------------------------------------------------------------------------------------- */
 
 static void misfits_are_refused(void **state)
 {

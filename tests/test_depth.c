@@ -44,7 +44,7 @@ static const struct text {
 	{ "one token only", { 0.85, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05 } },
 };
 
-/* Draft cost per token, in units of a forward of one row: prompt lookup, an MTP layer of a large and of a small model. */
+/* Draft cost per token, in forwards of one row: prompt lookup, an MTP layer of a large and of a small model. */
 static const double draft_costs[] = { 0.002, 0.04, 0.25 };
 
 static const double unit = 650e3; /* ns of a forward of one row */
@@ -140,8 +140,8 @@ static double best_rate(const struct world *w)
 	return best;
 }
 
-/* What the policy misses of the best fixed k on a curve, a text and a draft cost, of which it believes that forwards of one
- * row take `one` times what they do, and larger ones `more` times; after `skip` tokens. */
+/* What the policy misses of the best fixed k on a curve, a text and a draft cost, of which it believes that forwards of
+ * one row take `one` times what they do, and larger ones `more` times; after `skip` tokens. */
 static double regret_of(const struct curve *curve, const struct text *text, double draft, double one, double more,
                         double skip)
 {
@@ -182,8 +182,8 @@ static void regret_is_small(void **state)
 	check_regrets(1.0, 1.0, 0.0, most_regret);
 }
 
-/* The curve that was measured at the start is wrong by 30 % in what a row of its own costs against rows in company: once
- * the policy has seen some forwards, it does nearly as well as with the right one. */
+/* The curve that was measured at the start is wrong by 30 % in what a row of its own costs against rows in company:
+ * once the policy has seen some forwards, it does nearly as well as with the right one. */
 static void wrong_curves_are_corrected(void **state)
 {
 	(void)state;
@@ -274,7 +274,7 @@ static void slow_machines_draft_alike(void **state)
 	(void)tokens, (void)ns;
 }
 
-/* ---- Its parts ---------------------------------------------------------------------------------------------------- */
+/* ---- Its parts --------------------------------------------------------------------------------------------------- */
 
 static void costs_are_interpolated(void **state)
 {
@@ -295,7 +295,8 @@ static void company_counts(void **state)
 	(void)state;
 	const struct octavo_cost cost = { 4, { 1, 4, 8, 64 }, { 100, 104, 110, 1000 } };
 	struct octavo_depth_source s = { .tried = { 50, 25, 12 }, .kept = { 25, 12, 6 }, .draft_ns = { 0, 1, 2, 3 } };
-	const struct octavo_ahead alone = { .most = OCTAVO_MAX_K, .company = 1 }, crowd = { .most = OCTAVO_MAX_K, .company = 32 };
+	const struct octavo_ahead alone = { .most = OCTAVO_MAX_K, .company = 1 };
+	const struct octavo_ahead crowd = { .most = OCTAVO_MAX_K, .company = 32 };
 	double rate = 0.0, crowd_rate = 0.0;
 	unsigned k = octavo_depth_choose(&s, &cost, &alone, 0, &rate);
 	assert_true(k >= 3);
@@ -311,7 +312,8 @@ static void pairs_take_the_better(void **state)
 	(void)state;
 	const struct octavo_cost cost = { 2, { 1, 16 }, { 100, 130 } };
 	const struct octavo_ahead ahead[2] = { { OCTAVO_MAX_K, 1, 0 }, { OCTAVO_MAX_K, 1, 0 } };
-	struct octavo_depth_source good = { .tried = { 80, 70, 60 }, .kept = { 70, 60, 50 } }, bad = { .tried = { 80 } };
+	struct octavo_depth_source good = { .tried = { 80, 70, 60 }, .kept = { 70, 60, 50 } };
+	struct octavo_depth_source bad = { .tried = { 80 } };
 	struct octavo_depth d = { .source = { good, bad } };
 	unsigned k[2];
 	octavo_depth_plan(&d, &cost, ahead, 2, k);
@@ -332,7 +334,8 @@ static void catching_up_costs(void **state)
 	(void)state;
 	const struct octavo_cost cost = { 2, { 1, 16 }, { 100, 130 } };
 	struct octavo_depth_source s = { 0 };
-	struct octavo_step step = { .drafted = 2, .accepted = 1, .rows = 3, .draft_ns = 60, .verify_ns = 104, .accept_ns = 2 };
+	struct octavo_step step = { .drafted = 2, .accepted = 1, .rows = 3, .draft_ns = 60, .verify_ns = 104,
+	                            .accept_ns = 2 };
 	struct octavo_ahead ahead = { .most = OCTAVO_MAX_K, .company = 1 };
 	for (int i = 0; i < 20; i++)
 		octavo_depth_update(&s, &cost, &step, 1);
@@ -355,7 +358,8 @@ static void trials_are_paid_for(void **state)
 	(void)state;
 	const struct octavo_cost cost = { 2, { 1, 2 }, { 100, 150 } };
 	struct octavo_depth_source s = { .tried = { 4 }, .ever_tried = { 40 } };
-	struct octavo_step plain = { .rows = 1, .verify_ns = 100 }, trial = { .drafted = 1, .rows = 2, .verify_ns = 150 };
+	struct octavo_step plain = { .rows = 1, .verify_ns = 100 };
+	struct octavo_step trial = { .drafted = 1, .rows = 2, .verify_ns = 150 };
 	unsigned trials = 0;
 	double lost = 0.0;
 	for (int i = 0; i < 4000; i++) {

@@ -158,8 +158,8 @@ static void stretch(struct samples *s, double mean)
 	s->mean = mean;
 }
 
-/* A large dense model whose weights come from memory: reading them takes the time whatever the rows, and of 61 layers the
- * module is one.  Steps scatter as they did on the small machine. */
+/* A large dense model whose weights come from memory: reading them takes the time whatever the rows, and of 61 layers
+ * the module is one.  Steps scatter as they did on the small machine. */
 static void make_memory_bound(struct machine *m)
 {
 	static const double forward = 100e6;
@@ -186,7 +186,7 @@ static int read_recordings(void **state)
 	return 0;
 }
 
-/* ---- The mock ------------------------------------------------------------------------------------------------------ */
+/* ---- The mock ---------------------------------------------------------------------------------------------------- */
 
 struct player {
 	const struct machine *machine;
@@ -198,8 +198,8 @@ struct player {
 	double tokens, ns;
 };
 
-/* A time as the policy sees it: one of those recorded, which are free of what else a machine does; so that is added, and
- * now and then it is far more. */
+/* A time as the policy sees it: one of those recorded, which are free of what else a machine does; so that is added,
+ * and now and then it is far more. */
 static double sample(struct player *p, const struct samples *s)
 {
 	double ns = s->ns[(size_t)(random_uniform(&p->state) * (double)s->count)], u = random_uniform(&p->state);
@@ -292,7 +292,7 @@ static void for_categories(void (*fn)(const char *category, double temperature, 
 			fn(texts[i].category, texts[i].temperature, context);
 }
 
-/* ---- The regret ------------------------------------------------------------------------------------------------------ */
+/* ---- The regret -------------------------------------------------------------------------------------------------- */
 
 struct regret {
 	double wrong;    /* the start curve's time of one row against the truth */
@@ -328,8 +328,8 @@ static void check_category(const char *category, double temperature, void *conte
 			r->sum += regret;
 			r->cases++;
 			if (regret > r->bound)
-				fail_msg("%s, %s at temperature %g, drafter %s: regret %.4f against k=%d", m->name, category,
-				         temperature, names[d], regret, best_k);
+				fail_msg("%s, %s at temperature %g, drafter %s: regret %.4f against k=%d", m->name,
+				         category, temperature, names[d], regret, best_k);
 		}
 }
 

@@ -90,8 +90,8 @@ static void streams_are_identical(void **state)
 	check_streams("tiny-ragged", "tiny-llama", &few, text, LENGTH);
 }
 
-/* A draft model that is the target: everything is kept, under match, whose drafts run the target's race, and under rejection
- * with drawn tokens. */
+/* A draft model that is the target: everything is kept, under match, whose drafts run the target's race, and under
+ * rejection with drawn tokens. */
 static void a_model_agrees_with_itself(void **state)
 {
 	struct octavo_engine_settings settings = { .threads = 2 };
@@ -133,7 +133,8 @@ static void drafts_do_not_remember_refusals(void **state)
 	/* The target itself: its best tokens are typical now and then at this temperature. */
 	struct octavo_engine *e = open_model("tiny-llama", &settings);
 	for (size_t i = 0; i < CONFIGURATIONS; i++) {
-		struct octavo_session_settings s = { .max_new = 200, .ignore_eos = 1, .sampling = { .temperature = 0.4f },
+		struct octavo_session_settings s = { .max_new = 200, .ignore_eos = 1,
+		                                     .sampling = { .temperature = 0.4f },
 			                             .accept = OCTAVO_ACCEPT_TYPICAL };
 		struct octavo_error error;
 		struct octavo_emitted emitted;
@@ -194,7 +195,8 @@ static void company_changes_nothing(void **state)
 		if (octavo_sessions_step(s, CROWD, got, &error) != OCTAVO_OK)
 			fail_msg("%s", error.text);
 		for (size_t i = 0; i < CROWD; i++) {
-			memcpy(together[i].token + together[i].count, got[i].token, got[i].count * sizeof *got[i].token);
+			memcpy(together[i].token + together[i].count, got[i].token,
+			       got[i].count * sizeof *got[i].token);
 			together[i].count += got[i].count;
 			tokens += got[i].count;
 		}
@@ -216,7 +218,8 @@ static char *bend(const char *field, json_t *value, int swap)
 	size_t bytes;
 	char *dir = ckpt_dir_new();
 	snprintf(from, sizeof from, "%s", source_path("tests/data/tiny-llama"));
-	static const char *const files[] = { "model.safetensors", "tokenizer_config.json", "config.json", "tokenizer.json" };
+	static const char *const files[] = { "model.safetensors", "tokenizer_config.json", "config.json",
+		                             "tokenizer.json" };
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		unsigned char *data = ckpt_read_file(from, files[i], &bytes);
 		json_t *json = i < 2 ? NULL : json_loadb((const char *)data, bytes, 0, NULL);

@@ -31,12 +31,12 @@ static void spoil(const struct octavo_matrix *w, size_t n1, const struct octavo_
 		y[m * ldy + n1 - 1] += error_of_one;
 }
 
-#define WRONG(slot) \
-	static void wrong_##slot(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y, \
-	                         size_t ldy) \
-	{ \
-		good.slot->run(w, n0, n1, x, y, ldy); \
-		spoil(w, n1, x, y, ldy); \
+#define WRONG(slot)                                                                                                    \
+	static void wrong_##slot(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x,     \
+	                         float *y, size_t ldy)                                                                 \
+	{                                                                                                              \
+		good.slot->run(w, n0, n1, x, y, ldy);                                                                  \
+		spoil(w, n1, x, y, ldy);                                                                               \
 	}
 WRONG(gemm_fp8)
 WRONG(gemm_bf16)
@@ -59,7 +59,8 @@ static void make_kernels(void)
 
 /* ---- One history ---------------------------------------------------------------------------------------------- */
 
-static struct octavo_history *decode_history(struct octavo_engine *e, struct octavo_session_settings s, struct output *out)
+static struct octavo_history *decode_history(struct octavo_engine *e, struct octavo_session_settings s,
+                                             struct output *out)
 {
 	struct octavo_error error;
 	assert_int_equal(octavo_history_open(&s.history, &error), OCTAVO_OK);
@@ -80,9 +81,9 @@ static void one_matrix(struct octavo_engine *e, const struct octavo_matrix *w, s
 	struct octavo_parting end = { .at = out.count, .plain = 2 }; /* all of it is run again */
 	if (octavo_explain(e, h, &end, &why, &error) != OCTAVO_OK)
 		fail_msg("%s: %s", operation, error.text);
-	print_message("%s: position %zu, row %zu of %zu, layer %zu, %s, element %zu of %zu: %g, %g; %g, logits %g\n", operation,
-	              why.position, why.row, why.rows, why.layer, why.found ? why.operation : "nothing", why.element,
-	              why.elements, (double)why.alone, (double)why.together, why.largest, why.logits);
+	print_message("%s: position %zu, row %zu of %zu, layer %zu, %s, element %zu of %zu: %g, %g; %g, logits %g\n",
+	              operation, why.position, why.row, why.rows, why.layer, why.found ? why.operation : "nothing",
+	              why.element, why.elements, (double)why.alone, (double)why.together, why.largest, why.logits);
 	assert_int_equal(why.found, 1);
 	assert_string_equal(why.operation, operation);
 	assert_int_equal(why.layer, layer);
@@ -117,8 +118,8 @@ static void wrong_operations_are_named(void **state)
 	octavo_engine_close(&e);
 }
 
-/* Where the error is large enough for another token, the logits behind which it was chosen must say so: at temperature 0
- * each way has its own best. */
+/* Where the error is large enough for another token, the logits behind which it was chosen must say so: at temperature
+ * 0 each way has its own best. */
 static void choices_are_told(void **state)
 {
 	(void)state;
@@ -142,8 +143,9 @@ static void choices_are_told(void **state)
 	if (octavo_explain(e, h, &parting, &why, &error) != OCTAVO_OK)
 		fail_msg("%s", error.text);
 	const struct octavo_choice *c = &why.choice;
-	print_message("token %zu: position %zu, row %zu of %zu, %g and %g alone, %g and %g in the batch\n", at, c->position,
-	              c->row, c->rows, (double)c->plain[0], (double)c->got[0], (double)c->plain[1], (double)c->got[1]);
+	print_message("token %zu: position %zu, row %zu of %zu, %g and %g alone, %g and %g in the batch\n", at,
+	              c->position, c->row, c->rows, (double)c->plain[0], (double)c->got[0], (double)c->plain[1],
+	              (double)c->got[1]);
 	assert_true(why.found && c->known);
 	assert_string_equal(why.operation, "key-value projection");
 	assert_int_equal(c->position, PROMPT + at - 1);

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Caches -------------------------------------------------------------------------------------------------------- */
+/* ---- Caches ------------------------------------------------------------------------------------------------------ */
 
 static const struct octavo_follower *follower_of(const struct octavo_session *s)
 {
@@ -29,18 +29,19 @@ static void expect_same_cache(const struct octavo_follower *a, const struct octa
 	assert_true(valid >= least);
 	assert_int_equal(a->kv->layers, b->kv->layers);
 	for (size_t layer = 0; layer < a->kv->layers; layer++)
-		assert_memory_equal(octavo_kv_slots(a->kv, a->sequence, layer), octavo_kv_slots(b->kv, b->sequence, layer),
-		                    valid * a->kv->bytes);
+		assert_memory_equal(octavo_kv_slots(a->kv, a->sequence, layer),
+		                    octavo_kv_slots(b->kv, b->sequence, layer), valid * a->kv->bytes);
 }
 
-/* After random patterns of accepted and refused rows, scattered over the batch, and of drafts that left rows of their own,
- * the drafter's cache is that of a prompt of the same text, whatever rows it was cut into. */
+/* After random patterns of accepted and refused rows, scattered over the batch, and of drafts that left rows of their
+ * own, the drafter's cache is that of a prompt of the same text, whatever rows it was cut into. */
 static void caches_follow_the_text(void **state)
 {
 	static const char *const drafters[] = { "parallel", "eagle" };
 	static const int32_t prompt[12] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
 	enum { NEW = 120, LENGTH = 12 + NEW };
-	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) }, few = settings;
+	struct octavo_engine_settings settings = { .threads = 1, .sequences = 2, .kv = cache_of(state) };
+	struct octavo_engine_settings few = settings;
 	few.max_rows = 9;
 	struct octavo_engine *e = open_model("tiny-ragged", &settings), *small = open_model("tiny-ragged", &few);
 	struct octavo_error error;
@@ -90,7 +91,7 @@ static void caches_follow_the_text(void **state)
 	octavo_engine_close(&e);
 }
 
-/* ---- Streams ------------------------------------------------------------------------------------------------------- */
+/* ---- Streams ----------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *drafter;
@@ -145,8 +146,8 @@ static void streams_are_identical(void **state)
 	}
 }
 
-/* With rules that compare laws, tokens are drawn from the heads' laws: nothing but a law to be kept, so only that it runs
- * and drafts is looked at here. */
+/* With rules that compare laws, tokens are drawn from the heads' laws: nothing but a law to be kept, so only that it
+ * runs and drafts is looked at here. */
 static void drawn_drafts_run(void **state)
 {
 	(void)state;
@@ -156,7 +157,8 @@ static void drawn_drafts_run(void **state)
 	static const char *const drafters[] = { "eagle", "parallel" };
 	for (size_t i = 0; i < 2; i++) {
 		struct octavo_session_settings s = { .drafter = drafters[i], .accept = OCTAVO_ACCEPT_MULTIROUND,
-			                             .sampling = { .temperature = 1.0f }, .tree = { 3, 2 }, .max_new = 24,
+			                             .sampling = { .temperature = 1.0f }, .tree = { 3, 2 },
+			                             .max_new = 24,
 			                             .ignore_eos = 1 };
 		struct output out;
 		decode(e, &s, prompt, 4, &out);
@@ -180,12 +182,14 @@ static void sessions_are_apart(void **state)
 	struct octavo_error error;
 	size_t count[SESSIONS] = { 0 };
 	for (size_t i = 0; i < SESSIONS; i++) {
-		struct octavo_session_settings one = { .drafter = drafters[i], .k = 3, .max_new = 16 + 6 * i, .ignore_eos = 1,
+		struct octavo_session_settings one = { .drafter = drafters[i], .k = 3, .max_new = 16 + 6 * i,
+		                                       .ignore_eos = 1,
 			                               .sampling = { .temperature = 0.8f }, .stream = { 1, i } };
 		decode(e, &one, prompt[i], 8, &alone[i]);
 	}
 	for (size_t i = 0; i < SESSIONS; i++) {
-		struct octavo_session_settings one = { .drafter = drafters[i], .k = 3, .max_new = 16 + 6 * i, .ignore_eos = 1,
+		struct octavo_session_settings one = { .drafter = drafters[i], .k = 3, .max_new = 16 + 6 * i,
+		                                       .ignore_eos = 1,
 			                               .sampling = { .temperature = 0.8f }, .stream = { 1, i } };
 		s[i] = open_session(e, &one);
 		assert_int_equal(octavo_session_prompt(s[i], prompt[i], 8, &error), OCTAVO_OK);
@@ -196,7 +200,8 @@ static void sessions_are_apart(void **state)
 		assert_int_equal(octavo_sessions_step(s, SESSIONS, emitted, &error), OCTAVO_OK);
 		for (size_t i = 0; i < SESSIONS; i++) {
 			more += emitted[i].count;
-			assert_memory_equal(emitted[i].token, alone[i].token + count[i], emitted[i].count * sizeof(int32_t));
+			assert_memory_equal(emitted[i].token, alone[i].token + count[i],
+			                    emitted[i].count * sizeof(int32_t));
 			count[i] += emitted[i].count;
 		}
 	}
@@ -207,7 +212,7 @@ static void sessions_are_apart(void **state)
 	octavo_engine_close(&e);
 }
 
-/* ---- Directories ----------------------------------------------------------------------------------------------------- */
+/* ---- Directories ------------------------------------------------------------------------------------------------- */
 
 /* A main model and drafters for it, of the sizes of tests/support/ckpt.h, in directories of their own. */
 static struct octavo_engine *open_ckpt(char **dir)
@@ -288,9 +293,11 @@ static void misfit_configs_are_refused(void **state)
 	refuse_field(e, 1, "vocab_size", json_integer(301), "config.json: vocab_size: 301, but the model's is 300");
 	refuse_field(e, 1, "num_attention_heads", json_integer(4),
 	             "config.json: num_attention_heads: 4, but the model's is 2");
-	refuse_field(e, 0, "qk_rope_head_dim", json_integer(16), "config.json: qk_rope_head_dim: 16, but the model's is 32");
+	refuse_field(e, 0, "qk_rope_head_dim", json_integer(16),
+	             "config.json: qk_rope_head_dim: 16, but the model's is 32");
 	refuse_field(e, 0, "q_lora_rank", json_null(), "config.json: q_lora_rank: 0, but the model's is 144");
-	refuse_field(e, 0, "rms_norm_eps", json_real(1e-5), "config.json: rms_norm_eps: 1e-05, but the model's is 1e-06");
+	refuse_field(e, 0, "rms_norm_eps", json_real(1e-5),
+	             "config.json: rms_norm_eps: 1e-05, but the model's is 1e-06");
 	refuse_field(e, 0, "rope_theta", json_real(5e4), "config.json: rope_theta: not the model's");
 	refuse_field(e, 1, "rope_scaling", json_null(), "config.json: rope_scaling: not the model's");
 	refuse_field(e, 1, "num_nextn_predict_layers", json_integer(1),
@@ -298,7 +305,8 @@ static void misfit_configs_are_refused(void **state)
 	refuse_field(e, 0, "n_routed_experts", json_integer(8),
 	             "config.json: first_k_dense_replace: 1: layer 1 has experts, but drafters' layers are dense");
 	refuse_field(e, 0, "parallel_heads", NULL, "config.json: parallel_heads: missing");
-	refuse_field(e, 0, "parallel_heads", json_integer(2), "config.json: parallel_heads: 2, but num_hidden_layers is 3");
+	refuse_field(e, 0, "parallel_heads", json_integer(2),
+	             "config.json: parallel_heads: 2, but num_hidden_layers is 3");
 	refuse_field(e, 1, "eagle", json_false(), "config.json: eagle: false: not an EAGLE head");
 	refuse_field(e, 1, "num_hidden_layers", json_integer(2),
 	             "config.json: num_hidden_layers: 2, but an EAGLE head has 1");
@@ -366,7 +374,8 @@ static void misshapen_tensors_are_refused(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct ckpt *ckpt = new_drafter(bad[i].eagle);
 		if (bad[i].dtype)
-			ckpt_reshape(ckpt_find(ckpt, bad[i].name), bad[i].dtype, 2, (size_t[]){ bad[i].rows, bad[i].cols });
+			ckpt_reshape(ckpt_find(ckpt, bad[i].name), bad[i].dtype, 2,
+			             (size_t[]){ bad[i].rows, bad[i].cols });
 		else
 			ckpt_remove(ckpt, bad[i].name);
 		expect_opening(e, bad[i].eagle, ckpt, bad[i].says);

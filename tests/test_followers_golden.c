@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafters with layers and a cache of their own, eagle and parallel, against the oracle: their laws, and what they propose.
+ * Drafters with layers and a cache of their own, eagle and parallel, against the oracle: their laws, and what they
+ * propose.
  */
 #include "engine/draft/follow.h"
 #include "tests/support/golden.h"
@@ -102,7 +103,8 @@ static void parallel_agrees(void **state)
 		}
 	}
 	for (size_t h = 0; h < DEPTH; h++)
-		expect_rows("parallel", logits + h * rows * vocab, golden_rows(&t, "parallel.logits", h, t.count), rows, vocab);
+		expect_rows("parallel", logits + h * rows * vocab, golden_rows(&t, "parallel.logits", h, t.count), rows,
+		            vocab);
 	test_free(logits);
 	octavo_drafter_close(&d);
 	close_text(&t);

@@ -172,9 +172,11 @@ static void mtp_distance(struct octavo_engine *e, const struct reference *r, str
 		float *g = post + i * hidden;
 		for (size_t d = 0; d < 3 && i + d + 1 < r->count; d++) {
 			struct octavo_error error;
-			struct octavo_share row = { .pos = i + d, .rows = 1, .token = r->token + i + d + 1, .state = g };
-			assert_int_equal(octavo_mtp_forward(e, &e->weights.mtp[0], &e->kv, e->config.layers, &row, &error),
-			                 OCTAVO_OK);
+			struct octavo_share row = { .pos = i + d, .rows = 1, .token = r->token + i + d + 1,
+			                            .state = g };
+			assert_int_equal(
+			        octavo_mtp_forward(e, &e->weights.mtp[0], &e->kv, e->config.layers, &row, &error),
+			        OCTAVO_OK);
 			memcpy(logits[d] + i * vocab, e->mtp_logits, vocab * sizeof **logits);
 			memcpy(g, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden * sizeof *g);
 		}
@@ -192,7 +194,7 @@ static void mtp_distance(struct octavo_engine *e, const struct reference *r, str
 	test_free(post);
 }
 
-/* ---- Cases --------------------------------------------------------------------------------------------------------- */
+/* ---- Cases ------------------------------------------------------------------------------------------------------- */
 
 static void layers_agree(void **state)
 {
@@ -250,8 +252,8 @@ static void mtp_agrees(void **state)
 		mtp_distance(e, &r, d);
 		for (size_t depth = 0; depth < 3; depth++)
 			if (!within(&d[depth]))
-				fail_msg("%s depth %zu: KL %g nats, %zu tokens differ in their best", with_mtp[i], depth + 1,
-				         d[depth].kl, d[depth].top1_changed);
+				fail_msg("%s depth %zu: KL %g nats, %zu tokens differ in their best", with_mtp[i],
+				         depth + 1, d[depth].kl, d[depth].top1_changed);
 		octavo_engine_close(&e);
 		close_reference(&r);
 	}
@@ -268,7 +270,8 @@ static void transformers_agree(void **state)
 		struct octavo_engine *e = open_model(with_hf[i], &settings);
 		struct golden_distance d;
 		assert_true(main_distance(e, &r, "logits", 0, &d));
-		print_message("%s against transformers in F32: relative L2 %g, KL %g nats\n", with_hf[i], d.relative_l2, d.kl);
+		print_message("%s against transformers in F32: relative L2 %g, KL %g nats\n", with_hf[i], d.relative_l2,
+		              d.kl);
 		if (!(d.relative_l2 < 2e-2 && d.kl < 2e-3))
 			fail_msg("%s: relative L2 %g, KL %g nats", with_hf[i], d.relative_l2, d.kl);
 		octavo_engine_close(&e);
@@ -276,7 +279,7 @@ static void transformers_agree(void **state)
 	}
 }
 
-/* ---- The test of the test -------------------------------------------------------------------------------------------- */
+/* ---- The test of the test ---------------------------------------------------------------------------------------- */
 
 static void faults_are_caught(void **state)
 {

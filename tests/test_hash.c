@@ -83,10 +83,11 @@ static void logits_have_one_hash(void **state)
 				uint64_t got = run(&goldens[g], &table[i], rows);
 				if (got == goldens[g].hash)
 					continue;
-				print_error("%s, %s, %s with features 0x%x, %zu rows at a time: 0x%016llx, must be 0x%016llx\n",
-				            goldens[g].model, goldens[g].arithmetic == OCTAVO_W8A8 ? "W8A8" : "W8A16",
-				            octavo_cpu_name(mask[i]), (unsigned)mask[i], rows, (unsigned long long)got,
-				            (unsigned long long)goldens[g].hash);
+				print_error(
+				        "%s, %s, %s with features 0x%x, %zu rows at a time: 0x%016llx, must be 0x%016llx\n",
+				        goldens[g].model, goldens[g].arithmetic == OCTAVO_W8A8 ? "W8A8" : "W8A16",
+				        octavo_cpu_name(mask[i]), (unsigned)mask[i], rows, (unsigned long long)got,
+				        (unsigned long long)goldens[g].hash);
 				wrong++;
 			}
 	assert_int_equal(wrong, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Medusa's and Hydra's heads: their logits against the formulas in double, their place in the text on a model whose text
- * is known, and streams against plain decoding.
+ * Medusa's and Hydra's heads: their logits against the formulas in double, their place in the text on a model whose
+ * text is known, and streams against plain decoding.
  */
 #include "engine/draft/files.h"
 #include "engine/draft/outlook.h"
@@ -119,14 +119,15 @@ static void draft_alone(struct octavo_engine *e, const char *spec, const struct 
 }
 
 /* What head i sees below `row` of the tree: the newest state, and for Hydra the embeddings from the root on. */
-static void inputs(const struct octavo_engine *e, int hydra, size_t i, const float *post, const struct octavo_tree *tree,
-                   size_t row, enum mistake mistake, double *in)
+static void inputs(const struct octavo_engine *e, int hydra, size_t i, const float *post,
+                   const struct octavo_tree *tree, size_t row, enum mistake mistake, double *in)
 {
 	size_t hidden = e->config.hidden, newest = mistake == OLDER_STATE ? PROMPT - 3 : PROMPT - 2;
 	for (size_t k = 0; k < hidden; k++)
 		in[k] = (double)post[newest * hidden + k];
 	for (size_t block = i + 1; hydra && block; block--, row = row ? (size_t)tree->parent[row] : 0) {
-		int32_t token = mistake == LATE_TOKENS ? row ? tree->token[tree->parent[row]] : prompt[PROMPT - 2] : tree->token[row];
+		int32_t token = mistake == LATE_TOKENS ? row ? tree->token[tree->parent[row]] : prompt[PROMPT - 2]
+		                                       : tree->token[row];
 		size_t at = mistake == REVERSED ? i + 2 - block : block;
 		for (size_t k = 0; k < hidden; k++)
 			in[at * hidden + k] = (double)octavo_matrix_value(&e->weights.embed, (size_t)token, k);
@@ -158,8 +159,8 @@ static void check_node(struct octavo_engine *e, struct ckpt *heads, int hydra, s
 		formula(heads, hydra, head, layers, hidden, vocab, in, (enum mistake)mistake, expected);
 		double off = distance(got, expected, vocab);
 		if (mistake ? !(off > 0.05) : !(off < 2e-3))
-			fail_msg("%s, %zu layers, head %zu, row %zu, mistake %d: relative L2 %g", hydra ? "hydra" : "medusa", layers,
-			         i, row, mistake, off);
+			fail_msg("%s, %zu layers, head %zu, row %zu, mistake %d: relative L2 %g",
+			         hydra ? "hydra" : "medusa", layers, i, row, mistake, off);
 	}
 	test_free(expected);
 	test_free(in);
@@ -226,7 +227,7 @@ static void heads_follow_the_formulas(void **state)
 	octavo_engine_close(&e);
 }
 
-/* ---- The place in the text ------------------------------------------------------------------------------------------ */
+/* ---- The place in the text --------------------------------------------------------------------------------------- */
 
 /* Makes head i say t + shift, where t is the token whose embedding (or, for block 0, state) is block `block` of what it
  * sees; see counting_model. */
@@ -284,8 +285,8 @@ static void count_accepted(struct octavo_engine *e, const char *spec, int right)
 	assert_int_equal(out.token[59], 80);
 }
 
-/* Which tokens heads see and which one they predict: on a text that counts, those that are right are always accepted, and
- * those that are one off never. */
+/* Which tokens heads see and which one they predict: on a text that counts, those that are right are always accepted,
+ * and those that are one off never. */
 static void right_heads_are_always_accepted(void **state)
 {
 	(void)state;
@@ -371,13 +372,17 @@ static void streams_are_identical(void **state)
 	char *dir[2] = { heads_dir_new(tiny_heads(0, 2, "F8_E4M3")), heads_dir_new(tiny_heads(1, 1, "F8_E4M3")) };
 	for (int a8 = 0; a8 < 2; a8++) {
 		enum octavo_arithmetic arithmetic = a8 ? OCTAVO_W8A8 : OCTAVO_W8A16;
-		struct octavo_engine_settings settings[2] = { { .threads = 1, .arithmetic = arithmetic, .kernels = &reference },
-			                                      { .threads = 2, .arithmetic = arithmetic,
-			                                        .weights = a8 ? OCTAVO_WEIGHTS_COPY : OCTAVO_WEIGHTS_MAP } };
+		struct octavo_engine_settings settings[2] = {
+			{ .threads = 1, .arithmetic = arithmetic, .kernels = &reference },
+			{ .threads = 2,
+			  .arithmetic = arithmetic,
+			  .weights = a8 ? OCTAVO_WEIGHTS_COPY : OCTAVO_WEIGHTS_MAP }
+		};
 		struct octavo_engine *ref = open_model("tiny-ragged", &settings[0]);
 		struct octavo_engine *e = open_model("tiny-ragged", &settings[1]);
 		for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++) {
-			struct octavo_session_settings s = { .sampling = { .temperature = temperatures[t] }, .stream = { 11, 3 },
+			struct octavo_session_settings s = { .sampling = { .temperature = temperatures[t] },
+			                                     .stream = { 11, 3 },
 				                             .max_new = 48, .ignore_eos = 1 };
 			struct output plain;
 			decode(ref, &s, prompt, PROMPT, &plain);
@@ -404,7 +409,8 @@ static void the_unsure_stop(void **state)
 		size_t drafted[LEVELS] = { 0 };
 		int between = 0;
 		for (size_t i = 0; i < LEVELS; i++) {
-			struct octavo_session_settings s = { .drafter = heads_spec("", hydra, dir), .k = 3, .max_new = 48,
+			struct octavo_session_settings s = { .drafter = heads_spec("", hydra, dir), .k = 3,
+			                                     .max_new = 48,
 				                             .ignore_eos = 1, .sampling = { .temperature = 0.8f },
 				                             .confidence.best = levels[i] };
 			decode(e, &s, prompt, PROMPT, i ? &out : &first);
@@ -420,7 +426,7 @@ static void the_unsure_stop(void **state)
 	octavo_engine_close(&e);
 }
 
-/* ---- Heads of the model ------------------------------------------------------------------------------------------- */
+/* ---- Heads of the model ------------------------------------------------------------------------------------------ */
 
 /* Without a directory heads lie below the model's; and public Medusa releases say less in their config. */
 static void the_model_may_bring_heads(void **state)
@@ -428,7 +434,8 @@ static void the_model_may_bring_heads(void **state)
 	(void)state;
 	char *model_dir = ckpt_dir_new(), path[PATH_MAX];
 	struct ckpt *model = counting_model(model_dir);
-	const struct heads_options options = { .heads = HEADS, .layers = 1, .hidden = 160, .vocab = 300, .dtype = "BF16",
+	const struct heads_options options = { .heads = HEADS, .layers = 1, .hidden = 160, .vocab = 300,
+	                                       .dtype = "BF16",
 		                               .zero = 1 };
 	struct ckpt *heads = heads_new(&options);
 	struct octavo_engine_settings settings = { .threads = 1 };

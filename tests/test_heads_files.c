@@ -59,8 +59,10 @@ static void sessions_share_files(void **state)
 	size_t count[3] = { 0 };
 	char *dir[2] = { heads_dir_new(tiny_heads(0, 1, "BF16")), heads_dir_new(tiny_heads(1, 1, "BF16")) };
 	for (size_t i = 0; i < 3; i++) {
-		struct octavo_session_settings wish = { .drafter = heads_spec("", i == 2, dir[i == 2]), .k = 3, .max_new = 30,
-			                                .ignore_eos = 1, .stream = { 1, i }, .sampling = { .temperature = 0.8f } };
+		struct octavo_session_settings wish = { .drafter = heads_spec("", i == 2, dir[i == 2]), .k = 3,
+		                                        .max_new = 30,
+			                                .ignore_eos = 1, .stream = { 1, i },
+			                                .sampling = { .temperature = 0.8f } };
 		struct octavo_session_settings plain = wish;
 		plain.drafter = NULL;
 		decode(e, &plain, prompt, PROMPT - i, &alone[i]);
@@ -175,7 +177,8 @@ static void misfits_are_refused(void **state)
 		faults[i].bend(heads);
 		heads_write(heads, dir);
 		refuse(e, heads_spec("", 1, dir), faults[i].status, faults[i].text);
-		refuse(e, heads_spec("ngram+", 1, dir), faults[i].status, (const char *const[]){ "drafter hydra: ", dir });
+		refuse(e, heads_spec("ngram+", 1, dir), faults[i].status,
+		       (const char *const[]){ "drafter hydra: ", dir });
 		ckpt_free(heads);
 		ckpt_dir_free(dir);
 	}
@@ -190,16 +193,20 @@ static void broken_files_are_refused(void **state)
 	struct octavo_engine *e = open_model("tiny-ragged", &one);
 	char *dir = heads_dir_new(tiny_heads(0, 1, "BF16")), file[PATH_MAX];
 	struct stat status;
-	refuse(e, "medusa", OCTAVO_EIO, (const char *const[]){ "tiny-ragged/drafters/medusa is no directory", "medusa:DIR" });
-	refuse(e, "medusa:/no/such", OCTAVO_EIO, (const char *const[]){ "drafter medusa: /no/such is no directory", "" });
+	refuse(e, "medusa", OCTAVO_EIO,
+	       (const char *const[]){ "tiny-ragged/drafters/medusa is no directory", "medusa:DIR" });
+	refuse(e, "medusa:/no/such", OCTAVO_EIO,
+	       (const char *const[]){ "drafter medusa: /no/such is no directory", "" });
 	refuse(e, "medusa:", OCTAVO_EINVAL, (const char *const[]){ "needs a directory", "" });
 	refuse(e, heads_spec("", 1, dir), OCTAVO_EFORMAT, (const char *const[]){ "hydra_num_heads: missing", "" });
 	snprintf(file, sizeof file, "%s/medusa_lm_head.safetensors", dir);
 	assert_int_equal(stat(file, &status), 0);
 	assert_int_equal(truncate(file, status.st_size - 10), 0);
-	refuse(e, heads_spec("", 0, dir), OCTAVO_EFORMAT, (const char *const[]){ "medusa_lm_head.safetensors", "data_offsets" });
+	refuse(e, heads_spec("", 0, dir), OCTAVO_EFORMAT,
+	       (const char *const[]){ "medusa_lm_head.safetensors", "data_offsets" });
 	assert_int_equal(truncate(file, 4), 0);
-	refuse(e, heads_spec("", 0, dir), OCTAVO_EFORMAT, (const char *const[]){ "medusa_lm_head.safetensors", "too short" });
+	refuse(e, heads_spec("", 0, dir), OCTAVO_EFORMAT,
+	       (const char *const[]){ "medusa_lm_head.safetensors", "too short" });
 	assert_int_equal(unlink(file), 0);
 	refuse(e, heads_spec("", 0, dir), OCTAVO_EIO, (const char *const[]){ "no *.safetensors file", "" });
 	snprintf(file, sizeof file, "%s/config.json", dir);

@@ -38,7 +38,8 @@ static float *logits_of(const char *model, const struct octavo_engine_settings *
 static void check_entries(const char *model)
 {
 	int32_t token[TOKENS];
-	struct octavo_engine *fp8 = open_model(model, &(struct octavo_engine_settings){ .threads = 1, .kv = OCTAVO_KV_FP8 });
+	struct octavo_engine *fp8 = open_model(model, &(struct octavo_engine_settings){ .threads = 1,
+	                                                                                .kv = OCTAVO_KV_FP8 });
 	struct octavo_engine *bf16 = open_model(model, &(struct octavo_engine_settings){ .threads = 1 });
 	size_t latent = fp8->config.kv_lora, rope = fp8->config.rope, groups = (latent + 127) / 128;
 	make_tokens(token);
@@ -99,7 +100,8 @@ static void check_logits(const char *model)
 		assert_memory_equal(fp8, other, count * sizeof *fp8);
 		test_free(other);
 	}
-	/* Where rounding moves the choice of an expert, a random model's logits jump: the middle of the distances tells. */
+	/* Where rounding moves the choice of an expert, a random model's logits jump: the middle of the distances
+	 * tells. */
 	double middle = middle_kl(fp8, bf16, count), w8a8_middle;
 	float *w8a8 = logits_of(model, &quantised, 8, &count);
 	w8a8_middle = middle_kl(w8a8, bf16, count);

@@ -62,9 +62,10 @@ static void old_grams_are_forgotten(void **state)
 
 /* ---- The window -------------------------------------------------------------------------------------------- */
 
-enum { LOOP = 128, PROMPT = 10, WATCHED = 14 }; /* rows of a window that shares none: 5 columns of 3 levels, the root among them */
+enum { LOOP = 128, PROMPT = 10 };
+enum { WATCHED = 14 }; /* rows of a window that shares none: 5 columns of 3 levels, the root among them */
 
-/* A language of one rule: what follows a token depends on it alone, and all tokens below LOOP come before one returns. */
+/* A language of one rule: what follows depends on a token alone, and all tokens below LOOP come before one returns. */
 static int32_t rule(int32_t token)
 {
 	return (token * 5 + 3) % LOOP;
@@ -150,9 +151,11 @@ static void window_finds_what_the_text_has_not(void **state)
 		for (size_t row = 1; row < offered; row++)
 			assert_int_equal(w.tree.parent[row], row - 1);
 	}
-	print_message("%zu of %zu drafted tokens kept, %zu steps for %zu tokens\n", kept, drafted, steps, w.pos - PROMPT + 1);
+	print_message("%zu of %zu drafted tokens kept, %zu steps for %zu tokens\n", kept, drafted, steps,
+	              w.pos - PROMPT + 1);
 	assert_true(kept > LOOP / 8);
-	assert_true(drafted - kept < LOOP / 8); /* of the prompt, whose tokens do not follow the rule, and of the first guesses */
+	assert_true(drafted - kept <
+	            LOOP / 8); /* of the prompt, whose tokens do not follow the rule, and of the first guesses */
 	close_world(&w);
 }
 
@@ -171,7 +174,8 @@ static void window_is_a_tree(void **state)
 			deepest = depth > deepest ? depth : deepest;
 			assert_true(w.tree.parent[row] < (int32_t)row);
 			for (size_t other = 1; other < row; other++)
-				assert_true(w.tree.parent[other] != w.tree.parent[row] || w.tree.token[other] != w.tree.token[row]);
+				assert_true(w.tree.parent[other] != w.tree.parent[row] ||
+				            w.tree.token[other] != w.tree.token[row]);
 		}
 		most = w.tree.watched > most ? w.tree.watched : most;
 		shared += w.tree.watched < WATCHED;

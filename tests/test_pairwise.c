@@ -191,7 +191,8 @@ static struct octavo_session_settings settings_of(const struct world *w, size_t 
 static void copy_cache(const struct octavo_engine *e, size_t sequence, size_t slots, unsigned char *out)
 {
 	for (size_t layer = 0; layer < e->config.layers; layer++)
-		memcpy(out + layer * slots * e->kv.bytes, octavo_kv_slots(&e->kv, sequence, layer), slots * e->kv.bytes);
+		memcpy(out + layer * slots * e->kv.bytes, octavo_kv_slots(&e->kv, sequence, layer),
+		       slots * e->kv.bytes);
 }
 
 static void decode_plainly(struct world *w, struct octavo_engine *e)
@@ -246,7 +247,8 @@ static void check_stream(const struct world *w, const struct octavo_engine *e, s
 
 static void run_case(const struct world *w, const int *chosen, size_t number)
 {
-	struct octavo_engine_settings machine = { .threads = threads[chosen[THREADS]], .kernels = &w->table[chosen[KERNELS]],
+	struct octavo_engine_settings machine = { .threads = threads[chosen[THREADS]],
+	                                          .kernels = &w->table[chosen[KERNELS]],
 		                                  .sequences = sequences[chosen[SEQUENCES]] };
 	struct octavo_session *s[PROMPTS];
 	struct octavo_emitted got[PROMPTS];
@@ -255,9 +257,10 @@ static void run_case(const struct world *w, const int *chosen, size_t number)
 	char what[PATH_MAX + 128];
 	size_t count = machine.sequences;
 	int t = chosen[TEMPERATURE];
-	snprintf(what, sizeof what, "case %zu: %s, %s, temperature %g, %u threads, %zu sequences, %s, %s kernels", number,
-	         w->drafter[chosen[DRAFTER]], octavo_accept_name(rules[chosen[ACCEPT]]), (double)temperatures[t],
-	         machine.threads, count, shape_names[chosen[SHAPE]], octavo_cpu_name(w->mask[chosen[KERNELS]]));
+	snprintf(what, sizeof what, "case %zu: %s, %s, temperature %g, %u threads, %zu sequences, %s, %s kernels",
+	         number, w->drafter[chosen[DRAFTER]], octavo_accept_name(rules[chosen[ACCEPT]]),
+	         (double)temperatures[t], machine.threads, count, shape_names[chosen[SHAPE]],
+	         octavo_cpu_name(w->mask[chosen[KERNELS]]));
 	struct octavo_engine *e = open_model(w->dir, &machine);
 	for (size_t i = 0; i < count; i++) {
 		size_t p = (number + i) % PROMPTS;
@@ -306,8 +309,8 @@ static void everything_meets_everything(void **state)
 	size_t step = getenv("OCTAVO_LONG") ? 1 : c.cases / 4;
 	for (size_t i = 0; i < c.cases; i += step)
 		run_case(&w, c.chosen[i], i);
-	print_message("%zu drafters, %zu sets of kernels: %zu cases, of which %zu were run with %zu tokens\n", w.drafters,
-	              w.tables, c.cases, (c.cases + step - 1) / step, w.tokens);
+	print_message("%zu drafters, %zu sets of kernels: %zu cases, of which %zu were run with %zu tokens\n",
+	              w.drafters, w.tables, c.cases, (c.cases + step - 1) / step, w.tokens);
 	for (size_t p = 0; p < PROMPTS; p++)
 		for (int t = 0; t < 3; t++)
 			test_free(w.cache[p][t]);

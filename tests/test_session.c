@@ -56,8 +56,8 @@ static void check_engine(struct octavo_engine *e, const struct octavo_session_se
 		s.dynamic = configurations[i].dynamic;
 		if (s.tree[0] == 4 && e->settings.max_rows < 21)
 			continue; /* this engine is too small for it */
-		snprintf(what, sizeof what, "%s, %s k=%u tree %u,%u,%u, temperature %g", where, s.drafter, s.k, s.tree[0],
-		         s.tree[1], s.tree[2], (double)s.sampling.temperature);
+		snprintf(what, sizeof what, "%s, %s k=%u tree %u,%u,%u, temperature %g", where, s.drafter, s.k,
+		         s.tree[0], s.tree[1], s.tree[2], (double)s.sampling.temperature);
 		decode(e, &s, prompt, length, &out);
 		expect_same(plain, &out, what);
 	}
@@ -84,7 +84,8 @@ static void check_model(const char *model, enum octavo_kv_format kv, const int32
 			for (size_t i = 0; i < 2; i++) {
 				decode(fast[i], &s, prompt[p], length, &out);
 				expect_same(&plain, &out, i ? "best kernels, 2 threads, plain" : "best kernels, plain");
-				check_engine(fast[i], &s, prompt[p], length, &plain, i ? "best kernels, 2 threads" : "best kernels");
+				check_engine(fast[i], &s, prompt[p], length, &plain,
+				             i ? "best kernels, 2 threads" : "best kernels");
 			}
 			if (p == 0)
 				check_engine(ref, &s, prompt[p], length, &plain, "reference kernels");
@@ -194,7 +195,8 @@ static void taps_change_drafts_only(void **state)
 	int32_t emitted[4];
 	float logits[4][260]; /* of the last draft: tokens of a random model may agree by chance */
 	for (unsigned taps = 0; taps < 4; taps++) {
-		struct octavo_engine_settings settings = { .threads = 1, .mtp_first_tap = taps & 1, .mtp_recycle_tap = taps >> 1 };
+		struct octavo_engine_settings settings = { .threads = 1, .mtp_first_tap = taps & 1,
+		                                           .mtp_recycle_tap = taps >> 1 };
 		struct octavo_engine *e = open_model("tiny-ragged", &settings);
 		struct octavo_drafter *d;
 		struct octavo_shape shape = octavo_shape_chain(4);
@@ -255,7 +257,7 @@ static void sequences_are_apart(void **state)
 	octavo_engine_close(&e);
 }
 
-/* ---- Ends ---------------------------------------------------------------------------------------------------------- */
+/* ---- Ends -------------------------------------------------------------------------------------------------------- */
 
 /* EOS or a length limit inside an accepted run cuts there, as plain decoding would. */
 static void ends_cut_inside_a_run(void **state)
@@ -337,7 +339,8 @@ static void long_prompts_agree(void **state)
 		struct octavo_engine_settings settings = { .threads = 2, .max_rows = rows, .naive_min = 512,
 			                                   .kv = cache_of(state) };
 		struct octavo_engine *e = open_model("tiny-ragged", &settings);
-		struct octavo_session_settings s = { .max_new = 24, .ignore_eos = 1, .sampling = { .temperature = 0.8f } };
+		struct octavo_session_settings s = { .max_new = 24, .ignore_eos = 1,
+		                                     .sampling = { .temperature = 0.8f } };
 		decode(e, &s, prompt, LENGTH, &out);
 		if (rows == 64)
 			plain = out;
@@ -347,7 +350,7 @@ static void long_prompts_agree(void **state)
 	}
 }
 
-/* ---- Refusals ------------------------------------------------------------------------------------------------------ */
+/* ---- Refusals ---------------------------------------------------------------------------------------------------- */
 
 static void bad_sessions_are_refused(void **state)
 {
@@ -415,7 +418,8 @@ static void bad_batches_are_refused(void **state)
 		struct octavo_batch batch = { 1, &bad[i].token, &bad[i].pos, &bad[i].seq, &bad[i].parent, flags };
 		assert_int_equal(octavo_forward(e, &batch, &error), bad[i].status);
 	}
-	const int32_t token[5] = { 5, 5, 5, 5, 5 }, pos[5] = { 0, 1, 2, 3, 4 }, seq[5] = { 0 }, parent[5] = { -1, 0, 1, 2, 3 };
+	const int32_t token[5] = { 5, 5, 5, 5, 5 }, pos[5] = { 0, 1, 2, 3, 4 }, seq[5] = { 0 },
+	              parent[5] = { -1, 0, 1, 2, 3 };
 	struct octavo_batch many = { 5, token, pos, seq, parent, flags };
 	assert_int_equal(octavo_forward(e, &many, &error), OCTAVO_ELIMIT);
 	many.rows = 0;

@@ -55,8 +55,9 @@ static void exact_law(struct octavo_engine *e, const struct octavo_sampling *s, 
 		law[cell] = 1.0;
 		for (size_t i = 0; i < LENGTH; i++) {
 			const struct octavo_prefix prefix = { token, PROMPT + i, PROMPT, NULL, 0 };
-			assert_int_equal(octavo_law(s, &prefix, logits + (PROMPT + i - 1) * vocab, e->choosable, one, order),
-			                 OCTAVO_OK);
+			assert_int_equal(
+			        octavo_law(s, &prefix, logits + (PROMPT + i - 1) * vocab, e->choosable, one, order),
+			        OCTAVO_OK);
 			law[cell] *= one[token[PROMPT + i]];
 		}
 	}
@@ -161,10 +162,11 @@ static void rules_keep_the_law(void **state)
 			chi += off * off / expected;
 			used++;
 		}
-		double spread = 2.0 / (9.0 * (double)used), root = 1.0 - spread + 4.26 * sqrt(spread); /* once in 10^5 */
+		double spread = 2.0 / (9.0 * (double)used),
+		       root = 1.0 - spread + 4.26 * sqrt(spread); /* once in 10^5 */
 		if (!(chi < (double)used * root * root * root))
-			fail_msg("%s, %s: chi-square %g over %zu cells", octavo_accept_name(setups[i].rule), setups[i].drafter, chi,
-			         used);
+			fail_msg("%s, %s: chi-square %g over %zu cells", octavo_accept_name(setups[i].rule),
+			         setups[i].drafter, chi, used);
 	}
 	for (int i = 0; i < 2; i++)
 		ckpt_dir_free(heads[i]);
@@ -177,7 +179,8 @@ static void the_unsure_stop(void **state)
 	(void)state;
 	struct octavo_engine_settings one = { .threads = 1 };
 	struct octavo_engine *e = open_model("tiny-ragged", &one);
-	struct octavo_session_settings s = { .drafter = "mtp", .k = 4, .ignore_eos = 1, .sampling = { .temperature = 0.8f } };
+	struct octavo_session_settings s = { .drafter = "mtp", .k = 4, .ignore_eos = 1,
+	                                     .sampling = { .temperature = 0.8f } };
 	struct octavo_session_stats stats;
 	int32_t expected[MOST_TOKENS], token[MOST_TOKENS];
 	static const double level[] = { 0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0 };

@@ -27,7 +27,8 @@ static struct found search(const char *text, size_t length, const struct octavo_
 	for (size_t end = 1; end <= length; end++) {
 		struct found found = { 0, 0 };
 		for (size_t i = 0; i < stops; i++)
-			if (stop[i].length <= end && !memcmp(text + end - stop[i].length, stop[i].text, stop[i].length) &&
+			if (stop[i].length <= end &&
+			    !memcmp(text + end - stop[i].length, stop[i].text, stop[i].length) &&
 			    (!found.end || stop[i].length > stop[found.which].length))
 				found = (struct found){ end, i };
 		if (found.end)
@@ -46,7 +47,7 @@ static size_t search_held(const char *text, size_t length, const struct octavo_s
 	return 0;
 }
 
-/* ---- The automaton ------------------------------------------------------------------------------------------------- */
+/* ---- The automaton ----------------------------------------------------------------------------------------------- */
 
 static uint32_t draw(uint32_t *state, uint32_t n)
 {
@@ -66,7 +67,8 @@ static void automaton_finds_what_a_search_finds(void **state)
 		size_t stops = 1 + draw(&seed, STOPS), fed = 0, used = 0, which = 0;
 		uint32_t border[STOPS * LONGEST], matched[STOPS];
 		for (size_t i = 0; i < LENGTH; i++)
-			text[i] = (char)('a' + draw(&seed, 2 + trial % 2)); /* few letters: strings overlap themselves */
+			text[i] =
+			        (char)('a' + draw(&seed, 2 + trial % 2)); /* few letters: strings overlap themselves */
 		for (size_t i = 0; i < stops; i++) {
 			stop[i] = (struct octavo_stop){ words[i], 1 + draw(&seed, LONGEST) };
 			for (size_t j = 0; j < stop[i].length; j++)
@@ -95,7 +97,7 @@ static void automaton_finds_what_a_search_finds(void **state)
 	assert_true(ended > 10000 && several > 5000 && ended < 20000);
 }
 
-/* ---- Sessions ------------------------------------------------------------------------------------------------------ */
+/* ---- Sessions ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *drafter;
@@ -153,10 +155,11 @@ static int finish_stepwise(struct octavo_session *s, struct output *out)
 	return inside;
 }
 
-/* Every drafter with these stops, against what a search of the text without stops says.  Returns how many ended inside a
- * run. */
-static size_t check_stops(struct octavo_engine *e, const struct octavo_session_settings *base, const struct output *whole,
-                          const struct text *text, const struct octavo_stop *stop, size_t stops)
+/* Every drafter with these stops, against what a search of the text without stops says.  Returns how many ended inside
+ * a run. */
+static size_t check_stops(struct octavo_engine *e, const struct octavo_session_settings *base,
+                          const struct output *whole, const struct text *text, const struct octavo_stop *stop,
+                          size_t stops)
 {
 	struct found right = search(text->byte, text->length, stop, stops);
 	size_t tokens = 0, inside = 0;
@@ -224,8 +227,8 @@ static void sessions_end_anywhere(void **state)
 	octavo_engine_close(&e);
 }
 
-/* A text of é in two tokens, and of a token of several three-byte characters: stops that begin and end within tokens and
- * within characters, and several of them at once. */
+/* A text of é in two tokens, and of a token of several three-byte characters: stops that begin and end within tokens
+ * and within characters, and several of them at once. */
 static void characters_may_be_cut(void **state)
 {
 	static const struct octavo_bias bias[] = { { 3 + 0xc3, 200.0f }, { 3 + 0xa9, 200.0f }, { 259, 200.0f } };
@@ -243,8 +246,10 @@ static void characters_may_be_cut(void **state)
 	size_t found = 0, inside = 0;
 	(void)state;
 	for (uint64_t stream = 0; stream < 6; stream++) {
-		struct octavo_session_settings base = { .max_new = TOKENS, .stream = { 3, stream },
-			                                .sampling = { .temperature = 1.0f, .bias = bias, .biases = 3 } };
+		struct octavo_session_settings base = { .max_new = TOKENS,
+			                                .stream = { 3, stream },
+			                                .sampling = {
+			                                        .temperature = 1.0f, .bias = bias, .biases = 3 } };
 		struct output whole;
 		static struct text text;
 		decode(e, &base, prompt, PROMPT, &whole);
@@ -275,7 +280,8 @@ static void company_changes_no_stop(void **state)
 	size_t emitted, ended = 0;
 	(void)state;
 	for (size_t i = 0; i < CROWD; i++) {
-		struct octavo_session_settings own = { .drafter = drafters[i].drafter, .k = drafters[i].k, .max_new = TOKENS,
+		struct octavo_session_settings own = { .drafter = drafters[i].drafter, .k = drafters[i].k,
+		                                       .max_new = TOKENS,
 			                               .ignore_eos = 1, .stream = { 9, i },
 			                               .sampling = { .temperature = i % 2 ? 0.0f : 0.9f } };
 		memcpy(own.tree, drafters[i].tree, sizeof own.tree);
@@ -297,7 +303,8 @@ static void company_changes_no_stop(void **state)
 			fail_msg("%s", error.text);
 		emitted = 0;
 		for (size_t i = 0; i < CROWD; emitted += got[i++].count) {
-			memcpy(together[i].token + together[i].count, got[i].token, got[i].count * sizeof *got[i].token);
+			memcpy(together[i].token + together[i].count, got[i].token,
+			       got[i].count * sizeof *got[i].token);
 			together[i].count += got[i].count;
 		}
 	} while (emitted);

@@ -232,7 +232,7 @@ static void bad_arguments(void **state)
 	assert_true(y == 0);
 }
 
-/* ---- The GEMM slot ------------------------------------------------------------------------------------------------ */
+/* ---- The GEMM slot ----------------------------------------------------------------------------------------------- */
 
 enum { M = 19, N = 21, K = 300, BLOCKS = 3 };
 
@@ -332,7 +332,8 @@ static void bf16_rows_are_exact(void **state)
 
 static void unknown_names(void **state)
 {
-	static const char *const names[] = {"", "hopper:", "hopper:0", "hopper:33", "hopper:256", "ampere", "hopper:128 "};
+	static const char *const names[] = {"",           "hopper:", "hopper:0",   "hopper:33",
+	                                    "hopper:256", "ampere",  "hopper:128 "};
 	struct octavo_kernels table = *octavo_kernels_get(), before = table;
 	(void)state;
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts made together: sessions with one drafter run their rows in common forwards, and each drafts what it drafts alone,
- * to the bit: trees, laws and caches, at different depths, whoever joins or leaves or fails beside it.
+ * Drafts made together: sessions with one drafter run their rows in common forwards, and each drafts what it drafts
+ * alone, to the bit: trees, laws and caches, at different depths, whoever joins or leaves or fails beside it.
  */
 #include "engine/draft/follow.h"
 #include "tests/support/heads.h"
@@ -100,7 +100,8 @@ static void expect_same_laws(const struct octavo_session *a, const struct octavo
 {
 	size_t vocab = a->chance.vocab;
 	for (size_t row = 1; row < a->tree.rows; row++) {
-		const double *law = octavo_tree_law((void *)&a->tree, row), *other = octavo_tree_law((void *)&b->tree, row);
+		const double *law = octavo_tree_law((void *)&a->tree, row),
+		             *other = octavo_tree_law((void *)&b->tree, row);
 		assert_int_equal(!law, !other);
 		if (law)
 			assert_memory_equal(law, other, vocab * sizeof *law);
@@ -170,7 +171,8 @@ static void check_crowd(const char *const *drafter, size_t kinds, size_t max_row
 {
 	struct octavo_engine_settings settings = { .threads = 2, .sequences = CROWD, .kv = kv, .max_rows = max_rows,
 		                                   .max_context = 160 };
-	struct octavo_engine *together = open_model("tiny-ragged", &settings), *apart = open_model("tiny-ragged", &settings);
+	struct octavo_engine *together = open_model("tiny-ragged", &settings),
+	                     *apart = open_model("tiny-ragged", &settings);
 	struct octavo_session *a[CROWD] = { NULL }, *b[CROWD] = { NULL };
 	size_t joined = 0, running = 1;
 	while (running) {
@@ -231,15 +233,16 @@ static void watch(struct octavo_session *s)
 	*ops_of(s) = &watched.ops;
 }
 
-/* Four sessions that draft 1, 2, 3 and 4 tokens, one of them as the second of a pair: together they need as many forwards
- * as the longest. */
+/* Four sessions that draft 1, 2, 3 and 4 tokens, one of them as the second of a pair: together they need as many
+ * forwards as the longest. */
 static void a_depth_is_one_forward(void **state)
 {
 	const struct specs *s = *state;
 	const struct {
 		const char *drafter;
 		size_t runs;
-	} expected[] = { { "mtp", 4 }, { "eagle", 4 }, { s->hydra, 4 }, { s->model, 4 }, { "parallel", 1 }, { s->medusa, 1 } };
+	} expected[] = { { "mtp", 4 },    { "eagle", 4 },    { s->hydra, 4 },
+		         { s->model, 4 }, { "parallel", 1 }, { s->medusa, 1 } };
 	char pair[SPEC + 8];
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 4, .max_rows = 64 };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
@@ -337,7 +340,9 @@ void *__wrap_realloc(void *memory, size_t size)
 static void rounds_allocate_nothing(void **state)
 {
 	const struct specs *specs = *state;
-	const char *const drafter[CROWD] = { "ngram+mtp", "eagle", specs->medusa, specs->hydra, specs->model, "parallel" };
+	const char *const drafter[CROWD] = {
+		"ngram+mtp", "eagle", specs->medusa, specs->hydra, specs->model, "parallel"
+	};
 	struct octavo_engine_settings settings = { .threads = 2, .sequences = CROWD, .max_rows = 64 };
 	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_session *s[CROWD];

@@ -191,8 +191,8 @@ static void ends(struct check *check)
 		for (size_t j = 0; j < COUNT(lengths); j++) {
 			const struct dims *d = &all_dims[i];
 			size_t t0 = j % 2 ? OCTAVO_SEGMENT : 0, t1 = t0 + lengths[j];
-			check_case(check, "heads=%zu k_dim=%zu v_dim=%zu t0=%zu t1=%zu", d->heads, d->k_dim, d->v_dim, t0,
-			           t1);
+			check_case(check, "heads=%zu k_dim=%zu v_dim=%zu t0=%zu t1=%zu", d->heads, d->k_dim, d->v_dim,
+			           t0, t1);
 			struct octavo_attention all = make(check, d, t1, check_pick(check, t0, t1)), alone = all;
 			size_t *end = check_alloc(check, d->heads * sizeof *end, sizeof *end);
 			for (size_t h = 0; h < d->heads; h++)
@@ -216,17 +216,19 @@ static void ends(struct check *check)
 		}
 }
 
-/* Grouped queries: query head h reads head h / group of caches [slots][kv heads][dim].  Each group in one call gives what
- * each head gives alone on keys and values of its own, as a cache with the heads repeated would hold them; and that is
- * softmax attention. */
+/* Grouped queries: query head h reads head h / group of caches [slots][kv heads][dim].  Each group in one call gives
+ * what each head gives alone on keys and values of its own, as a cache with the heads repeated would hold them; and
+ * that is softmax attention. */
 static void grouped(struct check *check)
 {
 	static const struct {
 		size_t group, kv_heads, dim, tokens;
-	} cases[] = {{4, 5, 128, 40}, {8, 2, 128, 97}, {5, 3, 128, 33}, {7, 2, 64, 129}, {1, 4, 128, 50}, {8, 1, 128, 300}};
+	} cases[] = {{4, 5, 128, 40}, {8, 2, 128, 97}, {5, 3, 128, 33},
+	             {7, 2, 64, 129}, {1, 4, 128, 50}, {8, 1, 128, 300}};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		size_t group = cases[i].group, kv_heads = cases[i].kv_heads, dim = cases[i].dim, tokens = cases[i].tokens;
+		size_t group = cases[i].group, kv_heads = cases[i].kv_heads, dim = cases[i].dim,
+		       tokens = cases[i].tokens;
 		check_case(check, "group=%zu kv_heads=%zu dim=%zu tokens=%zu", group, kv_heads, dim, tokens);
 		struct dims all_heads = {group, kv_heads * dim, kv_heads * dim, false};
 		struct octavo_attention cache = make(check, &all_heads, tokens, tokens - 3), alone = cache;

@@ -44,12 +44,14 @@ static void decode_lengths(struct check *check)
  * product rounded to F32 first falls onto the tie. */
 static void decode_values(struct check *check)
 {
-	static const float edges[] = {0.0f, 1.0f, 0x1p-40f, 0x1p40f, 0x1.fffffep-1f, 1e-4f / 448.0f, 0x1.8p-33f, 0x1p-31f};
+	static const float edges[] = {0.0f,           1.0f,           0x1p-40f,   0x1p40f,
+	                              0x1.fffffep-1f, 1e-4f / 448.0f, 0x1.8p-33f, 0x1p-31f};
 
 	for (size_t i = 0; i < 8 + 700; i++) {
 		float scale = edges[i % 8];
 		if (i >= 8) {
-			float value = (float)(9 + 2 * check_pick(check, 0, 3)); /* 9, 11, 13, 15: codes' odd significands */
+			float value =
+			        (float)(9 + 2 * check_pick(check, 0, 3)); /* 9, 11, 13, 15: codes' odd significands */
 			float tie = (float)(2 * check_pick(check, 128, 255) + 1);
 			scale = ldexpf(tie / value, (int)check_pick(check, 0, 20) - 15);
 			for (size_t step = check_pick(check, 0, 2); step > 0; step--)
@@ -98,15 +100,16 @@ static void encode_lengths(struct check *check)
 /* Around every value of the format and every midpoint between two, and the edges of F32. */
 static void encode_values(struct check *check)
 {
-	static const float special[] = {0.0f,    -0.0f,     INFINITY, -INFINITY, NAN,   -NAN,     0x1p-149f, -0x1p-130f,
-	                                3.4e38f, -3.4e38f,  448.0f,   464.0f,    480.0f, 0x1p-10f, 0x1p-11f,  0x1.cp-7f};
+	static const float special[] = {0.0f,    -0.0f,    INFINITY, -INFINITY, NAN,    -NAN,     0x1p-149f, -0x1p-130f,
+	                                3.4e38f, -3.4e38f, 448.0f,   464.0f,    480.0f, 0x1p-10f, 0x1p-11f,  0x1.cp-7f};
 	enum { CODES = 0x7F, NEAR = 6 };
 
 	check_case(check, "neighbours of codes and midpoints");
 	float *x = check_alloc(check, CODES * NEAR * 2 * sizeof *x, sizeof *x);
 	for (size_t code = 0, at = 0; code < CODES; code++) {
 		uint8_t pair[2] = {(uint8_t)code, (uint8_t)(code + 1 < CODES ? code + 1 : code)};
-		float low = (float)oracle_element(OCTAVO_E4M3, pair, 0), high = (float)oracle_element(OCTAVO_E4M3, pair, 1);
+		float low = (float)oracle_element(OCTAVO_E4M3, pair, 0),
+		      high = (float)oracle_element(OCTAVO_E4M3, pair, 1);
 		float middle = low + (high - low) / 2;
 		const float near[NEAR] = {low,    nextafterf(low, -1000.0f),    nextafterf(low, 1000.0f),
 		                          middle, nextafterf(middle, -1000.0f), nextafterf(middle, 1000.0f)};

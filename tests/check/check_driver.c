@@ -261,7 +261,8 @@ static void arguments(struct check *check)
 		           c.transposed ? "octavo_gemm_transposed" : "octavo_gemm", (int)fault, (int)got, (int)want);
 	}
 	struct octavo_parallel nobody = {.threads = 2};
-	check_that(check, octavo_gemm_group(check->new, &nobody, NULL, 0) == OCTAVO_EINVAL, "no way to run is accepted");
+	check_that(check, octavo_gemm_group(check->new, &nobody, NULL, 0) == OCTAVO_EINVAL,
+	           "no way to run is accepted");
 	check_that(check, octavo_gemm_group(check->new, NULL, NULL, 0) == OCTAVO_OK, "an empty group is refused");
 	check_that(check, octavo_gemm_group(check->new, NULL, NULL, 1) == OCTAVO_EINVAL, "a NULL group is accepted");
 }

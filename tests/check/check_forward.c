@@ -92,9 +92,11 @@ static uint16_t *halves(struct mini *f, size_t count, int top)
 static struct octavo_matrix codes(struct mini *f, size_t rows, size_t cols, enum octavo_dtype dtype,
                                   enum octavo_dtype scale_dtype, unsigned row0)
 {
-	size_t down = (row0 + rows + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK, across = (cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK;
+	size_t down = (row0 + rows + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK,
+	       across = (cols + OCTAVO_BLOCK - 1) / OCTAVO_BLOCK;
 	uint8_t *code = check_alloc(f->check, rows * cols, 1);
-	void *scale = check_alloc(f->check, down * across * octavo_dtype_size(scale_dtype), octavo_dtype_size(scale_dtype));
+	void *scale =
+	        check_alloc(f->check, down * across * octavo_dtype_size(scale_dtype), octavo_dtype_size(scale_dtype));
 
 	for (size_t i = 0; i < rows * cols; i++) {
 		uint32_t random = draw(f);
@@ -234,7 +236,8 @@ static void attend(struct mini *f, size_t first, size_t rows)
 	}
 	check_run(f->check, f->k->attention_finish, rows * HEADS, LATENT, f->o, f->l);
 	for (size_t i = 0; i < rows; i++)
-		check_run(f->check, f->k->round, f->act + i * HEADS * LATENT, f->o + i * HEADS * LATENT, HEADS * LATENT);
+		check_run(f->check, f->k->round, f->act + i * HEADS * LATENT, f->o + i * HEADS * LATENT,
+		          HEADS * LATENT);
 	struct octavo_rows act = {.x = f->act, .rows = rows, .ld = HEADS * LATENT};
 	check_run(f->check, f->k->gemm_t, &f->absorb, 0, HIDDEN, &act, f->y, HIDDEN);
 	for (size_t i = 0; i < rows; i++)

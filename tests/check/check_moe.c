@@ -251,7 +251,8 @@ static void moe_arguments(struct check *check)
 	static struct moe_case c;
 	for (int fault = 0; fault < MOE_FAULTS; fault++) {
 		moe_make(check, &moe_shapes[1], 2, false, &c);
-		check_that(check, octavo_moe_run(check->new, NULL, &c.moe) == OCTAVO_OK, "refused before anything was wrong");
+		check_that(check, octavo_moe_run(check->new, NULL, &c.moe) == OCTAVO_OK,
+		           "refused before anything was wrong");
 		moe_spoil(&c, (enum moe_fault)fault);
 		enum octavo_status want = fault == SCALE_NEGATIVE ? OCTAVO_ENUMERIC : OCTAVO_EINVAL;
 		enum octavo_status got = octavo_moe_run(check->new, NULL, &c.moe);
@@ -291,20 +292,24 @@ static void up_truth(struct check *check, const struct octavo_mla_up *up, uint16
 			const uint16_t *row = up->cache + token * up->ld;
 			struct octavo_matrix own = octavo_matrix_view(w, head * width, width, 0, w->cols);
 			struct octavo_rows x = {.x = row, .rows = 1, .ld = w->cols};
-			(w->dtype == OCTAVO_E4M3 ? check->ref->gemm_fp8 : check->ref->gemm_bf16)->run(&own, 0, width, &x, y, width);
+			(w->dtype == OCTAVO_E4M3 ? check->ref->gemm_fp8 : check->ref->gemm_bf16)
+			        ->run(&own, 0, width, &x, y, width);
 			uint16_t *k = keys + (head * up->tokens + token) * key;
 			check->ref->round->run(k, y, up->nope);
 			memcpy(k + up->nope, row + w->cols, up->rope * sizeof *k);
-			check->ref->round->run(values + (head * up->tokens + token) * up->v_dim, y + up->nope, up->v_dim);
+			check->ref->round->run(values + (head * up->tokens + token) * up->v_dim, y + up->nope,
+			                       up->v_dim);
 		}
 }
 
 static struct octavo_mla_up up_make(struct check *check, const struct up_shape *s, struct octavo_matrix *kv_b)
 {
 	size_t ld = s->latent + s->rope + s->more, all = s->heads * s->tokens;
-	check_case(check, "%zu heads of %zu + %zu and %zu, %zu tokens", s->heads, s->nope, s->rope, s->v_dim, s->tokens);
+	check_case(check, "%zu heads of %zu + %zu and %zu, %zu tokens", s->heads, s->nope, s->rope, s->v_dim,
+	           s->tokens);
 	*kv_b = random_matrix(check, s->heads * (s->nope + s->v_dim), s->latent, s->dtype);
-	uint16_t *cache = check_alloc(check, ((s->tokens - 1) * ld + s->latent + s->rope) * sizeof *cache, sizeof *cache);
+	uint16_t *cache =
+	        check_alloc(check, ((s->tokens - 1) * ld + s->latent + s->rope) * sizeof *cache, sizeof *cache);
 	for (size_t i = 0; i < (s->tokens - 1) * ld + s->latent + s->rope; i++)
 		cache[i] = i % ld < s->latent + s->rope ? check_bf16(check, -6, 2) : 0x7FC0;
 	return (struct octavo_mla_up){
@@ -350,7 +355,8 @@ static void mla_up_arguments(struct check *check)
 	for (int fault = 0; fault <= 16; fault++) {
 		struct octavo_matrix kv_b;
 		struct octavo_mla_up up = up_make(check, &up_shapes[0], &kv_b);
-		check_that(check, octavo_mla_up_run(check->new, NULL, &up) == OCTAVO_OK, "refused before anything was wrong");
+		check_that(check, octavo_mla_up_run(check->new, NULL, &up) == OCTAVO_OK,
+		           "refused before anything was wrong");
 		static const float infinite = INFINITY;
 		switch (fault) {
 		case 0: up.kv_b = NULL; break;

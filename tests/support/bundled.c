@@ -39,7 +39,8 @@ size_t read_prompt(FILE *file, const struct octavo_engine *e, int32_t prompt[MOS
 		json_t *object = json_loads(line, 0, &why);
 		const char *text = json_string_value(json_object_get(object, "text"));
 		assert_non_null(text);
-		if (octavo_encode(e, text, strlen(text), OCTAVO_ENCODE_BOS, prompt, MOST_PROMPT, &length, &error) != OCTAVO_OK)
+		if (octavo_encode(e, text, strlen(text), OCTAVO_ENCODE_BOS, prompt, MOST_PROMPT, &length, &error) !=
+		    OCTAVO_OK)
 			fail_msg("a prompt: %s", error.text);
 		assert_true(length > 0);
 		json_decref(object);

@@ -35,7 +35,8 @@ static void visit_layer(struct octavo_layer *layer, size_t experts, visit_fn *vi
 		if (single[i]->data && single[i]->scale)
 			visit(single[i]);
 	for (size_t x = 0; layer->moe && x < experts; x++) {
-		struct octavo_matrix *of_expert[] = { &layer->expert[x].gate, &layer->expert[x].up, &layer->expert[x].down };
+		struct octavo_matrix *of_expert[] = { &layer->expert[x].gate, &layer->expert[x].up,
+			                              &layer->expert[x].down };
 		for (size_t i = 0; i < 3; i++)
 			if (of_expert[i]->scale)
 				visit(of_expert[i]);
@@ -130,7 +131,8 @@ static float biased(const struct octavo_router *r, const float *logits, size_t x
 	return 1.0f / (1.0f + expf(-logits[x])) + (r->bias ? r->bias[x] : 0.0f);
 }
 
-static void route_biased_weights_row(const struct octavo_router *r, const float *logits, uint32_t *expert, float *weight)
+static void route_biased_weights_row(const struct octavo_router *r, const float *logits, uint32_t *expert,
+                                     float *weight)
 {
 	float sum = 0.0f;
 	octavo_kernels_get()->route->run(r, logits, expert, weight);
@@ -185,7 +187,7 @@ static void router_no_bias(struct octavo_engine *e, struct octavo_kernels *table
 		e->weights.layer[i].router_bias = NULL;
 }
 
-/* ---- MTP ----------------------------------------------------------------------------------------------------------- */
+/* ---- MTP --------------------------------------------------------------------------------------------------------- */
 
 static void mtp_concat_order(struct octavo_engine *e, struct octavo_kernels *table)
 {

@@ -236,10 +236,12 @@ struct ckpt *counting_model(const char *dir)
 		if (strstr(t->name, "o_proj") || strstr(t->name, "down_proj"))
 			memset(t->data, 0, t->bytes);
 	}
-	struct ckpt_tensor *embed = ckpt_find(ckpt, "model.embed_tokens.weight"), *head = ckpt_find(ckpt, "lm_head.weight");
+	struct ckpt_tensor *embed = ckpt_find(ckpt, "model.embed_tokens.weight"),
+	                   *head = ckpt_find(ckpt, "lm_head.weight");
 	struct ckpt_tensor *norm = ckpt_find(ckpt, "model.norm.weight");
 	size_t vocab = embed->shape[0], hidden = embed->shape[1];
 	uint64_t random = 17;
+	const uint16_t *value = (const uint16_t *)(void *)embed->data;
 	for (size_t i = 0; i < vocab * hidden; i++)
 		heads_set(embed, i, next_value(&random) < 0 ? -1.0f : 1.0f);
 	for (size_t i = 0; i < hidden; i++)
@@ -247,7 +249,7 @@ struct ckpt *counting_model(const char *dir)
 	for (size_t token = 0; token < vocab; token++)
 		for (size_t i = 0; i < hidden; i++)
 			heads_set(head, token * hidden + i,
-			          0.25f * octavo_bf16_decode(((uint16_t *)(void *)embed->data)[(token + vocab - 1) % vocab * hidden + i]));
+			          0.25f * octavo_bf16_decode(value[(token + vocab - 1) % vocab * hidden + i]));
 	ckpt_write(ckpt, dir);
 	copy_tokenizer(dir);
 	return ckpt;
