@@ -133,6 +133,24 @@ static void print_parting(const struct run *run)
 		       100.0 * (double)run->full_rows / (double)run->tokens);
 }
 
+/* The verdict of a table, of those that keep plain decoding's tokens or law. */
+static void print_fastest(const struct runs *r, size_t first, size_t end)
+{
+	const struct run *best = &r->run[first];
+	for (const struct run *run = best + 1; run < r->run + end; run++)
+		if (!is_lossy(run) && !run->divergence.found && run->speedup > best->speedup)
+			best = run;
+	if (end - first < 2)
+		return;
+	const char *doubt = !has_range(best)  ? "; too few prompts to say whether that is chance"
+	                    : best->lo <= 1.0 ? "; that may be chance, since its range holds 1"
+	                                      : "";
+	if (run_is_plain(best))
+		printf("\n  fastest: plain decoding\n");
+	else
+		printf("\n  fastest: %s %s, %.2f times plain decoding%s\n", best->label, best->shape, best->speedup, doubt);
+}
+
 /* What the labels leave out. */
 static void print_directories(const struct runs *r, size_t first, size_t end)
 {
@@ -166,6 +184,7 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	       "accepted by depth");
 	for (size_t i = first; i < end; i++)
 		print_speed_row(&r->run[i], &columns);
+	print_fastest(r, first, end);
 	for (size_t i = first; i < end; i++)
 		divergence_print(r, &r->run[i]);
 	for (size_t i = first; i < end; i++)

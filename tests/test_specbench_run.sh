@@ -135,6 +135,9 @@ awk '/accepted by depth .*lossless$/ { at = index($0, "lossless"); rows = 0; nex
 	at { rows++; wrong += substr($0, at - 2, 3) !~ /^  [-i]/ }
 	END { exit wrong || NR == 0 }' "$dir/out" && grep -q " dynamic:16,4,5 .* identical" "$dir/out"
 result $? "the table of speeds is aligned"
+# A verdict for every table that has something to choose from.
+[ "$(grep -c '^  fastest: ' "$dir/out")" = 1 ]
+result $? "the report says what was fastest"
 # A limit takes prompts of all categories.
 for i in 1 2 3 4 5 6; do
 	echo "{\"id\": \"a$i\", \"category\": \"a\", \"text\": \"word $i\"}"
