@@ -92,7 +92,7 @@ bool accept_parse(const struct options *o, struct acceptance *out);
 #define USUAL_TEMPERATURE 0.8 /* of models that recommend none */
 double usual_temperature(const struct octavo_model_info *model);
 struct octavo_sampling sampling_of(const struct options *o, const struct octavo_model_info *model, double temperature);
-/* Whether the model has the tokens of --logit-bias, and whether no value becomes 0 as a float; false after complaining. */
+/* Whether the model has the tokens of --logit-bias, and no value becomes 0 as a float; false after complaining. */
 bool sampling_check(const struct options *o, const struct octavo_model_info *model);
 /* Reads "ID=V,ID=V"; false for what is no such list, or a token that was there before. */
 bool store_biases(struct options *o, const char *text);

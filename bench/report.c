@@ -148,7 +148,8 @@ static void print_fastest(const struct runs *r, size_t first, size_t end)
 	if (run_is_plain(best))
 		printf("\n  fastest: plain decoding\n");
 	else
-		printf("\n  fastest: %s %s, %.2f times plain decoding%s\n", best->label, best->shape, best->speedup, doubt);
+		printf("\n  fastest: %s %s, %.2f times plain decoding%s\n", best->label, best->shape, best->speedup,
+		       doubt);
 }
 
 /* What the labels leave out. */

@@ -62,7 +62,8 @@ static void grow_text(struct octavo_drafter *d, uint64_t seed, uint32_t letters,
 			look_through(text, length, &shapes[i], &wanted);
 			assert_int_equal(found.rows, wanted.rows);
 			assert_memory_equal(found.token, wanted.token, wanted.rows * sizeof *wanted.token);
-			assert_memory_equal(found.parent + 1, wanted.parent + 1, (wanted.rows - 1) * sizeof *wanted.parent);
+			assert_memory_equal(found.parent + 1, wanted.parent + 1,
+			                    (wanted.rows - 1) * sizeof *wanted.parent);
 			*drafted += found.rows - 1;
 		}
 	}

@@ -234,9 +234,11 @@ static void test_bos_of_a_template(void **state)
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct octavo_tokenizer *tokenizer = open_changed("post_processor", cases[i].processor, cases[i].config);
+		struct octavo_tokenizer *tokenizer =
+		        open_changed("post_processor", cases[i].processor, cases[i].config);
 		assert_int_equal(octavo_tokenizer_bos(tokenizer), cases[i].bos);
-		assert_string_equal(octavo_tokenizer_text(tokenizer, 280, NULL), "<t>"); /* its length is not asked for */
+		/* its length is not asked for */
+		assert_string_equal(octavo_tokenizer_text(tokenizer, 280, NULL), "<t>");
 		octavo_tokenizer_close(&tokenizer);
 	}
 	json_t *root = tokfile_load();
@@ -244,7 +246,8 @@ static void test_bos_of_a_template(void **state)
 	struct octavo_error error;
 	tokfile_set(root, "post_processor", TEMPLATE(PIECE("SpecialToken", "<s>") "," PIECE("Sequence", "A")));
 	assert_int_equal(tokfile_open(&tokenizer, root, NULL, TOKFILE_VOCAB, &error), OCTAVO_EFORMAT);
-	assert_string_equal(error.text, "tokenizer.json: post_processor.special_tokens[\"<s>\"].ids: not an array of one id");
+	assert_string_equal(error.text,
+	                    "tokenizer.json: post_processor.special_tokens[\"<s>\"].ids: not an array of one id");
 	json_decref(root);
 }
 

@@ -256,7 +256,8 @@ static void test_tied_head(void **state)
 static struct ckpt *tied_with_copy(void)
 {
 	struct ckpt *ckpt = ckpt_new(&(struct ckpt_options){0});
-	struct ckpt_tensor *embed = ckpt_find(ckpt, "model.embed_tokens.weight"), *head = ckpt_find(ckpt, "lm_head.weight");
+	struct ckpt_tensor *embed = ckpt_find(ckpt, "model.embed_tokens.weight"),
+	                   *head = ckpt_find(ckpt, "lm_head.weight");
 	json_object_set_new(ckpt->config, "tie_word_embeddings", json_true());
 	memcpy(head->data, embed->data, head->bytes);
 	return ckpt;

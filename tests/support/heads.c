@@ -170,7 +170,7 @@ double *heads_values(struct ckpt *heads, const char *name)
 	return values;
 }
 
-/* ---- A model's own layers ------------------------------------------------------------------------------------------ */
+/* ---- A model's own layers ---------------------------------------------------------------------------------------- */
 
 struct ckpt *ckpt_layer(const char *dir, size_t layer, const char *stem, int around)
 {
@@ -213,7 +213,7 @@ struct ckpt *eagle_head(const char *dir, float state)
 	return ckpt;
 }
 
-/* ---- A model whose text is known ----------------------------------------------------------------------------------- */
+/* ---- A model whose text is known --------------------------------------------------------------------------------- */
 
 static void copy_tokenizer(const char *dir)
 {

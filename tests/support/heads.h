@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Directories of Medusa and Hydra heads, random or made by a test; heads made of a model's own layers; and a model whose
- * text is known beforehand.
+ * Directories of Medusa and Hydra heads, random or made by a test; heads made of a model's own layers; and a model
+ * whose text is known beforehand.
  */
 #ifndef OCTAVO_TESTS_HEADS_H
 #define OCTAVO_TESTS_HEADS_H
@@ -33,14 +33,14 @@ void heads_set(struct ckpt_tensor *tensor, size_t i, float value);
 
 /* Of the model in `dir` one layer alone, as STEM.0.*, with what stands around the layers or without it. */
 struct ckpt *ckpt_layer(const char *dir, size_t layer, const char *stem, int around);
-/* A parallel head and an EAGLE head, made of the second layer of the dense model in `dir`.  EAGLE's fc passes the token's
- * embedding on, and `state` times the state. */
+/* A parallel head and an EAGLE head, made of the second layer of the dense model in `dir`.  EAGLE's fc passes the
+ * token's embedding on, and `state` times the state. */
 struct ckpt *parallel_head(const char *dir);
 struct ckpt *eagle_head(const char *dir, float state);
 
-/* A model of hidden size 160 and 300 tokens, of which 260 can be chosen, that says after token t, whatever stood before,
- * t + 1 (at temperature 0).  Its state after the final norm at a position is the embedding of the token there, whose
- * values are 1 and -1.  Written to `dir`; the caller frees. */
+/* A model of hidden size 160 and 300 tokens, of which 260 can be chosen, that says after token t, whatever stood
+ * before, t + 1 (at temperature 0).  Its state after the final norm at a position is the embedding of the token there,
+ * whose values are 1 and -1.  Written to `dir`; the caller frees. */
 struct ckpt *counting_model(const char *dir);
 
 #endif
