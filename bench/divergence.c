@@ -82,9 +82,9 @@ void divergence_print(const struct runs *r, const struct run *run)
 	const struct divergence *d = &run->divergence;
 	if (!d->found)
 		return;
-	printf("  %s %s left plain decoding on prompt %s behind %zu tokens: %d instead of %d at position %zu;\n"
+	printf("  %s%s%s left plain decoding on prompt %s behind %zu tokens: %d instead of %d at position %zu;\n"
 	       "    margin of plain decoding's logits %.6g.\n",
-	       run->label, run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, d->position, (double)d->margin);
+	       run->label, run_is_plain(run) ? "" : " ", run_is_plain(run) ? ", side by side," : run->shape, d->prompt, d->token, (int)d->got, (int)d->plain, d->position, (double)d->margin);
 	if (!d->explained)
 		return; /* why not was said when it was tried */
 	if (d->why.found)

@@ -28,6 +28,13 @@ if [ -f "$wrong/octavo-xsmm.so" ]; then
 	told "$dir/left.json" xsmm
 	json "$dir/left.json" "$of"'(e["layer"], e["operation"], e["element"]) == (0, "key-value projection", 0)'
 	json "$dir/left.json" "$of"'e["row"] > 0'
+	expect 1 "" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 60 --ignore-eos --drafter none --batch 2 \
+		--temperature 0 --backend xsmm --json "$dir/beside.json"
+	grep -q "none, side by side, left plain decoding on prompt two" "$dir/out" &&
+		grep -q "without the prompts beside it, all of it has the same bits" "$dir/out" &&
+		grep -q "Likely cause: backend xsmm," "$dir/out"
+	result $? "a divergence that other prompts' rows make is told with its cause"
+	json "$dir/beside.json" '(x := d["runs"][0]["divergence"])["explanation"] is None and x["backend"] == "xsmm"'
 	OCTAVO_MODULE_PATH=$modules
 else
 	skipped=$((skipped + 1)); echo "skip what is told of a divergence: no modules were built"
