@@ -214,14 +214,10 @@ int emulate_report(const struct options *o)
 {
 	static const size_t usual[] = {2048, 7168};
 	size_t shapes = o->shapes ? o->shapes : sizeof usual / sizeof *usual;
-	const char *other = o->isa            ? "isa"
-	                    : o->rows_count   ? "rows"
-	                    : o->threads      ? "threads"
-	                    : o->pool_mib     ? "pool"
-	                    : o->repeats      ? "repeats"
-	                                      : NULL;
-	if (other)
-		return complain("kernels: option --%s does not apply to --op emulate", other);
+	static const char *const others[] = {"isa", "backend", "peers", "rows", "threads", "pool", "repeats"};
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (option_given(o, others[i]))
+			return complain("kernels: option --%s does not apply to --op emulate", others[i]);
 	for (size_t i = 0; i < o->shapes; i++)
 		if (o->n[i] > 4096 || o->kdim[i] > LONGEST_K)
 			return complain(

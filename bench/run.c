@@ -44,7 +44,7 @@ static const char run_help[] =
 	"  --temperature LIST   0 is greedy\n"
 	"                       (default: the model's generation_config.json, else 0.8; of these too)\n"
 	"  --top-k N, --top-p P, --min-p P\n"
-	"                       truncate the target's law, in this order\n"
+	"                       truncate the target's law, in this order; 0 is off\n"
 	"  --repetition-penalty R, --frequency-penalty F, --presence-penalty P\n"
 	"                       R divides positive logits of tokens seen, prompt included, and multiplies others; F is\n"
 	"                       subtracted per occurrence in the output, P once. Each drafted row sees its own prefix\n"

@@ -62,7 +62,10 @@ json "$dir/emulate.json" 'all(0 < e["rms"] <= e["max"] < 0.1 for e in d["emulate
 json "$dir/emulate.json" 'all(e["max"] < 1e-5 for e in d["emulate"] if e["sum"] == "native")'
 json "$dir/emulate.json" 'min(e["rms"] for e in d["emulate"] if e["n_c"] == 1000 and e["fraction_bits"] == 13) > max(
 	e["rms"] for e in d["emulate"] if e["n_c"] == 32)'
-expect 2 "--isa does not apply to --op emulate" kernels --op emulate --isa ref
+for option in "--isa ref" "--backend onednn" --peers "--rows 1" "--threads 1" "--pool 1" "--repeats 1"; do
+	# shellcheck disable=SC2086
+	expect 2 "${option% *} does not apply to --op emulate" kernels --op emulate $option
+done
 expect 2 "emulate takes up to 4096 outputs" kernels --op emulate --shape 4097,32
 expect 2 "the pool has 1" kernels --shape 2048,7168 --pool 1
 expect 2 "the pool has 1" kernels --op moe --shape 128,256 --rows 8 --pool 1
