@@ -18,7 +18,7 @@ static enum octavo_status open_mtp(struct octavo_drafter **out, struct octavo_en
 	if (!feeds_mtp(e))
 		return octavo_fail(error, OCTAVO_ENOTSUP,
 		                   "drafter mtp: this checkpoint has no multi-token prediction module "
-		                   "(config.json: num_nextn_predict_layers is 0)");
+		                   "(config.json: num_nextn_predict_layers is 0, or the files do not hold it)");
 	enum octavo_status status = octavo_recycler_open(&d, &octavo_drafter_mtp, &e->weights.mtp[0], e, sequence, &e->kv,
 	                                                 e->config.layers, error);
 	if (status != OCTAVO_OK)

@@ -98,12 +98,6 @@ void octavo_layer_bind(struct octavo_binder *b, struct octavo_layer *layer)
 static void bind_mtp(struct octavo_binder *b, struct octavo_mtp *mtp)
 {
 	size_t hidden = b->config->hidden;
-	if (b->status == OCTAVO_OK && !octavo_bind_has(b, "enorm.weight"))
-		b->status =
-		        octavo_fail(b->error, OCTAVO_EFORMAT,
-		                    "%senorm.weight: missing, though config.json gives num_nextn_predict_layers %zu "
-		                    "(make it 0 for a copy that was saved without its MTP layers)",
-		                    b->prefix, b->config->mtp_layers);
 	octavo_bind_vector(b, mtp->enorm, "enorm.weight", hidden);
 	octavo_bind_vector(b, mtp->hnorm, "hnorm.weight", hidden);
 	octavo_bind_matrix(b, &mtp->eh_proj, "eh_proj", hidden, 2 * hidden, OCTAVO_ANY_PRECISION);
@@ -204,6 +198,19 @@ static void bind_all(struct octavo_binder *b, struct octavo_weights *w)
 	}
 }
 
+/* Copies that were saved without their MTP modules, as transformers saves them, keep the field that promises them. */
+static int has_mtp(const struct octavo_checkpoint *checkpoint, const struct octavo_config *c)
+{
+	for (size_t module = 0; module < c->mtp_layers; module++) {
+		char prefix[64];
+		size_t length = (size_t)snprintf(prefix, sizeof prefix, "model.layers.%zu.", c->layers + module);
+		for (size_t i = 0; i < octavo_checkpoint_count(checkpoint); i++)
+			if (strncmp(octavo_checkpoint_at(checkpoint, i)->name, prefix, length) == 0)
+				return 1;
+	}
+	return 0;
+}
+
 /* Schemes of other producers, named before their tensors are reported as missing or unexpected. */
 static enum octavo_status refuse_foreign(const struct octavo_checkpoint *checkpoint, struct octavo_error *error)
 {
@@ -257,10 +264,12 @@ static void count_parameters(struct octavo_weights *w, const struct octavo_confi
 	w->parameters = active + idle;
 }
 
-enum octavo_status octavo_weights_bind(struct octavo_weights *weights, const struct octavo_config *config,
+enum octavo_status octavo_weights_bind(struct octavo_weights *weights, struct octavo_config *config,
                                        struct octavo_checkpoint *checkpoint, struct octavo_error *error)
 {
 	*weights = (struct octavo_weights){0};
+	if (!has_mtp(checkpoint, config))
+		config->mtp_layers = 0;
 	struct octavo_binder b = {.config = config, .checkpoint = checkpoint, .error = error};
 	b.status = refuse_foreign(checkpoint, error);
 	if (b.status == OCTAVO_OK)
