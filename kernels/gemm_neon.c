@@ -260,11 +260,11 @@ ALWAYS_INLINE void few_parts(const enum kind kind, const size_t rows, const stru
 
 /* E4M3 weights are too small by 2^8 inside a chunk, which shows if a chain overflows: x of 2^112 and more, infinite
  * or NaN goes the other way. */
-ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+ALWAYS_INLINE enum way way_of(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
 {
 	if (x->rows > FEW)
-		return 0;
-	return kind == BF16 || (kind == E4M3 && all_below(x, w->cols, 0x1p112f));
+		return DECODED;
+	return kind == BF16 || (kind == E4M3 && all_below(x, w->cols, 0x1p112f)) ? FEW_ROWS : DECODED;
 }
 
 ALWAYS_INLINE void few_block(const enum kind kind, const struct block *b, const struct octavo_rows *x, float *y,
@@ -286,7 +286,7 @@ ALWAYS_INLINE void few_block(const enum kind kind, const struct block *b, const 
 	}
 }
 
-ALWAYS_INLINE void own_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
+ALWAYS_INLINE void few_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
                             float *y, size_t ldy)
 {
 	for (size_t r = 0; r < blocks; r++)
@@ -295,8 +295,9 @@ ALWAYS_INLINE void own_band(const enum kind kind, const struct block *band, size
 
 /* ---- many rows --------------------------------------------------------------------------------------------- */
 
-/* Fills whole chunks: zeros behind k1. */
-ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_t k0, size_t k1, float *panel)
+/* Fills whole chunks: zeros behind k1.  Never shifted: see decode_four, and below for NaN. */
+ALWAYS_INLINE vi fill_panel(const enum kind kind, const int shifted, const struct block *b, size_t k0, size_t k1,
+                            vi noted, float *panel)
 {
 	const size_t size = element_size(kind), step = 16 / size;
 	size_t end = k0 + (k1 - k0 + CHUNK - 1) / CHUNK * CHUNK;
@@ -334,6 +335,8 @@ ALWAYS_INLINE void fill_panel(const enum kind kind, const struct block *b, size_
 			for (size_t i = 0; i < LANES; i++)
 				if (is_nan(b->row[i][k]))
 					panel[(k - k0) * LANES + i] = __builtin_nanf("");
+	(void)shifted;
+	return noted;
 }
 
 #include "kernels/simd_gemm.h"

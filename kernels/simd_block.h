@@ -11,6 +11,21 @@
 #define BAND 8     /* blocks that share what is made of x */
 #define PANELS 4   /* of them that are decoded at a time: as much as a first-level cache holds */
 
+/* E4M3 has a short cut.  Two shifts and a mask bring a code's fields to F32's places, which gives its value times
+ * 2^-DOWN; the multiplication that would mend it is left to x and to the scale, which are multiplied by 2^UP and
+ * 2^(DOWN - UP) instead.  Powers of two change no rounding as long as nothing overflows or underflows: see
+ * is_moderate().  A NaN code would pass for 480, so its lane is noted and its outputs are made NaN at the end: a NaN
+ * weight makes every sum NaN that it enters, whatever x is. */
+#define DOWN 120
+#define UP 60
+
+/* How a product goes. */
+enum way {
+	DECODED,  /* panels of values */
+	SHIFTED,  /* panels of E4M3 values times 2^-DOWN */
+	FEW_ROWS, /* a way of the set's own for few rows of x */
+};
+
 /* 16 rows of weights, from row n on.  Rows beyond the slice repeat its last one and are never stored. */
 struct block {
 	const struct octavo_matrix *w;
@@ -51,6 +66,32 @@ static inline int all_below(const struct octavo_rows *x, size_t cols, float limi
 	for (size_t i = 0; i < LANES; i++)
 		below &= lane[i] < limit;
 	return below;
+}
+
+/* Whether nothing overflows times 2^UP: no value, and no scale beside a weight's of up to 2^40. */
+static inline int is_moderate(const struct octavo_rows *x, size_t cols)
+{
+	for (size_t m = 0; x->scale && m < x->rows; m++)
+		for (size_t i = 0; i * OCTAVO_BLOCK < cols; i++)
+			if (!(x->scale[m * x->scale_ld + i] < 0x1p27f))
+				return 0;
+	return all_below(x, cols, 0x1p67f);
+}
+
+/* A scale, or a finished sum, with the power of two that shifted weights and x leave open. */
+ALWAYS_INLINE vf mend(const int shifted, vf v)
+{
+	return shifted ? vf_mul(v, vf_power(DOWN - UP)) : v;
+}
+
+/* The lanes with a NaN code: 255 is a byte of `largest`, the largest byte of each byte's place with the sign set. */
+static inline vm noted_nan(vi largest)
+{
+	const vi byte = vi_set1(0xff);
+	vi low = vi_max(vi_and(largest, byte), vi_and(vi_right(largest, 8), byte));
+	vi high = vi_max(vi_and(vi_right(largest, 16), byte), vi_right(largest, 24));
+
+	return vm_equal(vi_max(low, high), byte);
 }
 
 /* The next cache lines of `count` rows come from memory while these are decoded; at the end of the rows those of the

@@ -100,7 +100,7 @@ ALWAYS_INLINE void few_fold(const enum kind kind, const size_t rows, const struc
 {
 	vf scale = vf_choose(f->lower, vf_set1(t->scale[0][s->folds]), vf_set1(t->scale[1][s->folds]));
 
-	scale = mend(kind, scale);
+	scale = mend(kind == E4M3, scale);
 #pragma GCC unroll 8
 	for (size_t m = 0; m < rows; m++) {
 		vf both = scale;
@@ -385,7 +385,7 @@ static inline ptrdiff_t after_stretch(const struct block *band, size_t r, size_t
 	return down;
 }
 
-ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
+ALWAYS_INLINE void few_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
                             float *y, size_t ldy)
 {
 	const struct octavo_matrix *w = band->w;
@@ -416,7 +416,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size
 	for (size_t r = 0; r < blocks; r++) {
 		vm nan = noted_nan(few[r].largest);
 		for (size_t m = 0; m < x->rows; m++) {
-			vf v = t.scaled ? few[r].sum[m] : mend(kind, few[r].acc[m]);
+			vf v = t.scaled ? few[r].sum[m] : mend(kind == E4M3, few[r].acc[m]);
 			vf_store_first(y + m * ldy + band[r].n, band[r].count, kind == E4M3 ? vf_nan_where(nan, v) : v);
 		}
 	}
@@ -424,21 +424,15 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct block *band, size
 
 /* ---- all ------------------------------------------------------------------------------------------------- */
 
-ALWAYS_INLINE int is_own(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+/* Scale blocks must end with chunks; views that begin elsewhere are rare.  Only the kinds that models are made of have
+ * code for few rows: the rest would double it for nobody. */
+ALWAYS_INLINE enum way way_of(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
 {
-	return kind == E4M3 ? is_moderate(x, w->cols) : kind == BF16 && x->rows <= FEW_MAX;
-}
+	const int few = x->rows <= FEW_MAX && (w->scale_dtype == OCTAVO_NONE || w->col0 % CHUNK == 0);
 
-/* Scale blocks must end with chunks; views that begin elsewhere are rare. */
-ALWAYS_INLINE void own_band(const enum kind kind, const struct block *band, size_t blocks, const struct octavo_rows *x,
-                            float *y, size_t ldy)
-{
-	int whole = band->w->scale_dtype == OCTAVO_NONE || band->w->col0 % CHUNK == 0;
-
-	if (kind == E4M3 && (x->rows > FEW_MAX || !whole))
-		many_e4m3(band, blocks, x, y, ldy);
-	else if (kind == E4M3 || kind == BF16)
-		few_rows(kind, band, blocks, x, y, ldy);
+	if (kind == E4M3)
+		return !is_moderate(x, w->cols) ? DECODED : few ? FEW_ROWS : SHIFTED;
+	return kind == BF16 && few ? FEW_ROWS : DECODED;
 }
 
 #endif
