@@ -93,7 +93,7 @@ OCTAVO_API struct octavo_matrix octavo_matrix_view(const struct octavo_matrix *w
  * ENUMERIC for a scale that is NaN, infinite, negative or above 2^40.  Reads all scales, no weights. */
 OCTAVO_API enum octavo_status octavo_matrix_check(const struct octavo_matrix *w);
 
-/* ---- Quantisers ------------------------------------------------------------------------------- */
+/* ---- Quantisers, in the caller's floating-point environment ------------------------------------ */
 
 enum octavo_scale_rule {
 	OCTAVO_SCALE_AMAX = 0, /* s = max(amax, 1e-4) / 448 */

@@ -4,8 +4,8 @@
  *
  * A slot of the table holds a const descriptor; the reference set fills every slot, and the sets of the
  * instruction sets that this machine has overlay it.  All sets give the same bits (any NaN equals any NaN)
- * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing (the AMX ones take up to
- * 84 KiB of stack), start no thread and check nothing; the drivers at the end of this header check, split and call them.
+ * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing (the AMX ones take up to 84 KiB of
+ * stack), start no thread and check nothing; the drivers at the end of this header check, split and call them.
  *
  * Ground rules for every operation: round to nearest even, no flush-to-zero, no contraction; results never
  * depend on the number of rows, on their place in the batch or on the number of threads.
@@ -39,7 +39,7 @@ struct octavo_rows {
 	size_t scale_ld;
 };
 
-/* y[m][n] for all rows m and n in [n0, n1); y is [rows][ldy] and indexed by the absolute n. */
+/* y[m][n] for all rows m, at least one, and n in [n0, n1); y is [rows][ldy] and indexed by the absolute n. */
 typedef void octavo_gemm_fn(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x,
                             float *y, size_t ldy);
 
@@ -110,8 +110,8 @@ typedef void octavo_round_fn(uint16_t *y, const float *x, size_t n);
  * values as BF16 (exact) with one scale per 128 columns. */
 typedef void octavo_quantise_fn(uint16_t *y, float *scale, const float *x, size_t n, enum octavo_scale_rule rule);
 
-/* y[i] = BF16(value of E4M3 code[i] * scale), the exact product rounded once; magnitudes below 2^-40 become +0, NaN codes
- * NaN.  scale is 0 or in [2^-40, 2^40]. */
+/* y[i] = BF16(value of E4M3 code[i] * scale), the exact product rounded once; magnitudes below 2^-40 become +0, NaN
+ * codes NaN.  scale is 0 or in [2^-40, 2^40]. */
 typedef void octavo_decode_fn(uint16_t *y, const uint8_t *code, float scale, size_t n);
 /* octavo_e4m3_encode_sat over a row. */
 typedef void octavo_encode_fn(uint8_t *code, const float *x, size_t n);
@@ -209,7 +209,7 @@ enum {
 	OCTAVO_CPU_AVX2 = 1u << 1,   /* AVX2, FMA, F16C, BMI2; YMM state enabled */
 	OCTAVO_CPU_AVX512 = 1u << 2, /* F, BW, DQ, VL, CD; ZMM and mask state enabled */
 	OCTAVO_CPU_VBMI = 1u << 3,   /* AVX512_VBMI beside the above */
-	OCTAVO_CPU_GFNI = 1u << 4,   /* GFNI beside AVX512 */
+	OCTAVO_CPU_GFNI = 1u << 4,   /* GFNI beside AVX512; reported, no set needs it */
 	OCTAVO_CPU_AMX = 1u << 5,    /* AMX-TILE and AMX-BF16, tile state enabled and permitted, AVX512 and VBMI */
 	OCTAVO_CPU_NEON = 1u << 6,   /* Armv8.0-A Advanced SIMD */
 	OCTAVO_CPU_BF16 = 1u << 7,   /* AVX512_BF16 beside AVX512 and VBMI: for the backend bf16dot alone */
@@ -289,8 +289,8 @@ struct octavo_product {
 };
 
 /* Computes `count` products in one parallel region, cut along N; products of zero rows are skipped.
- * EINVAL: null pointers, zero sizes, ld below the width, x.ld below w.cols, scales with unscaled weights or
- * with a view whose col0 is not 0;
+ * EINVAL: null pointers, x, its scales or y not at a multiple of their element's size, zero sizes, ld below the width,
+ * x.ld below w.cols, scales with unscaled weights or with a view whose col0 is not 0;
  * ENUMERIC: scales outside the contract (when not `checked`). */
 OCTAVO_API enum octavo_status octavo_gemm_group(const struct octavo_kernels *table,
                                                 const struct octavo_parallel *parallel,
@@ -333,8 +333,8 @@ struct octavo_moe {
 /* Bytes of scratch for so many rows at most; SIZE_MAX if that overflows. */
 OCTAVO_API size_t octavo_moe_scratch(size_t rows, size_t experts, size_t top_k, size_t hidden, size_t width,
                                      size_t shared_width);
-/* EINVAL: null pointers, zero sizes, more than OCTAVO_MAX_EXPERTS experts, choices that do not ascend or exceed them,
- * matrices whose shapes or precisions do not agree; ENUMERIC: scales outside the contract (when not `checked`). */
+/* EINVAL: null or misaligned pointers, zero sizes but for rows, over OCTAVO_MAX_EXPERTS experts, 2^32 choices or more,
+ * choices out of order or range, matrices that disagree; ENUMERIC: scales outside the contract (unless `checked`). */
 OCTAVO_API enum octavo_status octavo_moe_run(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
                                              const struct octavo_moe *moe);
 
@@ -353,8 +353,8 @@ struct octavo_mla_up {
 	uint16_t *values; /* [heads][tokens][v_dim] bf16 */
 	int checked;      /* the caller vouches for kv_b, as in octavo_product */
 };
-/* EINVAL: null pointers, zero sizes (rope may be 0), sizes that do not agree; ENUMERIC: scales outside the contract
- * (when not `checked`). */
+/* EINVAL: null or misaligned pointers, zero sizes but for rope and tokens, sizes that do not agree;
+ * ENUMERIC: scales outside the contract (when not `checked`). */
 OCTAVO_API enum octavo_status octavo_mla_up_run(const struct octavo_kernels *table,
                                                 const struct octavo_parallel *parallel,
                                                 const struct octavo_mla_up *up);
@@ -362,7 +362,7 @@ OCTAVO_API enum octavo_status octavo_mla_up_run(const struct octavo_kernels *tab
 /* ---- Rows of an FP8 latent cache -----------------------------------------------------------------
  * MLA's cache row as FlashMLA keeps it for DeepSeek-V3.2, and as other engines exchange it: E4M3 codes of the latent
  * [latent], one F32 scale per 128 of them (the last group may be shorter), then the rotated key [rope] in BF16; no
- * padding, little-endian, any address.  512 and 64 give 512 + 16 + 128 = 656 bytes. */
+ * padding, little-endian, any address; 656 bytes for 512 and 64.  Like the slots, these functions check nothing. */
 OCTAVO_API size_t octavo_kv_row_bytes(size_t latent, size_t rope);
 /* Writes row [latent + rope] F32: each group of the latent as the `quantise` slot does with OCTAVO_SCALE_AMAX (through
  * BF16), the key as `round` does. */
