@@ -362,6 +362,9 @@ static void says_why_not(void **unused)
 	assert_int_equal(octavo_backend_overlay(&table, "mkl", &error), OCTAVO_EINVAL);
 	assert_non_null(strstr(error.text, "\"mkl\""));
 	assert_int_equal(octavo_backend_overlay(&table, "../onednn", NULL), OCTAVO_EINVAL);
+	assert_null(octavo_module_load(NULL, "octavo_backend_module", &error));
+	assert_non_null(strstr(error.text, "null"));
+	assert_null(octavo_module_load("octavo-onednn.so", NULL, NULL));
 	unsetenv("OCTAVO_MODULE_PATH");
 	for (const char *const *name = octavo_backend_names(); *name; name++)
 		if (octavo_backend_overlay(&table, *name, &error) != OCTAVO_OK) /* unless there is an installed one */
