@@ -5,7 +5,7 @@
  */
 #include "bench/runs.h"
 
-enum { CONTEXT = 64, CHUNK = 16 };
+enum { CONTEXT = 64, CHUNK = 16, TEXT = 128 };
 
 /* Commits `count` tokens to sequence 0, a few rows at a time. */
 static bool fill(struct octavo_engine *engine, const int32_t *token, size_t count, struct octavo_error *error)
@@ -31,17 +31,17 @@ static bool fill(struct octavo_engine *engine, const int32_t *token, size_t coun
 bool cost_measure(struct octavo_cost *cost, struct octavo_engine *engine, const struct prompts *prompts)
 {
 	struct octavo_error error;
-	int32_t token[CONTEXT + CHUNK];
+	int32_t token[CONTEXT + TEXT];
 	size_t count = 0;
 	*cost = (struct octavo_cost){ 0 };
 	if (octavo_engine_model(engine)->context < CONTEXT + CHUNK)
 		return true; /* too small a model for the curve: it is left out */
 	/* Real text, so that the experts it chooses are those of real text. */
-	for (size_t i = 0; count < CONTEXT + CHUNK; i = (i + 1) % prompts->count)
-		for (size_t j = 0; j < prompts->item[i].tokens && count < CONTEXT + CHUNK; j++)
+	for (size_t i = 0; count < CONTEXT + TEXT; i = (i + 1) % prompts->count)
+		for (size_t j = 0; j < prompts->item[i].tokens && count < CONTEXT + TEXT; j++)
 			token[count++] = prompts->item[i].token[j];
 	bool good = fill(engine, token, CONTEXT, &error) &&
-	            octavo_measure_cost(engine, 0, token + CONTEXT, CHUNK, cost, &error) == OCTAVO_OK;
+	            octavo_measure_cost(engine, 0, token + CONTEXT, TEXT, cost, &error) == OCTAVO_OK;
 	if (!good)
 		complain("cost curve: %s", error.text);
 	octavo_rewind(engine, 0, 0, &error);

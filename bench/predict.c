@@ -6,7 +6,7 @@
  * as there are, for r of them) (Leviathan et al., arXiv 2211.17192, theorem 3.8, with a measured price for the rows of
  * a verification in place of 1).  All terms come from the even prompts; the quotient is compared with what the odd
  * prompts took.  Beside verify stands what the cost curve, from which -k auto chooses, says of the same numbers of
- * rows: it is measured over one piece of text, forward upon forward.
+ * rows: it is measured over one piece of text, forwards of each size by themselves.
  */
 #include "bench/runs.h"
 

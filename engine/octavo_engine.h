@@ -162,8 +162,8 @@ OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int
 
 #define OCTAVO_MAX_K 8 /* tokens drafted in a row */
 
-/* What a forward takes by its rows, on this machine and with this model: the shortest of several, so that what else
- * runs on the machine is no part of it; never falling. */
+/* What a forward takes by its rows behind others of as many, on this machine and with this model: the median of several;
+ * never falling. */
 #define OCTAVO_MAX_KNOTS 8
 struct octavo_cost {
 	size_t count;
@@ -173,9 +173,10 @@ struct octavo_cost {
 /* ns of a forward of `rows` rows: between the curve's points along straight lines, behind the last along the last line.
  * The curve holds at least one point. */
 OCTAVO_API double octavo_cost_at(const struct octavo_cost *cost, size_t rows);
-/* Times forwards of token[count], over and over, behind what sequence `seq` holds; commits nothing.  Up to nine times
- * each, but for no longer than a second once each was timed.  Experts are those that the tokens choose: take real text.
- * The engine keeps the curve for sessions that choose k themselves; without this call the first of them measures it. */
+/* Runs token[count] behind what sequence `seq` holds, a few at a time, over and over, and then rewinds to where it was.
+ * What caches hold depends on what was run before: take some dozens of tokens of real text.  A dozen forwards of each
+ * size, but for no longer than about a second once each was timed.  The engine keeps the curve for sessions that choose
+ * k themselves; without this call the first of them measures it. */
 OCTAVO_API enum octavo_status octavo_measure_cost(struct octavo_engine *engine, int32_t seq, const int32_t *token,
                                                   size_t count, struct octavo_cost *cost, struct octavo_error *error);
 
@@ -184,13 +185,15 @@ struct octavo_depth {
 	struct octavo_depth_source { /* the drafter, or the second of a pair */
 		double tried[OCTAVO_MAX_K], kept[OCTAVO_MAX_K]; /* tokens judged at each depth, fading */
 		double ever_tried[OCTAVO_MAX_K], ever_kept[OCTAVO_MAX_K]; /* the same, fading more slowly */
-		/* Running means, and how many values they have seen */
+		/* Running means, and how many values they have seen; the first three over `speed` */
 		double draft_ns[OCTAVO_MAX_K + 1], drafts[OCTAVO_MAX_K + 1]; /* by tokens drafted */
-		double late_ns, lates;     /* per token that a draft had to catch up on first */
+		double late_ns, lates;     /* per token that a draft had to catch up on first; these count by their tokens */
 		double accept_ns, accepts; /* per emitted token */
 		double speed, forwards;    /* their times over the curve's */
 		/* By tokens drafted: sums of times over the curve's and the speed, and how many forwards, fading */
 		double shape[OCTAVO_MAX_K + 1], seen[OCTAVO_MAX_K + 1];
+		double wake, wakes; /* of a forward behind one of more rows, over what it takes otherwise */
+		size_t rows;       /* of the last forward */
 		double watched;    /* rows beside a draft that were run for what the drafter learns of them */
 		double spare_ns;   /* may be spent on learning */
 		double trial_ns;   /* a step taken to learn: what is not charged for; else 0 */

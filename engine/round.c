@@ -369,7 +369,7 @@ static void learn(struct octavo_session *s, size_t rows, double verify_ns, doubl
 	for (unsigned i = 0; i < s->drafter->sources; i++) {
 		int took_part = i == s->tree.source;
 		octavo_depth_update(&s->depth->source[i], &s->engine->cost, &step, took_part);
-		s->late[i] = took_part && step.drafted ? 0 : s->late[i] + s->emitted;
+		s->late[i] = took_part && step.drafted ? 0 : least(s->late[i] + s->emitted, s->engine->settings.max_rows);
 	}
 }
 

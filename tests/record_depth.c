@@ -293,7 +293,7 @@ static void record_times(struct octavo_engine *e, const struct text *text, size_
 			for (size_t d = 0; d < 2 * DRAFTERS; d++)
 				time_prompt(e, &text[i], d % 2, d / 2, (unsigned)((j + i) % (AHEAD + 1)));
 	need(octavo_append(e, 0, text->token, 32, 0, 0, &error));
-	need(octavo_measure_cost(e, 0, text->token + 32, 16, &cost, &error));
+	need(octavo_measure_cost(e, 0, text->token + 32, text->count - 32, &cost, &error));
 	printf("# Microseconds of single steps, each the shortest of %d: of a forward of so many rows, of accepting per emitted\n"
 	       "# token, of drafting so many tokens; late: of drafting, per token that was committed without a draft.\n"
 	       "# curve: of forwards of so many rows, as the engine measured it at its start.\n",

@@ -344,6 +344,12 @@ static void catching_up_costs(void **state)
 	step.draft_ns = 60 + 50 * 20;
 	octavo_depth_update(&s, &cost, &step, 1);
 	assert_true(s.draft_ns[2] == 60 && s.late_ns == 20);
+	/* A stray time, and few tokens to blame for it: still no more than as many drafted ones, and one token among 50. */
+	step.late = 1;
+	step.draft_ns = 6000;
+	octavo_depth_update(&s, &cost, &step, 1);
+	assert_true(s.late_ns > 20 && s.late_ns < 20.5);
+	s.late_ns = 20;
 	double rate = 0.0;
 	s.spare_ns = 0; /* no trials */
 	assert_true(octavo_depth_choose(&s, &cost, &ahead, 0, &rate) > 0);

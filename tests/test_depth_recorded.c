@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,7 @@ struct machine {
 	struct octavo_cost curve;
 	struct samples verify[OCTAVO_MAX_K + 1], draft[SOURCES][OCTAVO_MAX_K + 1], accept;
 	double late[SOURCES];
+	double wake; /* of a forward's time, more behind one of more rows, which left less of the weights in the caches */
 };
 static struct machine machines[3];
 
@@ -144,6 +146,7 @@ static void read_times(void)
 		}
 		assert_true(count < 2);
 		machines[count].temperature = strtod(line + 6, NULL);
+		machines[count].wake = 0.05; /* 2 to 8 % there */
 		machines[count++].name = "2 cores, AVX-512, small model";
 	}
 	fclose(file);
@@ -166,6 +169,7 @@ static void make_memory_bound(struct machine *m)
 	*m = machines[0];
 	m->name = "rows nearly free";
 	m->temperature = -1.0;
+	m->wake = 0.0;
 	for (size_t i = 0; i < m->curve.count; i++)
 		m->curve.ns[i] = forward * (1.0 + 0.01 * (double)(m->curve.rows[i] - 1));
 	for (unsigned k = 0; k <= OCTAVO_MAX_K; k++)
@@ -195,6 +199,9 @@ struct player {
 	struct octavo_depth depth;
 	uint32_t state;
 	double owed[2];           /* tokens that a source has not caught up on */
+	unsigned drafted;         /* by the last step */
+	double wake;              /* what is left of it */
+	double pace;              /* the machine has slow times */
 	double tokens, ns;
 };
 
@@ -202,7 +209,7 @@ struct player {
  * and now and then it is far more. */
 static double sample(struct player *p, const struct samples *s)
 {
-	double ns = s->ns[(size_t)(random_uniform(&p->state) * (double)s->count)], u = random_uniform(&p->state);
+	double ns = p->pace * s->ns[(size_t)(random_uniform(&p->state) * (double)s->count)], u = random_uniform(&p->state);
 	return u < 0.02 ? ns * 4.0 : ns * (0.93 + 0.14 * random_uniform(&p->state));
 }
 
@@ -218,6 +225,15 @@ static unsigned drafted(const struct player *p, const struct text *t, size_t at,
 	return least(k, (unsigned)(t->offered[*which][at] - '0'));
 }
 
+/* Slow times come and go, each some hundreds of steps long. */
+static void go_on(struct player *p, unsigned drafted)
+{
+	if (random_uniform(&p->state) < 1.0 / 256.0)
+		p->pace = p->pace > 1.0 ? 1.0 : 1.3;
+	p->wake = drafted < p->drafted ? p->machine->wake : 0.5 * p->wake;
+	p->drafted = drafted;
+}
+
 /* One step at a position of a text, in which the sources may draft k tokens; returns how many it emits. */
 static size_t play(struct player *p, const struct text *t, size_t at, const unsigned *k)
 {
@@ -229,16 +245,17 @@ static size_t play(struct player *p, const struct text *t, size_t at, const unsi
 		step.drafted = drafted(p, t, at, source = 1, least(k[1], room), &which);
 	step.accepted = least(step.drafted, (unsigned)(t->kept[which][at] - '0'));
 	step.rows = step.drafted + 1;
+	go_on(p, step.drafted);
 	double emitted = step.accepted + 1.0, late = step.drafted ? m->late[which] * p->owed[source] : 0.0;
 	step.late = step.drafted ? (size_t)p->owed[source] : 0;
-	step.verify_ns = sample(p, &m->verify[step.drafted]);
+	step.verify_ns = sample(p, &m->verify[step.drafted]) * (1.0 + p->wake);
 	step.accept_ns = sample(p, &m->accept) * emitted;
 	if (step.drafted)
-		step.draft_ns = sample(p, &m->draft[which][step.drafted]) + late;
+		step.draft_ns = sample(p, &m->draft[which][step.drafted]) + p->pace * late;
 	for (unsigned i = 0; i < 2; i++)
-		p->owed[i] = step.drafted && i == source ? 0.0 : p->owed[i] + emitted;
+		p->owed[i] = step.drafted && i == source ? 0.0 : fmin(p->owed[i] + emitted, POSITIONS); /* a batch of them */
 	p->tokens += emitted;
-	p->ns += m->verify[step.drafted].mean + m->accept.mean * emitted + late +
+	p->ns += m->verify[step.drafted].mean * (1.0 + p->wake) + m->accept.mean * emitted + late +
 	         (step.drafted ? m->draft[which][step.drafted].mean : 0.0);
 	for (unsigned i = 0; i < sources; i++)
 		octavo_depth_update(&p->depth.source[i], &p->curve, &step, i == source);
@@ -266,7 +283,8 @@ static void play_category(struct player *p, double temperature, const char *cate
 
 static struct player player_of(const struct machine *m, size_t drafter, uint32_t seed)
 {
-	return (struct player){ .machine = m, .drafter = drafter, .curve = m->curve, .state = seed * 2654435761u };
+	return (struct player){ .machine = m, .drafter = drafter, .curve = m->curve, .pace = 1.0,
+	                        .state = seed * 2654435761u };
 }
 
 /* Tokens per ns of the best k of all, 0 among them. */

@@ -9,11 +9,13 @@ static const double LASTING = 0.997; /* of what stands behind it, and of evidenc
 static const double GUESS = 1.0;     /* a first token kept, before anything was tried */
 static const double HABIT = 4.0;     /* tokens tried lately that count as much as all before them do */
 static const double FOLLOW = 0.05;   /* how quickly running means of times follow the machine's */
+static const double STRAY = 1.5;     /* times what is usual: the most that one time counts for */
 static const double TRUST = 3.0;     /* forwards of one size that count as much as the cost curve does */
 static const double DOUBT = 0.4;     /* of a time that no forward has shown: so much less it may be */
+static const double SURE = 8.0;      /* forwards of one size after which their time is known */
 static const double KIN = 16.0;      /* forwards of one size that those of nearly as many rows can stand for */
 static const double HORIZON = 64.0;  /* steps that share the price of catching up: as many as may follow */
-static const double SPEND = 0.01;    /* of all time, on steps that are not expected to be the best */
+static const double SPEND = 0.005;   /* of all time, on steps that are not expected to be the best */
 static const double SAVE = 20.0;     /* forwards of one row: the most that is saved up for that, or owed */
 
 double octavo_cost_at(const struct octavo_cost *cost, size_t rows)
@@ -80,7 +82,7 @@ static void follow(double *mean, double *seen, double value)
 {
 	if (!(value > 0.0))
 		return;
-	double bounded = *seen > 0.0 && value > 2.0 * *mean ? 2.0 * *mean : value;
+	double bounded = *seen > 0.0 && value > STRAY * *mean ? STRAY * *mean : value;
 	*seen += 1.0;
 	*mean += (bounded - *mean) * (*seen * FOLLOW < 1.0 ? 1.0 / *seen : FOLLOW);
 }
@@ -96,14 +98,27 @@ static double shape(const struct octavo_depth_source *s, unsigned k)
 	return (s->shape[k] + TRUST) / (s->seen[k] + TRUST);
 }
 
+/* A forward behind one of more rows finds less of what it reads in the caches.  How much longer it takes for that, the
+ * sizes show whose time is known; of the others, which would look dearer than they are, it is taken off. */
+static double without_wake(struct octavo_depth_source *s, unsigned k, size_t rows, double factor, double usual)
+{
+	int behind = rows < s->rows && s->forwards > 0.0;
+	s->rows = rows;
+	if (behind && s->seen[k] > SURE)
+		follow(&s->wake, &s->wakes, factor / usual);
+	return behind && s->wake > 1.0 ? factor / s->wake : factor;
+}
+
 static void time_forward(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_step *step)
 {
 	if (!step->rows || !(step->verify_ns > 0.0))
 		return;
 	int alone = step->rows == step->drafted + 1u + step->watched; /* no others in the batch */
 	double factor = step->verify_ns / octavo_cost_at(cost, step->rows), own = alone ? shape(s, step->drafted) : 1.0;
-	if (s->forwards > 0.0 && factor > 2.0 * s->speed * own)
-		factor = 2.0 * s->speed * own;
+	if (s->forwards > 0.0 && factor > STRAY * s->speed * own)
+		factor = STRAY * s->speed * own;
+	if (alone)
+		factor = without_wake(s, step->drafted, step->rows, factor, s->speed * own);
 	follow(&s->speed, &s->forwards, factor / own);
 	if (!alone)
 		return;
@@ -126,16 +141,15 @@ static void fade(struct octavo_depth_source *s, int silent)
 	}
 }
 
-/* ns of drafting n tokens; from the nearest count that was seen, in proportion. */
+/* Of drafting n tokens: as it was seen, and where that was not often, in proportion to the count that was seen most. */
 static double draft_time(const struct octavo_depth_source *s, unsigned n)
 {
-	for (unsigned distance = 0; distance <= OCTAVO_MAX_K; distance++) {
-		if (distance < n && s->drafts[n - distance] > 0.0)
-			return s->draft_ns[n - distance] * n / (n - distance);
-		if (n + distance <= OCTAVO_MAX_K && s->drafts[n + distance] > 0.0)
-			return s->draft_ns[n + distance] * n / (n + distance);
-	}
-	return 0.0;
+	unsigned most = 1;
+	for (unsigned i = 2; i <= OCTAVO_MAX_K; i++)
+		if (s->drafts[i] > s->drafts[most])
+			most = i;
+	double usual = s->draft_ns[most] * n / most;
+	return (s->draft_ns[n] * s->drafts[n] + TRUST * usual) / (s->drafts[n] + TRUST);
 }
 
 static double verify_time(const struct octavo_depth_source *s, const struct octavo_cost *cost, size_t company,
@@ -152,14 +166,24 @@ static void follow_rows(struct octavo_depth_source *s, size_t watched)
 	s->watched += (s->watched > 0.0 ? FOLLOW : 1.0) * ((double)watched - s->watched);
 }
 
+/* What catching up adds to a draft, per token: side by side they take no longer than drafted ones, whatever a stray
+ * time says. */
+static void time_late(struct octavo_depth_source *s, const struct octavo_step *step, double ns, double usual)
+{
+	double late = (double)step->late, most = usual / step->drafted, each = (ns - usual) / late;
+	s->lates = (1.0 - FOLLOW) * s->lates + late;
+	s->late_ns += ((each < 0.0 ? 0.0 : each > most ? most : each) - s->late_ns) * late / s->lates;
+}
+
 /* Drafting, and in so far as that began later than usual, catching up. */
 static void time_draft(struct octavo_depth_source *s, const struct octavo_step *step)
 {
 	unsigned k = step->drafted;
+	double usual = draft_time(s, k), ns = step->draft_ns / speed(s);
 	if (k && !step->late)
-		follow(&s->draft_ns[k], &s->drafts[k], step->draft_ns);
-	if (k && step->late && s->drafts[k] > 0.0)
-		follow(&s->late_ns, &s->lates, (step->draft_ns - s->draft_ns[k]) / (double)step->late);
+		follow(&s->draft_ns[k], &s->drafts[k], usual > 0.0 && ns > STRAY * usual ? STRAY * usual : ns);
+	if (k && step->late && usual > 0.0)
+		time_late(s, step, ns, usual);
 }
 
 static double within(double x, double bound)
@@ -185,7 +209,7 @@ void octavo_depth_update(struct octavo_depth_source *s, const struct octavo_cost
 	int drafted = took_part && step->drafted + step->watched;
 	fade(s, s->trial && !drafted);
 	time_forward(s, cost, step);
-	follow(&s->accept_ns, &s->accepts, step->accept_ns / (step->accepted + 1.0));
+	follow(&s->accept_ns, &s->accepts, step->accept_ns / (step->accepted + 1.0) / speed(s));
 	settle(s, cost, step, took_part);
 	if (!drafted)
 		return;
@@ -215,13 +239,17 @@ static double evidence(const struct octavo_depth_source *s, unsigned k)
 static void look(const struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
                  struct prospect p[OCTAVO_MAX_K + 1])
 {
-	double hope = 1.0;
+	double hope = 1.0, verify[OCTAVO_MAX_K + 1];
+	for (unsigned k = ahead->most + 1; k--;) { /* more rows never cost less */
+		verify[k] = verify_time(s, cost, ahead->company, k);
+		if (k < ahead->most && verify[k] > verify[k + 1])
+			verify[k] = verify[k + 1];
+	}
 	for (unsigned k = 0; k <= ahead->most; k++) {
-		double verify = verify_time(s, cost, ahead->company, k);
 		p[k].tokens = k ? p[k - 1].tokens + octavo_depth_reach(s, k - 1) : 1.0;
 		p[k].most_tokens = k ? p[k - 1].most_tokens + (hope *= hope_at(s, k - 1)) : 1.0;
-		p[k].ns = draft_time(s, k) + verify + s->accept_ns * p[k].tokens;
-		p[k].least_ns = p[k].ns - DOUBT / sqrt(evidence(s, k) + 1.0) * verify;
+		p[k].ns = (draft_time(s, k) + s->accept_ns * p[k].tokens) * speed(s) + verify[k];
+		p[k].least_ns = p[k].ns - DOUBT / sqrt(evidence(s, k) + 1.0) * verify[k];
 	}
 }
 
@@ -231,7 +259,7 @@ static unsigned best_of(const struct octavo_depth_source *s, const struct prospe
 {
 	unsigned best = 0;
 	for (unsigned k = least; k <= ahead->most; k++) {
-		double late = k ? s->late_ns * (double)ahead->late / HORIZON : 0.0;
+		double late = k ? s->late_ns * speed(s) * (double)ahead->late / HORIZON : 0.0;
 		if (p[k].tokens / (p[k].ns + late) >= *rate) {
 			*rate = p[k].tokens / (p[k].ns + late);
 			best = k;
@@ -255,10 +283,12 @@ static unsigned try_one(struct octavo_depth_source *s, const struct prospect *p,
 			k = i;
 		}
 	}
-	double late = k ? s->late_ns * (double)ahead->late : 0.0;
-	int affordable = p[k].ns + late - p[k].tokens / rate <= s->spare_ns;
-	s->trial = affordable ? k : best;
-	s->trial_ns = s->trial != best ? p[k].tokens / rate : 0.0;
+	double late = k ? s->late_ns * speed(s) * (double)ahead->late : 0.0;
+	double wake = k > best && s->wake > 1.0 ? (s->wake - 1.0) * p[best].ns : 0.0; /* of the step behind it */
+	double free = p[k].tokens / rate - wake;
+	int trial = k != best && p[k].ns + late - free <= s->spare_ns;
+	s->trial = trial ? k : best;
+	s->trial_ns = trial ? free : 0.0;
 	return s->trial;
 }
 

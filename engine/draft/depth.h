@@ -12,7 +12,11 @@
  * the best if its next tokens were all kept, and if its time were as much below the estimate as the evidence leaves open.
  * Plain steps are tried like that as well: the cost curve says what they took when the engine began, and that alone would
  * remain all there is.  What a trial takes beyond the time in which the best k would have emitted as much comes out of an
- * account, which gets SPEND of all time: so learning costs no more than that, however dear one trial is.
+ * account, which gets SPEND of all time: so learning costs no more than that, however dear one trial is.  Part of the price
+ * is the wake of a trial: behind a forward of more rows the next finds other weights in the caches than it had left there.
+ *
+ * Machines have slow times.  So all times are kept over the running speed of forwards, and no single one counts for more
+ * than half as much again as usual.
  *
  * Evidence fades.  What was tried lately stands before what was tried earlier, of which the estimate remains when drafting
  * was given up; and with no evidence left a trial that succeeds counts.
