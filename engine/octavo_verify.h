@@ -52,18 +52,19 @@ struct octavo_stream {
 OCTAVO_API double octavo_draw(const struct octavo_stream *stream, uint32_t position, enum octavo_purpose purpose,
                               uint32_t index);
 
-/* A race: token i arrives at E_i / law[i], with E_i exponentially distributed, of mean 1, and made from the TARGET numbers of
- * (position, i) alone.  The first is a draw from the law: token i with probability law[i] / sum of law.  (Exponential clocks,
- * or the Gumbel-max trick in other words.)
+/* A race: token i arrives at E_i / law[i], with E_i exponentially distributed, of mean 1, and made from the TARGET
+ * numbers of (position, i) alone.  The first is a draw from the law: token i with probability law[i] / sum of law.
+ * (Exponential clocks, or the Gumbel-max trick in other words.)
  *
- * This is how the target's tokens are drawn, and why: laws that are alike mostly have the same winner, with the same numbers.
- * A drafter that lets its own law q run the target's race wins the target's token with probability at least
- * (1 - TV) / (1 + TV), TV the total variation between p and q, and nearly always more; no drafter that does not know p can
- * promise better (Daliri, Musco, Suresh, arXiv 2408.07978).  The target's token is a function of p and its numbers as before,
- * whoever drafts what.
+ * This is how the target's tokens are drawn, and why: laws that are alike mostly have the same winner, with the
+ * same numbers.  A drafter that lets its own law q run the target's race wins the target's token with probability
+ * at least (1 - TV) / (1 + TV), TV the total variation between p and q, and nearly always more; no drafter that
+ * does not know p can promise better (Daliri, Musco, Suresh, arXiv 2408.07978).  The target's token is a function
+ * of p and its numbers as before, whoever drafts what.
  *
- * token[count], time[count]: the first arrivals of an unnormalised law[n], earliest first, ties by lowest id; tokens of no mass
- * never arrive.  Returns how many there are: fewer than count if fewer have mass; 0 for a null pointer.  n <= 2^26. */
+ * token[count], time[count]: the first arrivals of an unnormalised law[n], earliest first, ties by lowest id;
+ * tokens of no mass never arrive.  Returns how many there are: fewer than count if fewer have mass; 0 for a null
+ * pointer.  n <= 2^26. */
 OCTAVO_API size_t octavo_race(const struct octavo_stream *stream, uint32_t position, const double *law, size_t n,
                               size_t count, int32_t *token, double *time);
 
@@ -72,8 +73,8 @@ OCTAVO_API size_t octavo_race(const struct octavo_stream *stream, uint32_t posit
  * may walk through all outcomes. */
 typedef int32_t octavo_pick_fn(void *context, uint32_t position, enum octavo_purpose purpose, uint32_t index,
                                const double *law, size_t n);
-/* The usual one: TARGET's outcomes by octavo_race, the others the quantile at octavo_draw's number.  `stream` is a const struct
- * octavo_stream. */
+/* The usual one: TARGET's outcomes by octavo_race, the others the quantile at octavo_draw's number.  `stream` is a
+ * const struct octavo_stream. */
 OCTAVO_API int32_t octavo_pick(void *stream, uint32_t position, enum octavo_purpose purpose, uint32_t index,
                                const double *law, size_t n);
 
@@ -119,7 +120,8 @@ struct octavo_sampling {
 /* EINVAL with a reason naming the field for values outside the ranges above. */
 OCTAVO_API enum octavo_status octavo_sampling_check(const struct octavo_sampling *s, struct octavo_error *error);
 
-/* What stands before a row's next token: the committed tokens up to the root, then, with a draft, the row's own path. */
+/* What stands before a row's next token: the committed tokens up to the root, then, with a draft, the row's own
+ * path. */
 struct octavo_prefix {
 	const int32_t *token; /* [count] the root last */
 	size_t count;
@@ -132,9 +134,10 @@ struct octavo_prefix {
 OCTAVO_API int32_t octavo_argmax(const float *logits, size_t vocab);
 
 /* law[vocab] = the probabilities that `s` makes of logits[vocab] after `prefix` (sum 1 up to rounding; exp in the
- * arithmetic contract's polynomial, sums in double, in eight lanes by id).  prefix is looked at for penalties only and may be NULL
- * without them.  order[vocab] is scratch, needed only with top_k, top_p or penalties.  EINVAL without what is needed, or
- * for a bias outside the vocabulary; ENUMERIC for a NaN or +infinity among the logits or if all are -infinity. */
+ * arithmetic contract's polynomial, sums in double, in eight lanes by id).  prefix is looked at for penalties only
+ * and may be NULL without them.  order[vocab] is scratch, needed only with top_k, top_p or penalties.  EINVAL
+ * without what is needed, or for a bias outside the vocabulary; ENUMERIC for a NaN or +infinity among the logits
+ * or if all are -infinity. */
 OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const struct octavo_prefix *prefix,
                                          const float *logits, size_t vocab, double *law, uint32_t *order);
 
@@ -142,17 +145,19 @@ OCTAVO_API enum octavo_status octavo_law(const struct octavo_sampling *s, const 
 OCTAVO_API int32_t octavo_quantile(const double *law, size_t vocab, double u);
 
 /* ---- Drafting: when to stop -------------------------------------------------------------------------
- * A drafter that is unsure does better to stop (the fallback of BiLD, Kim et al., arXiv 2302.07863, in its lossless form;
- * the dynamic trees of EAGLE-2, Li et al., arXiv 2406.16858).  Lossless with every rule because it is decided from q
- * alone, before anything is drawn from it: a token that was drawn must stay in the draft, however small its q. */
+ * A drafter that is unsure does better to stop (the fallback of BiLD, Kim et al., arXiv 2302.07863, in its
+ * lossless form; the dynamic trees of EAGLE-2, Li et al., arXiv 2406.16858).  Lossless with every rule because it
+ * is decided from q alone, before anything is drawn from it: a token that was drawn must stay in the draft,
+ * however small its q. */
 struct octavo_confidence {
 	double best; /* stop where the best token of q has less than this; 0: never */
 	double path; /* stop where the product of the best masses since the root has; 0: never */
 	double mass; /* no more children than the fewest best tokens that hold this much of q; 0: no limit */
 };
 
-/* How many children a row should get, at most `most`, if theirs is the unnormalised law q[vocab]; 0: stop.  *path is the
- * product of best masses up to the row, 1 at the root; if the draft goes on it becomes that of the children. */
+/* How many children a row should get, at most `most`, if theirs is the unnormalised law q[vocab]; 0: stop.  *path
+ * is the product of best masses up to the row, 1 at the root; if the draft goes on it becomes that of the
+ * children. */
 OCTAVO_API size_t octavo_confident_width(const struct octavo_confidence *confidence, const double *q, size_t vocab,
                                          size_t most, double *path);
 
@@ -182,7 +187,8 @@ OCTAVO_API enum octavo_accept octavo_accept_find(const char *name);
 /* At temperature 0 every rule but candidates keeps the tokens. */
 OCTAVO_API enum octavo_promise octavo_accept_promise(enum octavo_accept rule, const struct octavo_sampling *s);
 
-/* A law [vocab] of a row, unnormalised, entries finite and at least 0; valid until the next call of the same function. */
+/* A law [vocab] of a row, unnormalised, entries finite and at least 0; valid until the next call of the same
+ * function. */
 typedef const double *octavo_law_fn(void *context, size_t row);
 
 /* How the siblings of a tree were drawn from q. */
@@ -208,15 +214,16 @@ struct octavo_judge {
 };
 
 /* All rules return EINVAL for null pointers, a draft of no or more than OCTAVO_MAX_DRAFT rows, a parent that is not an
- * earlier row, a token outside the vocabulary, or a drafted token whose q is zero, which cannot have been drawn from it;
- * ENUMERIC for a law with a negative, infinite or NaN entry, or of mass zero. */
+ * earlier row, a token outside the vocabulary, or a drafted token whose q is zero, which cannot have been drawn
+ * from it; ENUMERIC for a law with a negative, infinite or NaN entry, or of mass zero. */
 
 /* The named rule.  `candidates` is `match` on the laws that it gets here: octavo_accept_candidates makes them. */
 OCTAVO_API enum octavo_status octavo_accept(enum octavo_accept rule, const struct octavo_draft *draft,
                                             const struct octavo_judge *judge, struct octavo_outcome *out);
 
-/* `match`: at the root, then at each kept row, draw the target's token with the TARGET numbers of its position; keep the
- * child that carries it, or stop.  Any drafter, no q needed: also one that draws with these same numbers (octavo_race). */
+/* `match`: at the root, then at each kept row, draw the target's token with the TARGET numbers of its position;
+ * keep the child that carries it, or stop.  Any drafter, no q needed: also one that draws with these same numbers
+ * (octavo_race). */
 OCTAVO_API enum octavo_status octavo_accept_match(const struct octavo_draft *draft, const struct octavo_judge *judge,
                                                   struct octavo_outcome *out);
 
@@ -238,8 +245,8 @@ OCTAVO_API enum octavo_status octavo_accept_block(const struct octavo_draft *dra
                                                   struct octavo_outcome *out);
 
 /* `typical`, LOSSY: Medusa's acceptance (Cai et al., arXiv 2401.10774, section 2.3.1).  A row is kept if its parent is
- * and p(x) > min(epsilon, delta * exp(-H(p))), H in nats; the longest such path wins, then the likelier, then the first.
- * The token after it is drawn from p. */
+ * and p(x) > min(epsilon, delta * exp(-H(p))), H in nats; the longest such path wins, then the likelier, then the
+ * first.  The token after it is drawn from p. */
 OCTAVO_API enum octavo_status octavo_accept_typical(const struct octavo_draft *draft, const struct octavo_judge *judge,
                                                     struct octavo_outcome *out);
 
@@ -272,14 +279,14 @@ OCTAVO_API enum octavo_status octavo_accept_walk(const struct octavo_draft *draf
 /* ---- Acceptance: from some tokens' logits ------------------------------------------------------------- */
 
 /* `candidates`, LOSSY: match where the model's head was evaluated for a few tokens alone, those that the drafter held
- * likely, and for all of them only behind rows where the best of the few is unsure.  Behind a row, with both softmaxes at
- * temperature 1 whatever the sampling parameters are, let
+ * likely, and for all of them only behind rows where the best of the few is unsure.  Behind a row, with both
+ * softmaxes at temperature 1 whatever the sampling parameters are, let
  *     q  be what the drafter's law holds of its own K likeliest tokens there,
  *     p  the share of the best candidate in the softmax of the model's logits over all candidates.
  * The best is worth q * p: its probability in the model's eyes, if the model leaves as much to all other tokens as the
- * drafter does.  From `sure` on, the next token is drawn from the candidates by the sampling parameters, with the numbers
- * that plain decoding would take; else, or if the drafter has no law there, from all tokens.  If every token is a candidate
- * it is match, bit for bit. */
+ * drafter does.  From `sure` on, the next token is drawn from the candidates by the sampling parameters, with the
+ * numbers that plain decoding would take; else, or if the drafter has no law there, from all tokens.  If every
+ * token is a candidate it is match, bit for bit. */
 struct octavo_shortlist {
 	unsigned most; /* K: so many tokens of each of the drafter's laws; candidates are those of all rows, and the draft */
 	double sure;   /* in (0, 1]; 0: OCTAVO_USUAL_SURE */
@@ -310,9 +317,10 @@ struct octavo_screened {
 OCTAVO_API double octavo_screened_worth(const struct octavo_screened *screened, size_t row);
 /* Whether that is enough. */
 OCTAVO_API int octavo_screened_decides(const struct octavo_screened *screened, size_t row);
-/* Walks as far as the candidates decide.  *unsure is the row behind which all logits are needed: give them and call again,
- * the walk begins anew and takes the same way.  If it is draft->rows the walk has ended and *out is the outcome.  EINVAL as
- * all rules, also for candidates that do not ascend or are outside the vocabulary, and for parameters that do not fit. */
+/* Walks as far as the candidates decide.  *unsure is the row behind which all logits are needed: give them and
+ * call again, the walk begins anew and takes the same way.  If it is draft->rows the walk has ended and *out is
+ * the outcome.  EINVAL as all rules, also for candidates that do not ascend or are outside the vocabulary, and for
+ * parameters that do not fit. */
 OCTAVO_API enum octavo_status octavo_accept_candidates(const struct octavo_draft *draft,
                                                        const struct octavo_screened *screened,
                                                        struct octavo_outcome *out, size_t *unsure);

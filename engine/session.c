@@ -225,7 +225,8 @@ static enum octavo_status prefill(struct octavo_session *s, size_t count, struct
 	return status;
 }
 
-/* The choice of k needs the cost curve: the first session that has room for all of it measures it, on its own prompt. */
+/* The choice of k needs the cost curve: the first session that has room for all of it measures it, on its own
+ * prompt. */
 static enum octavo_status know_costs(struct octavo_session *s, size_t count, struct octavo_error *error)
 {
 	struct octavo_engine *e = s->engine;

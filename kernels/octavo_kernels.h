@@ -143,8 +143,8 @@ typedef void octavo_route_fn(const struct octavo_router *r, const float *logits 
 /* y_i = exp(x_i - max x) for a row of finite logits or -infinity, in the contract's polynomial. */
 typedef void octavo_exp_row_fn(float *y, const float *x, float max, size_t n);
 
-/* Random bits, 256 words at once: number[64 * w + i] = word w of Philox4x32-10 (Salmon et al., SC 2011) of the counter with i
- * added to its last word, i < 64. */
+/* Random bits, 256 words at once: number[64 * w + i] = word w of Philox4x32-10 (Salmon et al., SC 2011) of the
+ * counter with i added to its last word, i < 64. */
 #define OCTAVO_NUMBERS 256
 typedef void octavo_numbers_fn(uint32_t number[OCTAVO_NUMBERS], const uint32_t counter[4], uint64_t key);
 

@@ -303,8 +303,9 @@ static void shared_laws_grow_the_same_trees(void **state)
 	assert_true(uneven > 50);
 }
 
-/* Where the target's race decides, a row's children are the first of the race that the target would run behind it if these
- * were its logits, penalties of the row's own path included; and their shares are what is left to the first eight. */
+/* Where the target's race decides, a row's children are the first of the race that the target would run behind it
+ * if these were its logits, penalties of the row's own path included; and their shares are what is left to the
+ * first eight. */
 static void the_race_chooses_children(void **state)
 {
 	static double scratch[WORDS];

@@ -18,9 +18,9 @@ struct octavo_outlook {
 	double listed; /* what it holds of those of its tokens that went on the chance's list; 0: not asked for */
 };
 
-/* The children that a node should get, at most `width`: c->best, in this order.  Fewer or none where confidence asks for
- * that; *path, the product of the best chances up to the node, becomes that of the children.  With `shares` c->share is
- * there too.  None if there is a NaN: what the target makes of it is the target's business. */
+/* The children that a node should get, at most `width`: c->best, in this order.  Fewer or none where confidence
+ * asks for that; *path, the product of the best chances up to the node, becomes that of the children.  With
+ * `shares` c->share is there too.  None if there is a NaN: what the target makes of it is the target's business. */
 size_t octavo_outlook_children(struct octavo_outlook *c, const struct octavo_tree *tree, size_t parent, unsigned width,
                                int shares, double *path);
 

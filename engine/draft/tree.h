@@ -15,10 +15,10 @@ struct octavo_shape {
 	unsigned most;  /* 0: a fixed tree; else a dynamic one, of which so many rows stay, the root included: growth.h */
 };
 
-/* How a drafter takes tokens from its logits, by the acceptance rule.  Where it compares with the law of the draft, they are
- * drawn from the law that the target's sampling parameters make of the logits, siblings without replacement.  Where it asks
- * for the target's own draw, they are the first of the target's race (octavo_race) if that were its law: at temperature 0, and
- * with the other rules, those with the largest logits. */
+/* How a drafter takes tokens from its logits, by the acceptance rule.  Where it compares with the law of the
+ * draft, they are drawn from the law that the target's sampling parameters make of the logits, siblings without
+ * replacement.  Where it asks for the target's own draw, they are the first of the target's race (octavo_race) if
+ * that were its law: at temperature 0, and with the other rules, those with the largest logits. */
 struct octavo_chance {
 	const struct octavo_sampling *sampling;
 	struct octavo_stream stream;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Acceptance where the logits of a few tokens are known, and all of a row's only if need be.  LOSSY: a token outside the
- * few has no chance where the best of them is sure.
+ * Acceptance where the logits of a few tokens are known, and all of a row's only if need be.  LOSSY: a token
+ * outside the few has no chance where the best of them is sure.
  */
 #include "engine/verify/law.h"
 
@@ -50,8 +50,8 @@ static void spread(const struct octavo_screened *c)
 	memset(c->law, 0, end * sizeof *c->law);
 }
 
-/* The token that logits of all tokens, or of the candidates, give behind a row.  A candidate runs with the number it has
- * among all tokens: wherever the best of all is a candidate it is drawn. */
+/* The token that logits of all tokens, or of the candidates, give behind a row.  A candidate runs with the number
+ * it has among all tokens: wherever the best of all is a candidate it is drawn. */
 static int32_t draw(const struct walk *w, size_t row, const float *logits, size_t count)
 {
 	const struct octavo_screened *c = w->c;

@@ -37,7 +37,8 @@ static enum octavo_status propose(const struct octavo_draft *draft, const struct
 	return left[draft->token[child]] > 0.0 ? OCTAVO_OK : OCTAVO_EINVAL; /* drawn twice, or never */
 }
 
-/* p = max(p - q, 0), to scratch, both normalised.  Where p equals q up to rounding nothing is left: p stays as it is. */
+/* p = max(p - q, 0), to scratch, both normalised.  Where p equals q up to rounding nothing is left: p stays as it
+ * is. */
 static void refuse(const struct octavo_judge *judge, size_t token, const struct octavo_mass *q, struct octavo_mass *p)
 {
 	double *rest = judge->scratch, sum = 0.0;

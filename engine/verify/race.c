@@ -2,8 +2,9 @@
  *
  * A token as the winner of a race, in which every token has a number of its own.
  *
- * Laws are long and races are short: after a few tokens hardly any other can still be early enough, and the leading bits of
- * its number tell.  So these are made for many tokens at once, and all else for the few that they leave.
+ * Laws are long and races are short: after a few tokens hardly any other can still be early enough, and the
+ * leading bits of its number tell.  So these are made for many tokens at once, and all else for the few that they
+ * leave.
  */
 #include "octavo_verify.h"
 
@@ -46,8 +47,8 @@ static double minus_log(double x)
 	return -(2.0 * s * sum) - exponent * 0x1.62e42fefa39efp-1; /* log 2 */
 }
 
-/* The exponential of a token: -log(1 - v) with v its number of 52 bits, which stand in the middle of what they mean.  It is
- * no less than v. */
+/* The exponential of a token: -log(1 - v) with v its number of 52 bits, which stand in the middle of what they
+ * mean.  It is no less than v. */
 static double exponential(const struct octavo_stream *s, uint32_t position, size_t token, uint32_t number)
 {
 	struct octavo_philox counter =

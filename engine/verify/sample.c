@@ -122,9 +122,9 @@ static size_t gather(const double *law, size_t vocab, double floor, double ceili
 	return count;
 }
 
-/* Zeroes all but the best tokens: as few as have the mass `wanted`, and no more than `most`.  The best of all has mass 1; it
- * and some behind it mostly are enough, so tokens are put in order one range of masses after the other.  Returns the mass of
- * those that are left. */
+/* Zeroes all but the best tokens: as few as have the mass `wanted`, and no more than `most`.  The best of all has
+ * mass 1; it and some behind it mostly are enough, so tokens are put in order one range of masses after the other.
+ * Returns the mass of those that are left. */
 static double keep_best(double *law, size_t vocab, size_t most, double wanted, uint32_t *order)
 {
 	double mass = 0.0, floor = 0x1p-6, ceiling = INFINITY;
@@ -137,7 +137,7 @@ static double keep_best(double *law, size_t vocab, size_t most, double wanted, u
 		for (; size && kept < most && mass < wanted; kept++)
 			mass += law[last = pop(order, size--, law)];
 		ceiling = floor;
-		floor = floor > 0x1p-18 ? floor * 0x1p-6 : 0.0;
+		floor = floor > 0x1p-126 ? floor * 0x1p-6 : 0.0;
 	}
 	double least = law[last];
 	for (size_t i = 0; i < vocab; i++)
@@ -208,8 +208,8 @@ static double sum_of(const double *law, size_t n)
 	return lane[0];
 }
 
-/* law[i] = exp((score[i] - best) / temperature), unnormalised; 0 for a best that is infinite then.  The scores may be in
- * law: each is read before its place is written. */
+/* law[i] = exp((score[i] - best) / temperature), unnormalised; 0 for a best that is infinite then.  The scores may
+ * be in law: each is read before its place is written. */
 static int make_exponentials(const struct octavo_sampling *s, const struct scores *x, size_t vocab, size_t best, double *law)
 {
 	const struct octavo_kernels *k = octavo_kernels_get();
