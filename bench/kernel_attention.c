@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention that `specbench kernels` can time: n tokens of a cache, k heads of queries.  MLA's heads all share the
- * latent row; GQA's share keys and values in groups.
+ * Attention that `specbench kernels` can time, as the engine runs it: n tokens of a cache, k heads of queries.  MLA's
+ * heads all share the latent row; GQA's share keys and values in groups.
  */
 #include "bench/kernel_ops.h"
 
 #include <string.h>
 
-struct dims {
-	size_t k_dim, v_dim;
-	size_t kv_heads; /* heads of keys and values; each serves an equal part of the queries */
-	bool latent;     /* values are the front of the keys */
-};
-
 enum { MLA_K = 576, MLA_V = 512, GQA_DIM = 128, GQA_GROUP = 8 };
 
-static struct dims dims_of(const struct work *w)
+/* Without the sequence: its rows are a chain at the end of the context, as in a verification. */
+static struct octavo_attend attend_of(const struct work *w)
 {
-	if (w->op == &op_gqa)
-		return (struct dims){GQA_DIM, GQA_DIM, w->k / GQA_GROUP, false};
-	return (struct dims){MLA_K, MLA_V, 1, true};
+	struct octavo_attend a = {.kv_heads = 1, .group = w->k, .k_dim = MLA_K, .v_dim = MLA_V, .checked = 1};
+	a.cache = w->op == &op_attention_fp8 ? OCTAVO_CACHE_LATENT_FP8 : OCTAVO_CACHE_LATENT;
+	if (w->op == &op_gqa) {
+		a.cache = OCTAVO_CACHE_HEADS;
+		a.k_dim = a.v_dim = GQA_DIM;
+		a.group = GQA_GROUP;
+		a.kv_heads = w->k / GQA_GROUP;
+	}
+	a.tau = 1.0f / __builtin_sqrtf((float)a.k_dim);
+	return a;
 }
 
 static bool takes_mla(size_t n, size_t k)
@@ -37,151 +39,90 @@ static const void *slot_attention(const struct octavo_kernels *t)
 	return t->attention;
 }
 
-static size_t segments(const struct work *w)
-{
-	return (w->n + OCTAVO_SEGMENT - 1) / OCTAVO_SEGMENT;
-}
-
-/* Keys [n][kv_heads][k_dim], then, unless they are the same, values [n][kv_heads][v_dim]. */
 static size_t cache_rows(const struct work *w)
 {
-	struct dims d = dims_of(w);
-	return w->n * d.kv_heads * (d.latent ? d.k_dim : d.k_dim + d.v_dim) * sizeof(uint16_t);
+	struct octavo_attend a = attend_of(w);
+	if (a.cache == OCTAVO_CACHE_LATENT_FP8)
+		return w->n * octavo_kv_row_bytes(MLA_V, MLA_K - MLA_V);
+	return w->n * a.kv_heads * (a.cache == OCTAVO_CACHE_HEADS ? a.k_dim + a.v_dim : a.k_dim) * sizeof(uint16_t);
 }
 
-/* All rows' heads are queries of one chain, as in a verification. */
-static size_t queries(const struct work *w)
-{
-	return w->m * w->k;
-}
-
-/* Queries that share keys and values. */
-static size_t sharing(const struct work *w)
-{
-	return queries(w) / dims_of(w).kv_heads;
-}
-
-/* [kv_heads][sharing][k_dim] */
+/* [kv_heads][m][group][k_dim] */
 static size_t in_queries(const struct work *w)
 {
-	return queries(w) * dims_of(w).k_dim * sizeof(uint16_t);
+	return w->m * w->k * attend_of(w).k_dim * sizeof(uint16_t);
 }
 
 static size_t out_values(const struct work *w)
 {
-	return queries(w) * dims_of(w).v_dim * sizeof(float);
+	return w->m * w->k * attend_of(w).v_dim * sizeof(float);
 }
 
-/* Per segment: m and l [queries], o [queries][v_dim], p [queries][512]. */
-static size_t spare_floats(const struct work *w)
-{
-	return queries(w) * (2 + dims_of(w).v_dim + OCTAVO_SEGMENT);
-}
-
+/* pos [m], path [m][m], chained [m] and the driver's own. */
 static size_t spare_attention(const struct work *w)
 {
-	return segments(w) * spare_floats(w) * sizeof(float);
-}
-
-/* How many parts the queries of one head of keys and values are cut into, so that every thread has some tasks. */
-static size_t parts(const struct work *w)
-{
-	size_t tasks = segments(w) * dims_of(w).kv_heads, wanted = (4 * w->parallel->threads + tasks - 1) / tasks;
-	return wanted < sharing(w) ? wanted : sharing(w);
-}
-
-/* Part `part` of all heads' parts: queries [*first, *first + returned). */
-static size_t part_of(const struct work *w, size_t part, size_t *first)
-{
-	size_t head = part / parts(w), i = part % parts(w), all = sharing(w);
-	*first = head * all + all * i / parts(w);
-	return all * (i + 1) / parts(w) - all * i / parts(w);
+	struct octavo_attend a = attend_of(w);
+	size_t rows = w->m * (sizeof(size_t) + w->m * sizeof(uint32_t) + 1);
+	return rows + OCTAVO_ALIGNMENT + octavo_attend_scratch(&a, 1, w->m, w->parallel->threads);
 }
 
 static double flops_attention(const struct work *w)
 {
-	struct dims d = dims_of(w);
-	return 2.0 * (double)w->m * (double)w->n * (double)w->k * (double)(d.k_dim + d.v_dim);
+	struct octavo_attend a = attend_of(w);
+	return 2.0 * (double)w->m * (double)w->n * (double)w->k * (double)(a.k_dim + a.v_dim);
 }
 
 static void shrink_attention(struct work *w)
 {
 	size_t unit = w->op == &op_gqa ? GQA_GROUP : 1;
 	w->n = w->n < OCTAVO_SEGMENT + 88 ? w->n : OCTAVO_SEGMENT + 88; /* one whole segment, one partial */
-	size_t most = (MOMENT / (w->m * w->n * dims_of(w).k_dim * unit) + 1) * unit;
+	size_t most = (MOMENT / (w->m * w->n * attend_of(w).k_dim * unit) + 1) * unit;
 	w->k = w->k < most ? w->k : most;
-}
-
-/* One segment for one part of the queries. */
-static void run_segment(void *arg, size_t task)
-{
-	struct call *call = arg;
-	const struct work *w = call->work;
-	struct dims d = dims_of(w);
-	size_t all = queries(w), first, tasks = parts(w) * d.kv_heads, t0 = task / tasks * OCTAVO_SEGMENT;
-	size_t heads = part_of(w, task % tasks, &first), head = task % tasks / parts(w);
-	float *spare = (float *)w->spare + task / tasks * spare_floats(w);
-	const uint16_t *keys = (const void *)call->weights, *values = keys + w->n * d.kv_heads * d.k_dim;
-	struct octavo_attention a = {
-	        .q = (const uint16_t *)w->in + first * d.k_dim,
-	        .heads = heads,
-	        .ldq = d.k_dim,
-	        .k_dim = d.k_dim,
-	        .v_dim = d.v_dim,
-	        .k = keys + head * d.k_dim,
-	        .v = d.latent ? keys : values + head * d.v_dim,
-	        .ldk = d.kv_heads * d.k_dim,
-	        .ldv = d.kv_heads * (d.latent ? d.k_dim : d.v_dim),
-	        .committed = w->n,
-	        .t0 = t0,
-	        .t1 = t0 + OCTAVO_SEGMENT < w->n ? t0 + OCTAVO_SEGMENT : w->n,
-	        .tau = 1.0f / __builtin_sqrtf((float)d.k_dim),
-	        .m = spare + first,
-	        .l = spare + all + first,
-	        .o = spare + 2 * all + first * d.v_dim,
-	        .p = spare + all * (2 + d.v_dim) + first * OCTAVO_SEGMENT,
-	};
-	call->table->attention->run(&a);
-}
-
-/* All segments of one part of the queries into the first. */
-static void merge_part(void *arg, size_t part)
-{
-	struct call *call = arg;
-	const struct work *w = call->work;
-	size_t all = queries(w), v_dim = dims_of(w).v_dim, first, count = part_of(w, part, &first);
-	float *m = (float *)w->spare + first, *l = m + all, *o = (float *)w->spare + 2 * all + first * v_dim;
-	for (size_t i = 1; i < segments(w); i++) {
-		size_t next = i * spare_floats(w);
-		call->table->attention_merge->run(count, v_dim, m, l, o, m + next, l + next, o + next);
-	}
-	call->table->attention_finish->run(count, v_dim, o, l);
-	memcpy((float *)w->out + first * v_dim, o, count * v_dim * sizeof *o);
 }
 
 static enum octavo_status run_attention(struct work *w, const struct octavo_kernels *table,
                                         const unsigned char *weights)
 {
-	struct call call = {w, table, weights, OCTAVO_OK};
-	size_t all_parts = parts(w) * dims_of(w).kv_heads;
-	w->parallel->run(w->parallel->context, segments(w) * all_parts, run_segment, &call);
-	w->parallel->run(w->parallel->context, all_parts, merge_part, &call);
-	return OCTAVO_OK;
+	struct octavo_attend a = attend_of(w);
+	size_t *pos = w->spare;
+	uint32_t *path = (uint32_t *)(void *)(pos + w->m);
+	unsigned char *chained = (unsigned char *)(path + w->m * w->m);
+	struct octavo_attend_sequence s = {.q = w->in, .rows = w->m, .cache = weights, .pos = pos, .path = path,
+	                                   .path_ld = w->m, .chained = chained, .o = w->out};
+	s.committed = w->n > w->m ? w->n - w->m : 0;
+	for (size_t row = 0; row < w->m; row++) {
+		pos[row] = s.committed + row < w->n ? s.committed + row : w->n - 1;
+		chained[row] = row && pos[row] > pos[row - 1];
+		for (size_t i = 0; i <= row; i++)
+			path[row * w->m + i] = (uint32_t)(s.committed + i);
+	}
+	a.sequence = &s;
+	a.sequences = 1;
+	a.scratch = chained + w->m + (OCTAVO_ALIGNMENT - (uintptr_t)(chained + w->m) % OCTAVO_ALIGNMENT);
+	return octavo_attend_run(table, w->parallel, &a);
 }
 
 #define ATTENTION_OP                                                                                                   \
-	.fill = FILL_BF16, .streams = true, .slot = slot_attention, .weights = cache_rows, .in = in_queries,           \
-	.out = out_values, .spare = spare_attention, .flops = flops_attention, .shrink = shrink_attention,             \
-	.run = run_attention
+	.streams = true, .slot = slot_attention, .weights = cache_rows, .in = in_queries, .out = out_values,           \
+	.spare = spare_attention, .flops = flops_attention, .shrink = shrink_attention, .run = run_attention
 
 const struct op op_attention = {.name = "attention",
                                 .shape_means = "tokens of the latent cache and heads",
                                 .shape = {{4096, 128}},
+                                .fill = FILL_BF16,
                                 .takes = takes_mla,
                                 ATTENTION_OP};
+
+const struct op op_attention_fp8 = {.name = "attention_fp8",
+                                    .shape_means = "tokens of the latent cache in FP8 and heads",
+                                    .shape = {{4096, 128}},
+                                    .fill = FILL_FP8_CACHE,
+                                    .takes = takes_mla,
+                                    ATTENTION_OP};
 
 const struct op op_gqa = {.name = "gqa",
                           .shape_means = "tokens of the cache and heads of queries, eight to each of keys and values",
                           .shape = {{4096, 64}},
+                          .fill = FILL_BF16,
                           .takes = takes_gqa,
                           ATTENTION_OP};

@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct op *const kernel_ops[] = {&op_gemm, &op_gemm_bf16, &op_gemm_t,  &op_moe,
-                                       &op_mla_up, &op_attention, &op_gqa,    &op_norm,
-                                       &op_swiglu, &op_quantise,  &op_decode, &op_encode, NULL};
+const struct op *const kernel_ops[] = {&op_gemm,     &op_gemm_bf16, &op_gemm_t,        &op_moe,
+                                       &op_mla_up,   &op_attention, &op_attention_fp8, &op_gqa,
+                                       &op_norm,     &op_swiglu,    &op_quantise,      &op_decode,
+                                       &op_encode,   NULL};
 
 /* ---- Random contents ------------------------------------------------------------------------------------------ */
 
@@ -35,6 +36,18 @@ static uint64_t as_bf16(uint64_t random)
 	return (random & 0x83ff83ff83ff83ff) | 0x3c003c003c003c00;
 }
 
+static uint64_t as_filled(uint64_t random, enum fill fill)
+{
+	switch (fill) {
+	case FILL_E4M3:
+		return as_e4m3(random);
+	case FILL_BF16:
+		return as_bf16(random);
+	default:
+		return as_e4m3(as_bf16(random) & 0x7fffffff7fffffff);
+	}
+}
+
 static void fill_chunk(void *arg, size_t task)
 {
 	const struct filling *f = arg;
@@ -44,7 +57,7 @@ static void fill_chunk(void *arg, size_t task)
 		state ^= state << 13; /* xorshift64 (Marsaglia, 2003) */
 		state ^= state >> 7;
 		state ^= state << 17;
-		uint64_t word = f->fill == FILL_E4M3 ? as_e4m3(state) : as_bf16(state);
+		uint64_t word = as_filled(state, f->fill);
 		memcpy(f->to + i, &word, to - i < sizeof word ? to - i : sizeof word);
 	}
 }

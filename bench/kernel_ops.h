@@ -7,8 +7,9 @@
 
 #include "bench/bench.h"
 
-/* Random contents: E4M3 codes without NaN, or BF16 values in (-2, 2). */
-enum fill { FILL_E4M3, FILL_BF16 };
+/* Random contents: E4M3 codes without NaN, BF16 values in (-2, 2), or what is both and in whole dwords a positive F32
+ * below 2, so that it serves as entries of an FP8 cache wherever they begin. */
+enum fill { FILL_E4M3, FILL_BF16, FILL_FP8_CACHE };
 void fill_random(void *to, size_t bytes, enum fill fill, const struct octavo_parallel *parallel);
 
 /* One operation at one shape and row count, without the weights (for attention, the cache's rows): each call gets its
@@ -44,8 +45,8 @@ struct op {
 /* NULL-terminated; the first is the default. */
 extern const struct op *const kernel_ops[];
 /* kernel_products.c, kernel_moe.c, kernel_attention.c, kernel_rows.c */
-extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_moe, op_mla_up, op_attention, op_gqa, op_norm, op_swiglu,
-        op_quantise, op_decode, op_encode;
+extern const struct op op_gemm, op_gemm_bf16, op_gemm_t, op_moe, op_mla_up, op_attention, op_attention_fp8, op_gqa,
+        op_norm, op_swiglu, op_quantise, op_decode, op_encode;
 
 /* What a task of a parallel operation needs. */
 struct call {

@@ -107,7 +107,7 @@ static void describe(struct octavo_engine *e)
 		.parameters = e->weights.parameters,
 		.active_parameters = e->weights.active_parameters,
 		.weight_bytes = octavo_checkpoint_bytes(e->checkpoint),
-		.kv_bytes = e->kv.slots * (e->kv.layers * e->kv.bytes + (e->kv.decoded ? e->kv.width * sizeof *e->kv.decoded : 0)),
+		.kv_bytes = e->kv.slots * e->kv.layers * e->kv.bytes,
 		.bos = octavo_tokenizer_bos(e->tokenizer),
 		.eos = c->eos,
 		.eos_count = c->eos_count,

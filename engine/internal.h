@@ -21,7 +21,6 @@
 struct octavo_kv {
 	unsigned char *data; /* [sequences][layers + mtp][slots][bytes] */
 	size_t sequences, layers, slots, width, bytes; /* of a row: values, and what they take in the cache */
-	uint16_t *decoded;   /* FP8: [sequences][slots][width] bf16, the layer that attention is at; BF16: NULL */
 	size_t *length;     /* [sequences] committed tokens of the main model */
 	unsigned char *used; /* [sequences] taken by a session */
 	void *memory;       /* of a cache of drafters; the engine's lies in its arena */
@@ -31,14 +30,6 @@ struct octavo_kv {
 static inline unsigned char *octavo_kv_slots(const struct octavo_kv *kv, size_t sequence, size_t layer)
 {
 	return kv->data + (sequence * kv->layers + layer) * kv->slots * kv->bytes;
-}
-
-/* What attention reads: [slots][width] bf16, of an FP8 cache what octavo_kv_prepare has decoded. */
-static inline const uint16_t *octavo_kv_rows(const struct octavo_kv *kv, size_t sequence, size_t layer)
-{
-	if (kv->decoded)
-		return kv->decoded + sequence * kv->slots * kv->width;
-	return (const uint16_t *)(const void *)octavo_kv_slots(kv, sequence, layer);
 }
 
 /* ---- One forward's rows as attention sees them ------------------------------------------------------ */
@@ -75,8 +66,12 @@ struct octavo_work {
 	float *chosen_weight;/* [rows][top_k] */
 	size_t dense_width;  /* the widest dense layer that fits */
 	void *wider;         /* of octavo_work_widen */
-	/* Attention, one set per thread (model/mla.c and gqa.c say the inner shapes) */
-	char *head_scratch;  /* [threads][head_scratch_size] */
+	/* Attention: model/attend.h says how the rows lie */
+	uint16_t *queries; /* [rows * heads][k_dim] bf16 */
+	float *seen;       /* [rows * heads][v_dim]: of MLA, absorbed, in the latent space */
+	struct octavo_attend_sequence *context; /* [rows] */
+	void *attend_scratch;
+	char *head_scratch;  /* MLA: [threads][head_scratch_size] */
 	size_t head_scratch_size;
 };
 
@@ -179,10 +174,7 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
                                       struct octavo_error *error);
 /* Stores batch row `row`'s x, [width] F32, in its slot. */
 void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, const float *x);
-/* Makes octavo_kv_rows valid for the batch's sequences: once per layer, for all heads and rows, when all are stored. */
-void octavo_kv_prepare(struct octavo_engine *e, size_t layer);
-/* A cache of `layers` layers beside the engine's, as large and in its format, with whose room for decoded rows it makes
- * do.  Closing is allowed after a failure. */
+/* A cache of `layers` layers beside the engine's, as large and in its format.  Closing is allowed after a failure. */
 enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engine *e, size_t layers,
                                   struct octavo_error *error);
 void octavo_kv_close(struct octavo_kv *kv);
@@ -233,9 +225,8 @@ void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_
 void octavo_gqa_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_mla_store(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer);
 void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
-/* Bytes of one thread's scratch when `threads` threads share the heads. */
-size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows, size_t slots, size_t threads);
-size_t octavo_gqa_scratch(const struct octavo_config *config);
+/* Bytes of one thread's scratch. */
+size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows);
 
 /* mtp.c: the module's entries lie in layer `layer` of the cache.  Fills e->mtp_hidden and e->mtp_logits with what comes of
  * the rows that are not quiet, a share's from row share->result on. */

@@ -64,8 +64,9 @@ static struct octavo_stretch stretch(const void *work, size_t item)
 	                               octavo_line_cost(weights, bytes, (double)p->x.rows)};
 }
 
-static void run_slice(const void *work, size_t item, size_t first, size_t end)
+static void run_slice(const void *work, size_t task, size_t item, size_t first, size_t end)
 {
+	(void)task;
 	const struct group *g = work;
 	const struct octavo_product *p = &g->product[item];
 	size_t unit = octavo_gemm_unit(g->table, p->w), n1 = end * unit < p->w->rows ? end * unit : p->w->rows;

@@ -3,7 +3,6 @@
 
 #include "kernels/fpenv.h"
 
-/* Tasks per thread: enough that a thread that was interrupted does not hold up the others for long. */
 #define TASKS_PER_THREAD 4
 /* The multiply-adds that pass while a byte of weights arrives. */
 #define COST_PER_BYTE 8
@@ -43,17 +42,19 @@ static void run_task(void *arg, size_t task)
 		/* The last task takes all that is left, however the divisions rounded. */
 		size_t end = task + 1 == line->tasks ? s.units : unit_at(to, start, s.cost, s.units);
 		if (first < end)
-			line->run(line->work, i, first, end);
+			line->run(line->work, task, i, first, end);
 		start += s.cost * (double)s.units;
 	}
 	octavo_fpenv_leave(caller);
 }
 
-static size_t tasks_for(double cost, const struct octavo_parallel *parallel)
+static size_t tasks_for(const struct octavo_line *line, const struct octavo_parallel *parallel)
 {
 	size_t most = parallel && parallel->threads > 1 ? parallel->threads * TASKS_PER_THREAD : 1;
 
-	return cost < LEAST_COST * (double)most ? (size_t)(cost / LEAST_COST) + 1 : most;
+	if (line->most && line->most < most)
+		most = line->most;
+	return line->cost < LEAST_COST * (double)most ? (size_t)(line->cost / LEAST_COST) + 1 : most;
 }
 
 void octavo_line_run(struct octavo_line *line, const struct octavo_parallel *parallel)
@@ -65,7 +66,7 @@ void octavo_line_run(struct octavo_line *line, const struct octavo_parallel *par
 	}
 	if (line->cost == 0)
 		return;
-	line->tasks = tasks_for(line->cost, parallel);
+	line->tasks = tasks_for(line, parallel);
 	if (parallel && line->tasks > 1)
 		parallel->run(parallel->context, line->tasks, run_task, line);
 	else

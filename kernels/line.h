@@ -21,8 +21,9 @@ struct octavo_line {
 	size_t count; /* items */
 	struct octavo_stretch (*stretch)(const void *work, size_t item);
 	/* Units [first, end) of one item, in the contract's floating-point environment; items come in ascending order
-	 * within a task. */
-	void (*run)(const void *work, size_t item, size_t first, size_t end);
+	 * within a task, and `task` may have scratch of its own. */
+	void (*run)(const void *work, size_t task, size_t item, size_t first, size_t end);
+	size_t most; /* tasks; 0: some per thread, so that one that was interrupted does not hold up the others for long */
 	/* Set by octavo_line_run. */
 	double cost;
 	size_t tasks;

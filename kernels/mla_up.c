@@ -39,8 +39,9 @@ static struct octavo_stretch stretch(const void *work, size_t head)
 	                               octavo_line_cost(weights, (double)octavo_dtype_size(up->kv_b->dtype), TOKENS)};
 }
 
-static void run_head(const void *work, size_t head, size_t first, size_t end)
+static void run_head(const void *work, size_t task, size_t head, size_t first, size_t end)
 {
+	(void)task;
 	const struct work *w = work;
 	const struct octavo_mla_up *up = w->up;
 	size_t key = up->nope + up->rope, n = head * (up->nope + up->v_dim), last = end * TOKENS;

@@ -321,10 +321,11 @@ static struct octavo_stretch gate_stretch(const void *work, size_t item)
 	                                       octavo_line_cost(weights, element_bytes(&p.mlp->up), rows)};
 }
 
-static void gate_run(const void *work, size_t item, size_t first, size_t end)
+static void gate_run(const void *work, size_t task, size_t item, size_t first, size_t end)
 {
 	const struct work *w = work;
 	struct part p = part_of(w, item);
+	(void)task;
 	size_t unit = gate_unit(w, &p), n0 = first * unit, n1 = end * unit < p.width ? end * unit : p.width;
 	float *gate = w->gate + p.values, *up = w->up + p.values;
 	octavo_gemm_slot(w->k, &p.mlp->gate)->run(&p.mlp->gate, n0, n1, &p.x, gate, p.width);
@@ -359,12 +360,13 @@ static struct octavo_stretch down_stretch(const void *work, size_t item)
 	return (struct octavo_stretch){hidden / unit + (hidden % unit != 0), cost};
 }
 
-static void down_run(const void *work, size_t item, size_t first, size_t end)
+static void down_run(const void *work, size_t task, size_t item, size_t first, size_t end)
 {
 	const struct work *w = work;
 	const struct octavo_moe *m = w->m;
 	size_t unit = down_unit(w), hidden = w->size.hidden, n0 = first * unit;
 	size_t n1 = end * unit < hidden ? end * unit : hidden;
+	(void)task;
 	(void)item;
 	for (size_t row = 0; row < m->rows; row++)
 		memset(m->y + row * hidden + n0, 0, (n1 - n0) * sizeof *m->y);

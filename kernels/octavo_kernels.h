@@ -359,6 +359,53 @@ OCTAVO_API enum octavo_status octavo_mla_up_run(const struct octavo_kernels *tab
                                                 const struct octavo_parallel *parallel,
                                                 const struct octavo_mla_up *up);
 
+/* ---- Attention over whole contexts --------------------------------------------------------------
+ * Rows of sequences against all that they see of their caches: segments of 512 tokens by the `attention` slot, merged in
+ * ascending order by `attention_merge`, at the end o / l.  The work is cut over sequences, heads, rows and segments; all
+ * rows and heads of a sequence that share keys share one read of them.
+ *
+ * `group` queries share a head of keys and values.  MLA, absorbed: kv_heads 1, group the model's heads, k_dim the width
+ * of a latent row and v_dim its front without the rotated key.  MLA, naive (kv_b is not NULL): kv_heads the model's
+ * heads, group 1; a head's keys and values are expanded from the latent rows, a segment at a time, as octavo_mla_up_run
+ * does.  Grouped-query attention: as named. */
+enum octavo_cache {
+	OCTAVO_CACHE_LATENT,     /* entries [latent + rope] bf16 */
+	OCTAVO_CACHE_LATENT_FP8, /* as octavo_kv_row_write leaves them; decoded a segment at a time, where it is used */
+	OCTAVO_CACHE_HEADS,      /* [kv_heads][k_dim], then [kv_heads][v_dim] bf16 */
+};
+
+/* The rows of one sequence.  Token t lies in slot t < committed ? t : path of the row [t - committed]. */
+struct octavo_attend_sequence {
+	const uint16_t *q; /* [kv_heads][rows][group][k_dim] bf16 */
+	size_t rows;
+	const void *cache; /* [slots] entries; all that lie in the segments that are seen are finite */
+	size_t committed;
+	const size_t *pos;    /* [rows] the last token that the row sees, at least committed - 1 */
+	const uint32_t *path; /* [rows][path_ld] slots of the tokens committed .. pos; NULL if no row has any */
+	size_t path_ld;
+	const unsigned char *chained; /* [rows] the row sees what the one before it sees, and one token more; NULL: none does */
+	float *o;             /* [kv_heads][rows][group][v_dim] */
+};
+
+struct octavo_attend {
+	const struct octavo_attend_sequence *sequence; /* [sequences] */
+	size_t sequences;
+	size_t kv_heads, group, k_dim, v_dim;
+	enum octavo_cache cache;
+	const struct octavo_matrix *kv_b; /* [kv_heads * (nope + v_dim)][latent], k_dim = nope + rope; NULL: none */
+	float tau;                        /* of the scores; positive */
+	void *scratch; /* octavo_attend_scratch() bytes, any address that malloc would give */
+	int checked;   /* the caller vouches for kv_b, as in octavo_product */
+};
+/* Bytes of scratch for so many sequences and rows in all at most, of the sizes in *a, on so many threads; SIZE_MAX if that
+ * overflows.  It does not grow with the contexts. */
+OCTAVO_API size_t octavo_attend_scratch(const struct octavo_attend *a, size_t sequences, size_t rows, size_t threads);
+/* EINVAL: null pointers, zero sizes, a tau that is not positive, sizes that do not agree with the kind of cache or with
+ * kv_b, rows that see less than what is committed or more than their path, chained rows whose positions do not follow
+ * each other; ENUMERIC: scales of kv_b outside the contract (when not `checked`). */
+OCTAVO_API enum octavo_status octavo_attend_run(const struct octavo_kernels *table,
+                                                const struct octavo_parallel *parallel, const struct octavo_attend *a);
+
 /* ---- Rows of an FP8 latent cache -----------------------------------------------------------------
  * MLA's cache row as FlashMLA keeps it for DeepSeek-V3.2, and as other engines exchange it: E4M3 codes of the latent
  * [latent], one F32 scale per 128 of them (the last group may be shorter), then the rotated key [rope] in BF16; no

@@ -48,7 +48,7 @@ static void check_entries(const char *model)
 	assert_int_equal(fp8->kv.bytes, latent + 4 * groups + 2 * rope);
 	for (size_t t = 0; t < TOKENS; t++) {
 		const unsigned char *entry = octavo_kv_slots(&fp8->kv, 0, 0) + t * fp8->kv.bytes;
-		const uint16_t *row = octavo_kv_rows(&bf16->kv, 0, 0) + t * bf16->kv.width;
+		const uint16_t *row = (const uint16_t *)(const void *)octavo_kv_slots(&bf16->kv, 0, 0) + t * bf16->kv.width;
 		uint8_t code[512];
 		float scale[4];
 		octavo_quantise_1x128(code, scale, row, latent, OCTAVO_SCALE_AMAX);

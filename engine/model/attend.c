@@ -1,59 +1,126 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/model/attend.h"
 
-void octavo_attend_carve(struct octavo_arena *a, struct octavo_attend *s, size_t heads, size_t v_dim)
+#include <assert.h>
+#include <string.h>
+
+struct octavo_attend octavo_attend_of(const struct octavo_engine *e, const struct octavo_matrix *kv_b)
 {
-	size_t queries = OCTAVO_CHAIN_ROWS * heads;
-	for (int i = 0; i < 2; i++) {
-		s->o[i] = octavo_carve(a, queries * v_dim, sizeof *s->o[i]);
-		s->m[i] = octavo_carve(a, queries, sizeof *s->m[i]);
-		s->l[i] = octavo_carve(a, queries, sizeof *s->l[i]);
+	const struct octavo_config *c = &e->config;
+	struct octavo_attend a = { .sequence = e->work.context, .kv_heads = 1, .group = c->heads, .tau = e->tau,
+		                   .kv_b = kv_b, .scratch = e->work.attend_scratch, .checked = 1 };
+	a.cache = e->settings.kv == OCTAVO_KV_FP8 ? OCTAVO_CACHE_LATENT_FP8 : OCTAVO_CACHE_LATENT;
+	a.k_dim = (kv_b ? c->nope : c->kv_lora) + c->rope;
+	a.v_dim = kv_b ? c->v_dim : c->kv_lora;
+	if (kv_b || c->kv_heads) {
+		a.kv_heads = kv_b ? c->heads : c->kv_heads;
+		a.group = c->heads / a.kv_heads;
 	}
-	s->end = octavo_carve(a, queries, sizeof *s->end);
-	s->p = octavo_carve(a, queries * OCTAVO_SEGMENT, sizeof *s->p);
+	if (c->kv_heads) {
+		a.cache = OCTAVO_CACHE_HEADS;
+		a.k_dim = a.v_dim = c->v_dim;
+	}
+	return a;
 }
 
-size_t octavo_chain_length(const struct octavo_geometry *g, size_t row)
+/* How many rows from `row` on are of one sequence and one form. */
+static size_t rows_together(const struct octavo_geometry *g, size_t row)
 {
 	size_t rows = 1;
-	while (rows < OCTAVO_CHAIN_ROWS && row + rows < g->rows && g->chained[row + rows] &&
+	while (row + rows < g->rows && g->sequence[row + rows] == g->sequence[row] &&
 	       g->naive[row + rows] == g->naive[row])
 		rows++;
 	return rows;
 }
 
-void octavo_attend(const struct octavo_engine *e, struct octavo_attend *s, struct octavo_attention a, size_t row,
-                   size_t rows, size_t heads)
+static void find_contexts(struct octavo_engine *e, struct octavo_attend *a, size_t kv_layer, int naive)
 {
-	const struct octavo_kernels *k = e->k;
 	const struct octavo_geometry *g = &e->geometry;
-	const uint16_t *q = a.q;
-	size_t tokens = g->pos[row + rows - 1] + 1;
-	a.committed = g->committed[row];
-	a.path = g->path + (row + rows - 1) * g->path_ld; /* the others' paths are its beginnings */
-	a.p = s->p;
-	a.end = s->end;
-	for (size_t t0 = 0; t0 < tokens; t0 += OCTAVO_SEGMENT) {
-		size_t first = 0; /* the chain's first row that reaches this segment */
-		while (g->pos[row + first] < t0)
-			first++;
-		int later = t0 > 0;
-		size_t at = first * heads;
-		a.t0 = t0;
-		a.t1 = tokens < t0 + OCTAVO_SEGMENT ? tokens : t0 + OCTAVO_SEGMENT;
-		a.q = q + at * a.ldq;
-		a.heads = (rows - first) * heads;
-		for (size_t i = 0; i < a.heads; i++) {
-			size_t own = g->pos[row + first + i / heads] + 1;
-			s->end[i] = own < a.t1 ? own : a.t1;
-		}
-		a.m = s->m[later] + at;
-		a.l = s->l[later] + at;
-		a.o = s->o[later] + at * a.v_dim;
-		k->attention->run(&a);
-		if (later)
-			k->attention_merge->run(a.heads, a.v_dim, s->m[0] + at, s->l[0] + at, s->o[0] + at * a.v_dim, a.m, a.l,
-			                        a.o);
+	size_t heads = e->config.heads;
+	a->sequences = 0;
+	for (size_t row = 0, rows; row < g->rows; row += rows) {
+		rows = rows_together(g, row);
+		if (g->naive[row] != naive)
+			continue;
+		e->work.context[a->sequences++] = (struct octavo_attend_sequence){
+			.q = e->work.queries + row * heads * a->k_dim,
+			.rows = rows,
+			.cache = octavo_kv_slots(g->kv, g->sequence[row], kv_layer),
+			.committed = g->committed[row],
+			.pos = g->pos + row,
+			.path = g->path + row * g->path_ld,
+			.path_ld = g->path_ld,
+			.chained = g->chained + row,
+			.o = e->work.seen + row * heads * a->v_dim,
+		};
 	}
-	k->attention_finish->run(rows * heads, a.v_dim, s->o[0], s->l[0]);
+}
+
+static void run(struct octavo_engine *e, const struct octavo_attend *a)
+{
+	enum octavo_status status = octavo_attend_run(e->k, &e->threads.parallel, a);
+	assert(status == OCTAVO_OK);
+	(void)status;
+}
+
+void octavo_attend_rows(struct octavo_engine *e, struct octavo_attend *a, size_t kv_layer, int naive)
+{
+	find_contexts(e, a, kv_layer, naive);
+	run(e, a);
+}
+
+/* ---- Heads with keys and values of their own ------------------------------------------------------------------- */
+
+struct heads_task {
+	struct octavo_engine *e;
+	const struct octavo_attend *a;
+};
+
+/* The queries of one head of keys and values, side by side for all rows of a sequence. */
+static void gather_head(void *arg, size_t head)
+{
+	const struct heads_task *t = arg;
+	const struct octavo_engine *e = t->e;
+	size_t group = t->a->group, values = group * t->a->k_dim;
+	for (size_t i = 0; i < t->a->sequences; i++) {
+		const struct octavo_attend_sequence *s = &t->a->sequence[i];
+		size_t first = (size_t)(s->pos - e->geometry.pos);
+		for (size_t row = 0; row < s->rows; row++)
+			e->k->round->run(e->work.queries + (first * t->a->kv_heads + head * s->rows + row) * values,
+			                 e->work.q + ((first + row) * t->a->kv_heads + head) * values, values);
+	}
+}
+
+static void scatter_head(void *arg, size_t head)
+{
+	const struct heads_task *t = arg;
+	const struct octavo_engine *e = t->e;
+	size_t group = t->a->group, values = group * t->a->v_dim;
+	for (size_t i = 0; i < t->a->sequences; i++) {
+		const struct octavo_attend_sequence *s = &t->a->sequence[i];
+		size_t first = (size_t)(s->pos - e->geometry.pos);
+		for (size_t row = 0; row < s->rows; row++)
+			memcpy(e->work.attended + ((first + row) * t->a->kv_heads + head) * values,
+			       s->o + (head * s->rows + row) * values, values * sizeof *s->o);
+	}
+}
+
+/* As with operations on rows, a region pays only for many. */
+static void for_heads(struct octavo_engine *e, octavo_task_fn *fn, struct heads_task *t)
+{
+	if (e->geometry.rows >= 16) {
+		octavo_run(&e->threads, t->a->kv_heads, fn, t);
+		return;
+	}
+	for (size_t head = 0; head < t->a->kv_heads; head++)
+		fn(t, head);
+}
+
+void octavo_attend_heads(struct octavo_engine *e, struct octavo_attend *a, size_t kv_layer, int naive)
+{
+	struct heads_task t = { e, a };
+	find_contexts(e, a, kv_layer, naive);
+	for_heads(e, gather_head, &t);
+	run(e, a);
+	for_heads(e, scatter_head, &t);
 }

@@ -1,31 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention of a chain's rows over all segments of their context: what MLA and grouped-query attention share.
+ * A batch's rows as octavo_attend_run takes them: what MLA and grouped-query attention share.
  */
 #ifndef OCTAVO_ATTEND_H
 #define OCTAVO_ATTEND_H
 
 #include "engine/internal.h"
 
-enum { OCTAVO_CHAIN_ROWS = 8 }; /* rows of a chain that share one read of the cache */
+/* The sizes of the model's attention, without sequences; for MLA's naive form `kv_b` is a layer's, else NULL. */
+struct octavo_attend octavo_attend_of(const struct octavo_engine *e, const struct octavo_matrix *kv_b);
 
-/* Views into one thread's scratch, for up to OCTAVO_CHAIN_ROWS rows of `heads` heads. */
-struct octavo_attend {
-	float *o[2]; /* [OCTAVO_CHAIN_ROWS][heads][v_dim] running, and of this segment */
-	float *m[2]; /* [OCTAVO_CHAIN_ROWS][heads] */
-	float *l[2]; /* [OCTAVO_CHAIN_ROWS][heads] */
-	size_t *end; /* [OCTAVO_CHAIN_ROWS][heads] */
-	float *p;    /* [OCTAVO_CHAIN_ROWS][heads][512] */
-};
-void octavo_attend_carve(struct octavo_arena *arena, struct octavo_attend *s, size_t heads, size_t v_dim);
+/* Attention of the batch's rows of one form, from e->work.queries to e->work.seen.  Rows that lie side by side in a
+ * sequence belong together; where such `rows` rows begin with row `first`, theirs begin at element first * heads * k_dim,
+ * or first * heads * v_dim, and are [kv_heads][rows][heads / kv_heads][k_dim or v_dim]. */
+void octavo_attend_rows(struct octavo_engine *e, struct octavo_attend *a, size_t kv_layer, int naive);
 
-/* How many rows from `row` on are one chain of the same form, at most OCTAVO_CHAIN_ROWS. */
-size_t octavo_chain_length(const struct octavo_geometry *g, size_t row);
-
-/* Attention of a chain's `rows` rows from `row` on, `heads` heads each, over all segments; s->o[0] gets the
- * quotients [rows][heads][v_dim].  `a` brings queries [rows][heads], keys and values; rows that end before a segment
- * take no part in it. */
-void octavo_attend(const struct octavo_engine *e, struct octavo_attend *s, struct octavo_attention a, size_t row,
-                   size_t rows, size_t heads);
+/* The same from e->work.q, [rows][heads][k_dim], to e->work.attended, [rows][heads][v_dim], where each head of keys and
+ * values has its own. */
+void octavo_attend_heads(struct octavo_engine *e, struct octavo_attend *a, size_t kv_layer, int naive);
 
 #endif

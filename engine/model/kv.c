@@ -56,7 +56,7 @@ enum octavo_status octavo_geometry_of(struct octavo_engine *e, const struct octa
 		g->pos[row] = expected;
 		g->slot[row] = committed + before;
 		g->committed[row] = committed;
-		g->naive[row] = (b->flags[row] & OCTAVO_ROW_NAIVE) != 0;
+		g->naive[row] = !e->config.kv_heads && (b->flags[row] & OCTAVO_ROW_NAIVE);
 		g->chained[row] = row > 0 && parent == (int32_t)row - 1;
 		extend_path(g, row, parent);
 	}
@@ -131,7 +131,7 @@ enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engi
 {
 	size_t bytes;
 	*kv = (struct octavo_kv){ .sequences = e->kv.sequences, .layers = layers, .slots = e->kv.slots,
-		                  .width = e->kv.width, .bytes = e->kv.bytes, .decoded = e->kv.decoded };
+		                  .width = e->kv.width, .bytes = e->kv.bytes };
 	int overflow = __builtin_mul_overflow(kv->slots * kv->bytes, layers, &bytes) ||
 	               __builtin_mul_overflow(bytes, kv->sequences, &bytes) ||
 	               __builtin_add_overflow(bytes, (size_t)OCTAVO_ALIGNMENT, &bytes);
@@ -156,49 +156,10 @@ void octavo_kv_store(const struct octavo_engine *e, size_t layer, size_t row, co
 {
 	const struct octavo_geometry *g = &e->geometry;
 	unsigned char *entry = octavo_kv_slots(g->kv, g->sequence[row], layer) + g->slot[row] * g->kv->bytes;
-	if (g->kv->decoded)
+	if (e->settings.kv == OCTAVO_KV_FP8)
 		octavo_kv_row_write(e->k, entry, x, e->config.kv_lora, e->config.rope);
 	else
 		e->k->round->run((uint16_t *)(void *)entry, x, g->kv->width);
-}
-
-enum { DECODE_SLOTS = 64 }; /* a task's */
-
-struct decode_task {
-	const struct octavo_engine *e;
-	size_t layer, sequence, count; /* slots [0, count) */
-};
-
-static void decode_slots(void *arg, size_t task)
-{
-	const struct decode_task *t = arg;
-	const struct octavo_kv *kv = t->e->geometry.kv;
-	const unsigned char *from = octavo_kv_slots(kv, t->sequence, t->layer);
-	uint16_t *to = kv->decoded + t->sequence * kv->slots * kv->width;
-	size_t end = (task + 1) * DECODE_SLOTS < t->count ? (task + 1) * DECODE_SLOTS : t->count;
-	for (size_t slot = task * DECODE_SLOTS; slot < end; slot++)
-		octavo_kv_row_read(t->e->k, to + slot * kv->width, from + slot * kv->bytes, t->e->config.kv_lora,
-		                   t->e->config.rope);
-}
-
-/* Each slot is decoded by itself, so a row meets the same bits in any batch. */
-void octavo_kv_prepare(struct octavo_engine *e, size_t layer)
-{
-	const struct octavo_geometry *g = &e->geometry;
-	if (!g->kv->decoded)
-		return;
-	for (size_t row = 0; row < g->rows; row++) {
-		struct decode_task t = { e, layer, g->sequence[row], 0 };
-		size_t first = 0;
-		while (g->sequence[first] != t.sequence)
-			first++;
-		if (first < row) /* this sequence has had its turn */
-			continue;
-		for (size_t i = row; i < g->rows; i++)
-			if (g->sequence[i] == t.sequence)
-				t.count = octavo_larger(t.count, g->slot[i] + 1);
-		octavo_run(&e->threads, (t.count + DECODE_SLOTS - 1) / DECODE_SLOTS, decode_slots, &t);
-	}
 }
 
 /* ---- Commit and rewind ------------------------------------------------------------------------------- */

@@ -4,9 +4,7 @@
  *
  * Absorbed form: a head's query is taken into the latent space once (q W_UK), scores and values are read from
  * the latent rows that all heads share, and the result is taken back (W_UV).  Naive form: a head's keys and
- * values are expanded from the latents first; fewer operations when a prompt has many rows.  Heads are dealt
- * to the threads; each thread works in its own scratch, and the rows of a chain and a thread's heads share one read of
- * the cache.
+ * values are expanded from the latents first; fewer operations when a prompt has many rows.
  */
 #include "engine/model/attend.h"
 
@@ -15,161 +13,68 @@
 #include <assert.h>
 #include <string.h>
 
-/* Views into one thread's scratch; `heads` are those of one thread. */
+/* Views into one thread's scratch. */
 struct scratch {
 	uint16_t *q_nope; /* [rows][nope] bf16 */
 	float *absorbed;  /* [rows][kv_lora] */
-	uint16_t *q;      /* [rows][heads][kv_lora + rope] bf16; naive: [rows][nope + rope] */
-	uint16_t *z;      /* [rows][heads][kv_lora] bf16 */
-	struct octavo_attend attend; /* values as wide as max(kv_lora, v_dim) */
-	uint16_t *keys;   /* [slots][nope + rope] bf16, naive form */
-	uint16_t *values; /* [slots][v_dim] bf16, naive form */
+	uint16_t *z;      /* [rows][kv_lora] bf16 */
 };
 
-static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows, size_t slots,
-                  size_t heads)
+static void carve(struct octavo_arena *a, struct scratch *s, const struct octavo_config *c, size_t rows)
 {
-	size_t width = octavo_larger(heads * (c->kv_lora + c->rope), c->nope + c->rope);
 	s->q_nope = octavo_carve(a, rows * c->nope, sizeof *s->q_nope);
 	s->absorbed = octavo_carve(a, rows * c->kv_lora, sizeof *s->absorbed);
-	s->q = octavo_carve(a, rows * width, sizeof *s->q);
-	s->z = octavo_carve(a, rows * heads * c->kv_lora, sizeof *s->z);
-	octavo_attend_carve(a, &s->attend, heads, octavo_larger(c->kv_lora, c->v_dim));
-	s->keys = octavo_carve(a, slots * (c->nope + c->rope), sizeof *s->keys);
-	s->values = octavo_carve(a, slots * c->v_dim, sizeof *s->values);
+	s->z = octavo_carve(a, rows * c->kv_lora, sizeof *s->z);
 }
 
-static size_t heads_per_task(const struct octavo_config *c, size_t tasks)
-{
-	return (c->heads + tasks - 1) / tasks;
-}
-
-size_t octavo_mla_scratch(const struct octavo_config *c, size_t rows, size_t slots, size_t threads)
+size_t octavo_mla_scratch(const struct octavo_config *c, size_t rows)
 {
 	struct octavo_arena measure = { 0 };
 	struct scratch s;
-	carve(&measure, &s, c, rows, slots, heads_per_task(c, threads));
+	carve(&measure, &s, c, rows);
 	return measure.overflow ? SIZE_MAX : measure.used;
 }
 
+/* The heads are dealt to the threads, so that each thread reads its own part of kv_b. */
 struct heads_task {
 	struct octavo_engine *e;
 	const struct octavo_layer *layer;
-	size_t kv_layer, per_task;
+	size_t per_task;
+	void (*head)(const struct heads_task *t, struct scratch *s, size_t head);
 };
 
-static const float *query(const struct octavo_engine *e, size_t row, size_t head)
-{
-	size_t width = e->config.nope + e->config.rope;
-	return e->work.q + (row * e->config.heads + head) * width;
-}
-
-/* A head's rows of kv_b: keys first, then values. */
-static struct octavo_matrix key_rows(const struct heads_task *t, size_t head)
-{
-	const struct octavo_config *c = &t->e->config;
-	return octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim), c->nope, 0, c->kv_lora);
-}
-
-static struct octavo_matrix value_rows(const struct heads_task *t, size_t head)
-{
-	const struct octavo_config *c = &t->e->config;
-	return octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim) + c->nope, c->v_dim, 0, c->kv_lora);
-}
-
-/* Takes one head's queries into the latent space: s->q[row][index] = bf16 of [q_nope W_UK | q_rope]. */
-static void absorb_queries(const struct heads_task *t, struct scratch *s, size_t head, size_t index, size_t heads)
+/* Takes one head's queries into the latent space: bf16 of [q_nope W_UK | q_rope]. */
+static void absorb_head(const struct heads_task *t, struct scratch *s, size_t head)
 {
 	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
-	struct octavo_matrix up_k = key_rows(t, head);
-	size_t rows = e->geometry.rows, width = c->kv_lora + c->rope;
+	struct octavo_matrix up_k = octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim), c->nope, 0, c->kv_lora);
+	size_t rows = e->geometry.rows, key = c->nope + c->rope;
+	const float *query = e->work.q + head * key;
 	for (size_t row = 0; row < rows; row++)
-		e->k->round->run(s->q_nope + row * c->nope, query(e, row, head), c->nope);
+		e->k->round->run(s->q_nope + row * c->nope, query + row * c->heads * key, c->nope);
 	struct octavo_rows left = { .x = s->q_nope, .rows = rows, .ld = c->nope };
 	e->k->gemm_t->run(&up_k, 0, c->kv_lora, &left, s->absorbed, c->kv_lora);
 	for (size_t row = 0; row < rows; row++) {
-		uint16_t *q = s->q + (row * heads + index) * width;
+		uint16_t *q = e->work.queries + (row * c->heads + head) * (c->kv_lora + c->rope);
 		e->k->round->run(q, s->absorbed + row * c->kv_lora, c->kv_lora);
-		e->k->round->run(q + c->kv_lora, query(e, row, head) + c->nope, c->rope);
+		e->k->round->run(q + c->kv_lora, query + row * c->heads * key + c->nope, c->rope);
 	}
 }
 
-/* Heads [first, first + heads) of all rows, in the latent space; rows of the naive form get no meaning here and their
- * result from naive_head afterwards. */
-static void absorbed_heads(const struct heads_task *t, struct scratch *s, size_t first, size_t heads)
+/* And what it saw there back: attended = z W_UV. */
+static void return_head(const struct heads_task *t, struct scratch *s, size_t head)
 {
 	const struct octavo_engine *e = t->e;
 	const struct octavo_config *c = &e->config;
-	const struct octavo_geometry *g = &e->geometry;
-	size_t width = c->kv_lora + c->rope;
-	for (size_t i = 0; i < heads; i++)
-		absorb_queries(t, s, first + i, i, heads);
-	for (size_t row = 0, rows; row < g->rows; row += rows) {
-		rows = octavo_chain_length(g, row);
-		uint16_t *z = s->z + row * heads * c->kv_lora;
-		if (g->naive[row]) {
-			memset(z, 0, rows * heads * c->kv_lora * sizeof *z);
-			continue;
-		}
-		const uint16_t *cache = octavo_kv_rows(e->geometry.kv, g->sequence[row], t->kv_layer);
-		struct octavo_attention a = { .q = s->q + row * heads * width, .ldq = width, .k_dim = width,
-			                      .v_dim = c->kv_lora, .k = cache, .v = cache, .ldk = width, .ldv = width,
-			                      .tau = e->tau };
-		octavo_attend(e, &s->attend, a, row, rows, heads);
-		e->k->round->run(z, s->attend.o[0], rows * heads * c->kv_lora);
-	}
-	for (size_t i = 0; i < heads; i++) {
-		struct octavo_matrix up_v = value_rows(t, first + i);
-		struct octavo_rows left = { .x = s->z + i * c->kv_lora, .rows = g->rows, .ld = heads * c->kv_lora };
-		octavo_gemm_slot(e->k, &up_v)->run(&up_v, 0, c->v_dim, &left, e->work.attended + (first + i) * c->v_dim,
-		                                  c->heads * c->v_dim);
-	}
-}
-
-/* Expands a head's keys and values of the slots [0, count) of one sequence. */
-static void expand(const struct heads_task *t, struct scratch *s, size_t head, size_t sequence, size_t count)
-{
-	const struct octavo_engine *e = t->e;
-	const struct octavo_config *c = &e->config;
-	struct octavo_matrix own = octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim), c->nope + c->v_dim, 0,
-	                                              c->kv_lora);
-	struct octavo_mla_up up = { .kv_b = &own, .heads = 1, .nope = c->nope, .rope = c->rope, .v_dim = c->v_dim,
-		                    .cache = octavo_kv_rows(e->geometry.kv, sequence, t->kv_layer), .tokens = count,
-		                    .ld = e->kv.width, .keys = s->keys, .values = s->values, .checked = 1 };
-	enum octavo_status status = octavo_mla_up_run(e->k, NULL, &up);
-	assert(status == OCTAVO_OK);
-	(void)status;
-}
-
-static void naive_head(const struct heads_task *t, struct scratch *s, size_t head)
-{
-	const struct octavo_engine *e = t->e;
-	const struct octavo_config *c = &e->config;
-	const struct octavo_geometry *g = &e->geometry;
-	size_t key = c->nope + c->rope, expanded = SIZE_MAX;
-	for (size_t row = 0, rows; row < g->rows; row += rows) {
-		rows = octavo_chain_length(g, row);
-		size_t sequence = g->sequence[row];
-		if (!g->naive[row])
-			continue;
-		if (sequence != expanded) {
-			size_t count = 0;
-			for (size_t i = row; i < g->rows; i++)
-				if (g->naive[i] && g->sequence[i] == sequence)
-					count = octavo_larger(count, g->slot[i] + 1);
-			expand(t, s, head, sequence, count);
-			expanded = sequence;
-		}
-		for (size_t i = 0; i < rows; i++)
-			e->k->round->run(s->q + i * key, query(e, row + i, head), key);
-		struct octavo_attention a = { .q = s->q, .ldq = key, .k_dim = key, .v_dim = c->v_dim, .k = s->keys,
-			                      .v = s->values, .ldk = key, .ldv = c->v_dim, .tau = e->tau };
-		octavo_attend(e, &s->attend, a, row, rows, 1);
-		for (size_t i = 0; i < rows; i++)
-			memcpy(e->work.attended + ((row + i) * c->heads + head) * c->v_dim, s->attend.o[0] + i * c->v_dim,
-			       c->v_dim * sizeof(float));
-	}
+	struct octavo_matrix up_v = octavo_matrix_view(&t->layer->kv_b, head * (c->nope + c->v_dim) + c->nope, c->v_dim, 0,
+	                                               c->kv_lora);
+	size_t rows = e->geometry.rows;
+	for (size_t row = 0; row < rows; row++)
+		e->k->round->run(s->z + row * c->kv_lora, e->work.seen + (row * c->heads + head) * c->kv_lora, c->kv_lora);
+	struct octavo_rows left = { .x = s->z, .rows = rows, .ld = c->kv_lora };
+	octavo_gemm_slot(e->k, &up_v)->run(&up_v, 0, c->v_dim, &left, e->work.attended + head * c->v_dim,
+	                                  c->heads * c->v_dim);
 }
 
 static void some_heads(void *arg, size_t task)
@@ -178,16 +83,43 @@ static void some_heads(void *arg, size_t task)
 	const struct octavo_engine *e = t->e;
 	struct octavo_arena arena = { .base = e->work.head_scratch + task * e->work.head_scratch_size };
 	struct scratch s;
-	carve(&arena, &s, &e->config, e->settings.max_rows, e->kv.slots, t->per_task);
+	carve(&arena, &s, &e->config, e->settings.max_rows);
 	size_t first = task * t->per_task;
-	size_t heads = e->config.heads - first < t->per_task ? e->config.heads - first : t->per_task;
-	int absorbed = 0, naive = 0;
+	for (size_t head = first; head < first + t->per_task && head < e->config.heads; head++)
+		t->head(t, &s, head);
+}
+
+static void for_heads(struct octavo_engine *e, const struct octavo_layer *layer,
+                      void (*head)(const struct heads_task *t, struct scratch *s, size_t head))
+{
+	size_t heads = e->config.heads, threads = e->threads.parallel.threads;
+	struct heads_task t = { e, layer, (heads + threads - 1) / threads, head };
+	octavo_run(&e->threads, (heads + t.per_task - 1) / t.per_task, some_heads, &t);
+}
+
+static void absorbed_form(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
+{
+	struct octavo_attend a = octavo_attend_of(e, NULL);
+	size_t values = e->config.heads * e->config.kv_lora;
+	for_heads(e, layer, absorb_head);
+	octavo_attend_rows(e, &a, kv_layer, 0);
 	for (size_t row = 0; row < e->geometry.rows; row++)
-		e->geometry.naive[row] ? (naive = 1) : (absorbed = 1);
-	if (absorbed)
-		absorbed_heads(t, &s, first, heads);
-	for (size_t i = 0; naive && i < heads; i++)
-		naive_head(t, &s, first + i);
+		if (e->geometry.naive[row]) /* gets its result afterwards */
+			memset(e->work.seen + row * values, 0, values * sizeof(float));
+	for_heads(e, layer, return_head);
+}
+
+static void attend(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
+{
+	size_t naive = 0, rows = e->geometry.rows;
+	for (size_t row = 0; row < rows; row++)
+		naive += e->geometry.naive[row];
+	if (naive < rows)
+		absorbed_form(e, layer, kv_layer);
+	if (naive) {
+		struct octavo_attend a = octavo_attend_of(e, &layer->kv_b);
+		octavo_attend_heads(e, &a, kv_layer, 1);
+	}
 }
 
 /* The two projections of the layer's input, in one region. */
@@ -262,9 +194,7 @@ void octavo_mla(struct octavo_engine *e, const struct octavo_layer *layer, size_
 	octavo_for_rows(e, rows, finish_row, &(struct rows_task){ e, layer, kv_layer });
 	octavo_observe(e, kv_layer, OCTAVO_AT_QUERY, s->q, rows, c->heads * (c->nope + c->rope));
 	octavo_observe(e, kv_layer, OCTAVO_AT_KEY_VALUE, s->kv, rows, c->kv_lora + c->rope);
-	octavo_kv_prepare(e, kv_layer);
-	struct heads_task t = { e, layer, kv_layer, heads_per_task(c, e->threads.parallel.threads) };
-	octavo_run(&e->threads, (c->heads + t.per_task - 1) / t.per_task, some_heads, &t);
+	attend(e, layer, kv_layer);
 	octavo_observe(e, kv_layer, OCTAVO_AT_ATTENTION, s->attended, rows, c->heads * c->v_dim);
 	octavo_linear(e, &layer->o, s->attended, rows, s->y);
 }

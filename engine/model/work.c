@@ -2,7 +2,7 @@
  *
  * All buffers of an engine in one allocation, sized at open; nothing allocates per token afterwards.
  */
-#include "engine/internal.h"
+#include "engine/model/attend.h"
 
 #include <stdlib.h>
 
@@ -69,6 +69,29 @@ static void carve_router(struct octavo_arena *a, struct octavo_work *s, const st
 	s->chosen_weight = octavo_carve(a, pairs, sizeof *s->chosen_weight);
 }
 
+/* MLA may have rows of both forms in a batch; they take turns. */
+static void carve_attention(struct octavo_arena *a, struct octavo_engine *e)
+{
+	const struct octavo_config *c = &e->config;
+	struct octavo_work *s = &e->work;
+	size_t rows = e->settings.max_rows, threads = e->threads.parallel.threads;
+	struct octavo_attend shape = octavo_attend_of(e, NULL);
+	size_t k_dim = shape.k_dim, v_dim = shape.v_dim, bytes = octavo_attend_scratch(&shape, rows, rows, threads);
+	if (!c->kv_heads) {
+		struct octavo_matrix kv_b = { .rows = c->heads * (c->nope + c->v_dim), .cols = c->kv_lora };
+		shape = octavo_attend_of(e, &kv_b);
+		k_dim = octavo_larger(k_dim, shape.k_dim);
+		v_dim = octavo_larger(v_dim, shape.v_dim);
+		bytes = octavo_larger(bytes, octavo_attend_scratch(&shape, rows, rows, threads));
+		s->head_scratch_size = octavo_mla_scratch(c, rows);
+		s->head_scratch = octavo_carve(a, threads, s->head_scratch_size);
+	}
+	s->queries = octavo_carve(a, rows * c->heads, k_dim * sizeof *s->queries);
+	s->seen = octavo_carve(a, rows * c->heads, v_dim * sizeof *s->seen);
+	s->context = octavo_carve(a, rows, sizeof *s->context);
+	s->attend_scratch = octavo_carve(a, bytes, 1);
+}
+
 static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 {
 	const struct octavo_config *c = &e->config;
@@ -87,9 +110,7 @@ static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 	s->dense_width = c->dense_width;
 	carve_dense(a, s, c, rows, c->dense_width);
 	carve_router(a, s, c, rows);
-	s->head_scratch_size = c->kv_heads ? octavo_gqa_scratch(c)
-	                                   : octavo_mla_scratch(c, rows, e->kv.slots, e->threads.parallel.threads);
-	s->head_scratch = octavo_carve(a, e->threads.parallel.threads, s->head_scratch_size);
+	carve_attention(a, e);
 }
 
 static void carve_all(struct octavo_arena *a, struct octavo_engine *e)
@@ -100,9 +121,6 @@ static void carve_all(struct octavo_arena *a, struct octavo_engine *e)
 	e->kv.length = octavo_carve(a, e->kv.sequences, sizeof *e->kv.length);
 	e->kv.used = octavo_carve(a, e->kv.sequences, sizeof *e->kv.used);
 	e->kv.data = octavo_carve(a, e->kv.sequences * e->kv.layers, e->kv.slots * e->kv.bytes);
-	e->kv.decoded = NULL;
-	if (e->settings.kv == OCTAVO_KV_FP8)
-		e->kv.decoded = octavo_carve(a, e->kv.sequences, e->kv.slots * e->kv.width * sizeof *e->kv.decoded);
 	e->last_seq = octavo_carve(a, rows, sizeof *e->last_seq);
 	e->last_pos = octavo_carve(a, rows, sizeof *e->last_pos);
 	e->last_parent = octavo_carve(a, rows, sizeof *e->last_parent);

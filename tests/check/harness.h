@@ -69,7 +69,7 @@ struct check_entry {
 
 extern const struct check_entry check_gemm_entries[], check_attention_entries[], check_rows_entries[],
         check_route_entries[], check_quantise_entries[], check_codec_entries[], check_driver_entries[],
-        check_moe_entries[], check_forward_entries[];
+        check_moe_entries[], check_attend_entries[], check_forward_entries[];
 /* All of the above, ended by NULL. */
 extern const struct check_entry *const check_families[];
 

@@ -22,6 +22,7 @@ const struct check_entry *const check_families[] = {
         check_codec_entries,
         check_driver_entries,
         check_moe_entries,
+        check_attend_entries,
         check_forward_entries,
         NULL,
 };
