@@ -87,8 +87,14 @@ static enum octavo_status run_attention(struct work *w, const struct octavo_kern
 	size_t *pos = w->spare;
 	uint32_t *path = (uint32_t *)(void *)(pos + w->m);
 	unsigned char *chained = (unsigned char *)(path + w->m * w->m);
-	struct octavo_attend_sequence s = {.q = w->in, .rows = w->m, .cache = weights, .pos = pos, .path = path,
-	                                   .path_ld = w->m, .chained = chained, .o = w->out};
+	struct octavo_attend_sequence s = {.q = w->in,
+	                                   .rows = w->m,
+	                                   .cache = weights,
+	                                   .pos = pos,
+	                                   .path = path,
+	                                   .path_ld = w->m,
+	                                   .chained = chained,
+	                                   .o = w->out};
 	s.committed = w->n > w->m ? w->n - w->m : 0;
 	for (size_t row = 0; row < w->m; row++) {
 		pos[row] = s.committed + row < w->n ? s.committed + row : w->n - 1;

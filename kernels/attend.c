@@ -3,12 +3,13 @@
  * Attention over whole contexts, cut over segments, sequences, heads and rows.
  *
  * A pass takes the next `lanes` segments of all sequences.  Each thread gets an equal part of them: with few queries
- * whole segments, so that it reads its own part of the cache, and turns it, once for all queries; with many, one segment
- * is cut by queries.  The first lane's results join the merged ones at once; the others' wait until the pass is over and
- * are merged in the order of their segments.  So the bits are those of one thread that goes through the segments, and
- * what waits takes a bounded place however long the context is.
+ * whole segments, so that it reads its own part of the cache, and turns it, once for all queries; with many, one
+ * segment is cut by queries.  The first lane's results join the merged ones at once; the others' wait until the pass is
+ * over and are merged in the order of their segments.  So the bits are those of one thread that goes through the
+ * segments, and what waits takes a bounded place however long the context is.
  */
 #include "kernels/attend.h"
+#include "kernels/driver.h"
 #include "kernels/line.h"
 
 #include "fp8/arena.h"
@@ -39,7 +40,7 @@ struct work {
 	size_t segment, lanes, active; /* of the pass; the queries of sequences that reach it */
 };
 
-/* ---- Scratch ------------------------------------------------------------------------------------------------------ */
+/* ---- Scratch -------------------------------------------------------------------------------------------------- */
 
 static void carve_task(struct octavo_arena *arena, const struct octavo_attend *a, struct attend_task *t)
 {
@@ -86,10 +87,11 @@ size_t octavo_attend_scratch(const struct octavo_attend *a, size_t sequences, si
 	if (__builtin_mul_overflow(a->kv_heads, a->group, &queries) || __builtin_mul_overflow(queries, rows, &queries))
 		return SIZE_MAX;
 	carve(&measure, &w, sequences, queries, threads ? threads : 1);
-	return measure.overflow || measure.used > SIZE_MAX - OCTAVO_ALIGNMENT ? SIZE_MAX : measure.used + OCTAVO_ALIGNMENT;
+	return measure.overflow || measure.used > SIZE_MAX - OCTAVO_ALIGNMENT ? SIZE_MAX
+	                                                                      : measure.used + OCTAVO_ALIGNMENT;
 }
 
-/* ---- A pass --------------------------------------------------------------------------------------------------------- */
+/* ---- A pass --------------------------------------------------------------------------------------------------- */
 
 static size_t head_queries(const struct work *w, size_t sequence)
 {
@@ -131,8 +133,9 @@ static struct octavo_stretch stretch(const void *work, size_t item)
 		return (struct octavo_stretch){0};
 	double tokens = (double)attend_smaller(all - t0, OCTAVO_SEGMENT), each = (double)(a->k_dim + a->v_dim) * tokens;
 	if (a->kv_b) /* never cut: each piece would expand the head for itself */
-		return (struct octavo_stretch){1, (double)queries * each + tokens * (double)a->kv_b->cols *
-		                                          (double)(a->kv_b->rows / a->kv_heads)};
+		return (struct octavo_stretch){1,
+		                               (double)queries * each + tokens * (double)a->kv_b->cols *
+		                                                                (double)(a->kv_b->rows / a->kv_heads)};
 	return (struct octavo_stretch){(queries + UNIT - 1) / UNIT, UNIT * each};
 }
 
@@ -142,12 +145,12 @@ static void run_item(const void *work, size_t task, size_t item, size_t first, s
 	struct attend_part part = part_of(w, item);
 	size_t queries = head_queries(w, part.sequence);
 	if (w->a->kv_b)
-		attend_part_run(&part, &w->task[task], 0, queries);
+		octavo_attend_part_run(&part, &w->task[task], 0, queries);
 	else
-		attend_part_run(&part, &w->task[task], first * UNIT, attend_smaller(end * UNIT, queries));
+		octavo_attend_part_run(&part, &w->task[task], first * UNIT, attend_smaller(end * UNIT, queries));
 }
 
-/* ---- What waits ------------------------------------------------------------------------------------------------------ */
+/* ---- What waits ----------------------------------------------------------------------------------------------- */
 
 /* Items: a sequence's heads, over all lanes but the first. */
 static struct octavo_stretch waiting(const void *work, size_t item)
@@ -165,7 +168,8 @@ static void merge_item(const void *work, size_t task, size_t item, size_t first,
 {
 	const struct work *w = work;
 	const struct octavo_attend *a = w->a;
-	size_t sequence = item / a->kv_heads, head = item % a->kv_heads, base = sequence * w->lanes * a->kv_heads + head;
+	size_t sequence = item / a->kv_heads, head = item % a->kv_heads,
+	       base = sequence * w->lanes * a->kv_heads + head;
 	size_t q1 = attend_smaller(end * UNIT, head_queries(w, sequence)), v_dim = a->v_dim;
 	struct attend_part merged = part_of(w, base);
 	(void)task;
@@ -174,16 +178,16 @@ static void merge_item(const void *work, size_t task, size_t item, size_t first,
 		next = attend_smaller((row + 1) * a->group, q1);
 		for (size_t lane = 1; lane < w->lanes && w->segment + lane <= last; lane++) {
 			struct attend_part one = part_of(w, base + lane * a->kv_heads);
-			w->k->attention_merge->run(next - q, v_dim, merged.m + q, merged.l + q, merged.o + q * v_dim, one.m + q,
-			                           one.l + q, one.o + q * v_dim);
+			w->k->attention_merge->run(next - q, v_dim, merged.m + q, merged.l + q, merged.o + q * v_dim,
+			                           one.m + q, one.l + q, one.o + q * v_dim);
 			one.o = merged.o;
 			one.l = merged.l;
-			attend_settle(&one, row, q, next);
+			octavo_attend_settle(&one, row, q, next);
 		}
 	}
 }
 
-/* ---- All -------------------------------------------------------------------------------------------------------------- */
+/* ---- All ------------------------------------------------------------------------------------------------------ */
 
 /* Sets up the pass from w->segment on; false if no sequence reaches it. */
 static int begin_pass(struct work *w)
@@ -218,15 +222,19 @@ static void begin(struct work *w)
 	}
 }
 
-static int is_sequence_good(const struct octavo_attend_sequence *s)
+static int is_sequence_good(const struct octavo_attend *a, const struct octavo_attend_sequence *s)
 {
+	size_t entry = a->cache == OCTAVO_CACHE_LATENT_FP8 ? 1 : sizeof(uint16_t);
 	if (!s->rows)
 		return 1;
-	if (!s->q || !s->cache || !s->pos || !s->o)
+	if (!octavo_is_array(s->q, sizeof *s->q) || !octavo_is_array(s->cache, entry) ||
+	    !octavo_is_array(s->pos, sizeof *s->pos) || !octavo_is_array(s->o, sizeof *s->o) ||
+	    (uintptr_t)s->path % sizeof *s->path)
 		return 0;
 	for (size_t row = 0; row < s->rows; row++) {
 		size_t seen = s->pos[row] + 1;
-		if (!seen || seen < s->committed || (seen > s->committed && (!s->path || s->path_ld < seen - s->committed)))
+		if (!seen || seen < s->committed ||
+		    (seen > s->committed && (!s->path || s->path_ld < seen - s->committed)))
 			return 0;
 		if (row && s->chained && s->chained[row] && s->pos[row] != s->pos[row - 1] + 1)
 			return 0;
@@ -248,7 +256,7 @@ static enum octavo_status check(const struct octavo_kernels *k, const struct oct
 		return OCTAVO_EINVAL;
 	}
 	for (size_t i = 0; i < a->sequences; i++)
-		if (!is_sequence_good(&a->sequence[i]))
+		if (!is_sequence_good(a, &a->sequence[i]))
 			return OCTAVO_EINVAL;
 	return a->kv_b && !a->checked ? octavo_matrix_check(a->kv_b) : OCTAVO_OK;
 }
@@ -264,7 +272,7 @@ static size_t rows_of(const struct octavo_attend *a)
 enum octavo_status octavo_attend_run(const struct octavo_kernels *table, const struct octavo_parallel *parallel,
                                      const struct octavo_attend *a)
 {
-	enum octavo_status status = check(table, a);
+	enum octavo_status status = octavo_can_run(parallel) ? check(table, a) : OCTAVO_EINVAL;
 	if (status != OCTAVO_OK || !a->sequences)
 		return status;
 	struct octavo_arena arena = {.base = octavo_aligned(a->scratch)};
@@ -273,11 +281,17 @@ enum octavo_status octavo_attend_run(const struct octavo_kernels *table, const s
 	      parallel && parallel->threads > 1 ? parallel->threads : 1);
 	begin(&w);
 	for (; begin_pass(&w); w.segment += w.lanes) {
-		struct octavo_line parts = {.work = &w, .count = a->sequences * w.lanes * a->kv_heads, .most = w.threads,
-		                            .stretch = stretch, .run = run_item};
+		struct octavo_line parts = {.work = &w,
+		                            .count = a->sequences * w.lanes * a->kv_heads,
+		                            .most = w.threads,
+		                            .stretch = stretch,
+		                            .run = run_item};
 		octavo_line_run(&parts, parallel);
-		struct octavo_line merges = {.work = &w, .count = a->sequences * a->kv_heads, .most = w.threads,
-		                             .stretch = waiting, .run = merge_item};
+		struct octavo_line merges = {.work = &w,
+		                             .count = a->sequences * a->kv_heads,
+		                             .most = w.threads,
+		                             .stretch = waiting,
+		                             .run = merge_item};
 		if (w.lanes > 1)
 			octavo_line_run(&merges, parallel);
 	}

@@ -11,10 +11,10 @@ enum { ATTEND_BLOCK = 256 }; /* queries of one kernel call: more no longer fit t
 
 /* A task's scratch. */
 struct attend_task {
-	float *m, *l; /* [ATTEND_BLOCK] */
-	float *o;     /* [ATTEND_BLOCK][v_dim] */
-	float *p;     /* [ATTEND_BLOCK][512] */
-	size_t *end;  /* [ATTEND_BLOCK] */
+	float *m, *l;            /* [ATTEND_BLOCK] */
+	float *o;                /* [ATTEND_BLOCK][v_dim] */
+	float *p;                /* [ATTEND_BLOCK][512] */
+	size_t *end;             /* [ATTEND_BLOCK] */
 	uint16_t *entry;         /* [512][latent + rope] bf16: a segment of an FP8 cache, or of a path to be expanded */
 	uint16_t *keys, *values; /* [512][k_dim], [512][v_dim] bf16: a head's, expanded */
 	/* What is in `entry`: this segment of this sequence, as row `row` sees it */
@@ -47,9 +47,9 @@ static inline size_t attend_rope(const struct octavo_attend *a)
 }
 
 /* Queries [q0, q1) of the part's [rows][group]. */
-void attend_part_run(const struct attend_part *part, struct attend_task *task, size_t q0, size_t q1);
+void octavo_attend_part_run(const struct attend_part *part, struct attend_task *task, size_t q0, size_t q1);
 
 /* Divides the row's queries [q0, q1) by their sums if no segment behind `segment` is left for it. */
-void attend_settle(const struct attend_part *part, size_t row, size_t q0, size_t q1);
+void octavo_attend_settle(const struct attend_part *part, size_t row, size_t q0, size_t q1);
 
 #endif

@@ -39,7 +39,7 @@ static const uint32_t *path_of(const struct octavo_attend_sequence *s, size_t ro
 	return s->path ? s->path + row * s->path_ld : NULL;
 }
 
-/* ---- Latent entries, in the order of their tokens -------------------------------------------------------------- */
+/* ---- Latent entries, in the order of their tokens ------------------------------------------------------------- */
 
 static void read_entry(const struct attend_part *part, size_t token, size_t row, uint16_t *to)
 {
@@ -79,16 +79,23 @@ static void expand(const struct attend_part *part, struct attend_task *task, con
 	const struct octavo_attend *a = part->a;
 	size_t each = a->kv_b->rows / a->kv_heads;
 	struct octavo_matrix own = octavo_matrix_view(a->kv_b, part->head * each, each, 0, a->kv_b->cols);
-	struct octavo_mla_up up = {.kv_b = &own, .heads = 1, .nope = each - a->v_dim, .rope = attend_rope(a),
-	                           .v_dim = a->v_dim, .cache = entry, .tokens = tokens,
-	                           .ld = a->kv_b->cols + attend_rope(a), .keys = task->keys, .values = task->values,
+	struct octavo_mla_up up = {.kv_b = &own,
+	                           .heads = 1,
+	                           .nope = each - a->v_dim,
+	                           .rope = attend_rope(a),
+	                           .v_dim = a->v_dim,
+	                           .cache = entry,
+	                           .tokens = tokens,
+	                           .ld = a->kv_b->cols + attend_rope(a),
+	                           .keys = task->keys,
+	                           .values = task->values,
 	                           .checked = 1};
 	enum octavo_status status = octavo_mla_up_run(part->k, NULL, &up);
 	assert(status == OCTAVO_OK);
 	(void)status;
 }
 
-/* ---- One kernel call ------------------------------------------------------------------------------------------- */
+/* ---- One kernel call ------------------------------------------------------------------------------------------ */
 
 /* Keys and values up to t1 for rows of which `row` sees most. */
 static struct view view_of(const struct attend_part *part, struct attend_task *task, size_t row, size_t t1)
@@ -121,7 +128,7 @@ static struct view view_of(const struct attend_part *part, struct attend_task *t
 	return view;
 }
 
-void attend_settle(const struct attend_part *part, size_t row, size_t q0, size_t q1)
+void octavo_attend_settle(const struct attend_part *part, size_t row, size_t q0, size_t q1)
 {
 	const struct octavo_attend *a = part->a;
 	if (a->sequence[part->sequence].pos[row] / OCTAVO_SEGMENT == part->segment)
@@ -135,13 +142,25 @@ static void run_block(const struct attend_part *part, struct attend_task *task, 
 	const struct octavo_attend *a = part->a;
 	const struct octavo_attend_sequence *s = &a->sequence[part->sequence];
 	size_t group = a->group, shift = first_token(part) - view->t0, apart = part->alone || part->segment == 0;
-	struct octavo_attention call = {
-	        .q = s->q + (part->head * s->rows * group + q0) * a->k_dim, .heads = q1 - q0, .ldq = a->k_dim,
-	        .k_dim = a->k_dim, .v_dim = a->v_dim, .k = view->k, .v = view->v, .ldk = view->ldk, .ldv = view->ldv,
-	        .committed = view->committed, .path = view->path, .t0 = view->t0,
-	        .t1 = end_of(part, (q1 - 1) / group) - shift, .end = task->end, .tau = a->tau, .p = task->p,
-	        .m = apart ? part->m + q0 : task->m, .l = apart ? part->l + q0 : task->l,
-	        .o = apart ? part->o + q0 * a->v_dim : task->o};
+	struct octavo_attention call = {.q = s->q + (part->head * s->rows * group + q0) * a->k_dim,
+	                                .heads = q1 - q0,
+	                                .ldq = a->k_dim,
+	                                .k_dim = a->k_dim,
+	                                .v_dim = a->v_dim,
+	                                .k = view->k,
+	                                .v = view->v,
+	                                .ldk = view->ldk,
+	                                .ldv = view->ldv,
+	                                .committed = view->committed,
+	                                .path = view->path,
+	                                .t0 = view->t0,
+	                                .t1 = end_of(part, (q1 - 1) / group) - shift,
+	                                .end = task->end,
+	                                .tau = a->tau,
+	                                .p = task->p,
+	                                .m = apart ? part->m + q0 : task->m,
+	                                .l = apart ? part->l + q0 : task->l,
+	                                .o = apart ? part->o + q0 * a->v_dim : task->o};
 	for (size_t q = q0; q < q1; q++)
 		task->end[q - q0] = end_of(part, q / group) - shift;
 	part->k->attention->run(&call);
@@ -152,7 +171,7 @@ static void run_block(const struct attend_part *part, struct attend_task *task, 
 		                              call.m, call.l, call.o);
 	for (size_t q = q0, next; q < q1; q = next) {
 		next = attend_smaller((q / group + 1) * group, q1);
-		attend_settle(part, q / group, q, next);
+		octavo_attend_settle(part, q / group, q, next);
 	}
 }
 
@@ -167,7 +186,7 @@ static void run_chain(const struct attend_part *part, struct attend_task *task, 
 	}
 }
 
-void attend_part_run(const struct attend_part *part, struct attend_task *task, size_t q0, size_t q1)
+void octavo_attend_part_run(const struct attend_part *part, struct attend_task *task, size_t q0, size_t q1)
 {
 	const struct octavo_attend_sequence *s = &part->a->sequence[part->sequence];
 	size_t group = part->a->group, end = (q1 - 1) / group + 1;

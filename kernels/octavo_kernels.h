@@ -400,7 +400,7 @@ struct octavo_attend {
 /* Bytes of scratch for so many sequences and rows in all at most, of the sizes in *a, on so many threads; SIZE_MAX if that
  * overflows.  It does not grow with the contexts. */
 OCTAVO_API size_t octavo_attend_scratch(const struct octavo_attend *a, size_t sequences, size_t rows, size_t threads);
-/* EINVAL: null pointers, zero sizes, a tau that is not positive, sizes that do not agree with the kind of cache or with
+/* EINVAL: null or misaligned pointers, zero sizes, a tau that is not positive, sizes that disagree with the cache or with
  * kv_b, rows that see less than what is committed or more than their path, chained rows whose positions do not follow
  * each other; ENUMERIC: scales of kv_b outside the contract (when not `checked`). */
 OCTAVO_API enum octavo_status octavo_attend_run(const struct octavo_kernels *table,

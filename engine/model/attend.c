@@ -69,7 +69,7 @@ void octavo_attend_rows(struct octavo_engine *e, struct octavo_attend *a, size_t
 	run(e, a);
 }
 
-/* ---- Heads with keys and values of their own ------------------------------------------------------------------- */
+/* ---- Heads with keys and values of their own ------------------------------------------------------------------ */
 
 struct heads_task {
 	struct octavo_engine *e;

@@ -318,10 +318,11 @@ static void cuts(struct check *check)
 
 static void arguments(struct check *check)
 {
-	for (int fault = 0; fault <= 20; fault++) {
+	for (int fault = 0; fault <= 22; fault++) {
 		struct octavo_attend_sequence sequence[MOST_SEQUENCES];
 		struct octavo_matrix kv_b;
-		const struct shape *shape = &shapes[fault < 15 ? 0 : 6];
+		struct octavo_parallel idle = {0}; /* nobody to run it */
+		const struct shape *shape = &shapes[fault < 15 || fault > 20 ? 0 : 6];
 		check_case(check, "fault %d", fault);
 		struct octavo_attend a = make(check, shape, layouts[2], sequence, &kv_b);
 		size_t *pos = check_alloc(check, 6 * sizeof *pos, sizeof *pos);
@@ -351,8 +352,11 @@ static void arguments(struct check *check)
 		case 18: a.cache = OCTAVO_CACHE_HEADS; break;
 		case 19: a.k_dim = shape->nope - 1; break;
 		case 20: a.v_dim = shape->nope + shape->v_dim; break;
+		case 21: sequence[0].q = (const uint16_t *)(const void *)((const char *)sequence[0].q + 1); break;
+		case 22: idle.threads = 2; break;
 		}
-		check_that(check, octavo_attend_run(check->new, NULL, &a) == OCTAVO_EINVAL, "fault %d is accepted", fault);
+		check_that(check, octavo_attend_run(check->new, idle.threads ? &idle : NULL, &a) == OCTAVO_EINVAL,
+		           "fault %d is accepted", fault);
 	}
 	check_that(check, octavo_attend_run(NULL, NULL, NULL) == OCTAVO_EINVAL, "nothing is accepted");
 	struct octavo_attend huge = {.kv_heads = SIZE_MAX / 2, .group = 3, .k_dim = 2, .v_dim = 1};
