@@ -9,7 +9,6 @@
 #include "engine/model/attend.h"
 
 #include "kernels/driver.h"
-#include "kernels/line.h"
 
 #include <assert.h>
 #include <string.h>
@@ -41,7 +40,7 @@ struct heads_pass {
 	struct octavo_engine *e;
 	const struct octavo_layer *layer;
 	void (*head)(const struct heads_pass *t, struct scratch *s, size_t head);
-	size_t width; /* rows of kv_b that a head takes part with */
+	size_t per_task;
 };
 
 /* Takes one head's queries into the latent space: bf16 of [q_nope W_UK | q_rope]. */
@@ -78,46 +77,40 @@ static void return_head(const struct heads_pass *t, struct scratch *s, size_t he
 	                                  c->heads * c->v_dim);
 }
 
-static struct octavo_stretch stretch(const void *work, size_t item)
+static void some_heads(void *arg, size_t task)
 {
-	const struct heads_pass *t = work;
-	const struct octavo_config *c = &t->e->config;
-	double weights = (double)t->width * (double)c->kv_lora;
-	(void)item;
-	return (struct octavo_stretch){ c->heads, octavo_line_cost(weights, (double)octavo_dtype_size(t->layer->kv_b.dtype),
-		                                                   (double)t->e->geometry.rows) };
-}
-
-static void some_heads(const void *work, size_t task, size_t item, size_t first, size_t end)
-{
-	const struct heads_pass *t = work;
+	const struct heads_pass *t = arg;
 	const struct octavo_engine *e = t->e;
 	struct octavo_arena arena = { .base = e->work.head_scratch + task * e->work.head_scratch_size };
 	struct scratch s;
-	(void)item;
 	carve(&arena, &s, &e->config, e->settings.max_rows);
-	for (size_t head = first; head < end; head++)
+	size_t first = task * t->per_task;
+	for (size_t head = first; head < first + t->per_task && head < e->config.heads; head++)
 		t->head(t, &s, head);
 }
 
-static void for_heads(const struct heads_pass *t)
+/* `width` rows of each head of kv_b take part. */
+static void for_heads(struct octavo_engine *e, const struct octavo_layer *layer, size_t width,
+                      void (*head)(const struct heads_pass *t, struct scratch *s, size_t head))
 {
-	const struct octavo_parallel *parallel = &t->e->threads.parallel;
-	struct octavo_line line = { .work = t, .count = 1, .stretch = stretch, .run = some_heads,
-		                    .most = parallel->threads };
-	octavo_line_run(&line, parallel);
+	enum { LEAST_COST = 500000 }; /* multiply-adds: a region does not pay for less */
+	size_t heads = e->config.heads, tasks = e->threads.parallel.threads;
+	if (heads * width * e->config.kv_lora * e->geometry.rows < LEAST_COST)
+		tasks = 1;
+	struct heads_pass t = { e, layer, head, (heads + tasks - 1) / tasks };
+	octavo_run(&e->threads, (heads + t.per_task - 1) / t.per_task, some_heads, &t);
 }
 
 static void absorbed_form(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
 {
 	struct octavo_attend a = octavo_attend_of(e, NULL);
 	size_t values = e->config.heads * e->config.kv_lora;
-	for_heads(&(struct heads_pass){ e, layer, absorb_head, e->config.nope });
+	for_heads(e, layer, e->config.nope, absorb_head);
 	octavo_attend_rows(e, &a, kv_layer, 0);
 	for (size_t row = 0; row < e->geometry.rows; row++)
 		if (e->geometry.naive[row]) /* gets its result afterwards */
 			memset(e->work.seen + row * values, 0, values * sizeof(float));
-	for_heads(&(struct heads_pass){ e, layer, return_head, e->config.v_dim });
+	for_heads(e, layer, e->config.v_dim, return_head);
 }
 
 static void attend(struct octavo_engine *e, const struct octavo_layer *layer, size_t kv_layer)
