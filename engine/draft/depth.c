@@ -15,7 +15,7 @@ static const double DOUBT = 0.4;     /* of a time that no forward has shown: so 
 static const double SURE = 8.0;      /* forwards of one size after which their time is known */
 static const double KIN = 16.0;      /* forwards of one size that those of nearly as many rows can stand for */
 static const double HORIZON = 64.0;  /* steps that share the price of catching up: as many as may follow */
-static const double SPEND = 0.005;   /* of all time, on steps that are not expected to be the best */
+static const double SPEND = 0.006;   /* of all time, on steps that are not expected to be the best */
 static const double SAVE = 20.0;     /* forwards of one row: the most that is saved up for that, or owed */
 
 double octavo_cost_at(const struct octavo_cost *cost, size_t rows)
