@@ -36,7 +36,8 @@ static void make_law(double *law, size_t n, uint32_t salt)
 	struct octavo_stream s = { 77, salt };
 	for (size_t i = 0; i < n; i++) {
 		double u = octavo_draw(&s, (uint32_t)i, OCTAVO_DRAW_DRAFT, 0);
-		law[i] = salt % 4 == 0 ? 1.0 : salt % 4 == 1 ? exp(-30.0 * u) : salt % 4 == 2 ? (u < 0.02 ? u : 0.0) : ldexp(u, -1000);
+		const double shape[4] = { 1.0, exp(-30.0 * u), u < 0.02 ? u : 0.0, ldexp(u, -1000) };
+		law[i] = shape[salt % 4];
 	}
 }
 
@@ -154,7 +155,8 @@ static void like_laws_have_like_winners(void **state)
 		size_t same = 0;
 		for (size_t i = 0; i < N; i++) {
 			struct octavo_stream s = { 5, salt };
-			double u = octavo_draw(&s, (uint32_t)i, OCTAVO_DRAW_DRAFT, 0), v = octavo_draw(&s, (uint32_t)i, OCTAVO_DRAW_DRAFT, 1);
+			double u = octavo_draw(&s, (uint32_t)i, OCTAVO_DRAW_DRAFT, 0);
+			double v = octavo_draw(&s, (uint32_t)i, OCTAVO_DRAW_DRAFT, 1);
 			sum_p += p[i] = exp(8.0 * u);
 			sum_q += q[i] = exp(8.0 * u + (2.0 * v - 1.0) * (double)salt / 2.0);
 		}

@@ -315,7 +315,8 @@ static void the_race_chooses_children(void **state)
 	size_t others = 0;
 	(void)state;
 	for (uint32_t salt = 0; salt < 300; salt++) {
-		struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch, .order = order, .race = 1, .sampling = &sampling,
+		struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch, .order = order, .race = 1,
+			                            .sampling = &sampling,
 			                            .stream = { 9, salt }, .prefix = { .token = text, .count = 4, .prompt = 1 } };
 		struct octavo_tree tree;
 		float logits[WORDS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The tokens that a draft's laws hold likely, gathered while it grows: what the acceptance rule `candidates` evaluates the
- * model's head for.
+ * The tokens that a draft's laws hold likely, gathered while it grows: what the acceptance rule `candidates`
+ * evaluates the model's head for.
  */
 #ifndef OCTAVO_CANDIDATES_H
 #define OCTAVO_CANDIDATES_H
@@ -20,11 +20,11 @@ struct octavo_candidate_list {
 
 /* Empty again. */
 void octavo_candidate_list_begin(struct octavo_candidate_list *list);
-/* Takes in the likeliest tokens of law[vocab], whose sum is 1; ties by lowest id.  Returns what the law holds of them, for
- * the caller to enter as the mass of its nodes. */
+/* Takes in the likeliest tokens of law[vocab], whose sum is 1; ties by lowest id.  Returns what the law holds of
+ * them, for the caller to enter as the mass of its nodes. */
 double octavo_candidate_list_add(struct octavo_candidate_list *list, const double *law);
-/* Closes the list, with token[count] on it too.  It never holds more than `room` tokens if that is no less than vocab, or
- * than `most` for each law and `count` together. */
+/* Closes the list, with token[count] on it too.  It never holds more than `room` tokens if that is no less than
+ * vocab, or than `most` for each law and `count` together. */
 void octavo_candidate_list_end(struct octavo_candidate_list *list, const int32_t *token, size_t count);
 
 #endif

@@ -76,8 +76,8 @@ static void count(struct octavo_depth_source *s, const struct octavo_step *step)
 
 /* ---- Times ------------------------------------------------------------------------------------------------- */
 
-/* A running mean of what was seen `seen` times, which one stray time, say of a thread that was not running, cannot carry
- * far away. */
+/* A running mean of what was seen `seen` times, which one stray time, say of a thread that was not running, cannot
+ * carry far away. */
 static void follow(double *mean, double *seen, double value)
 {
 	if (!(value > 0.0))
@@ -268,8 +268,8 @@ static unsigned best_of(const struct octavo_depth_source *s, const struct prospe
 	return best;
 }
 
-/* The k from `least` on that may gain most over `rate` for its price, as soon as that can be afforded; till then `best`.
- * Prices are in time beyond what the best k takes for as many tokens, and above nothing. */
+/* The k from `least` on that may gain most over `rate` for its price, as soon as that can be afforded; till then
+ * `best`.  Prices are in time beyond what the best k takes for as many tokens, and above nothing. */
 static unsigned try_one(struct octavo_depth_source *s, const struct prospect *p, const struct octavo_ahead *ahead,
                         unsigned least, double rate, unsigned best)
 {

@@ -5,21 +5,22 @@
  * A step that drafts k tokens emits tau(k) = 1 + sum over i <= k of P(at least i are kept) tokens and costs
  *     t(k) = draft(k) + verify(k + 1) + accept * tau(k),
  * all measured; the k with the most tokens per time is taken, 0 included.  At that k every drafted position pays: its
- * P(kept) times the value of a token, t(k) / tau(k), exceeds what it adds to the time.  Looking at all k, and not at the
- * next position alone, also sees past a step in verify(M).
+ * P(kept) times the value of a token, t(k) / tau(k), exceeds what it adds to the time.  Looking at all k, and not
+ * at the next position alone, also sees past a step in verify(M).
  *
- * Neither what is drafted nor what it takes is known but by doing it, so some steps are taken to learn: a k that would be
- * the best if its next tokens were all kept, and if its time were as much below the estimate as the evidence leaves open.
- * Plain steps are tried like that as well: the cost curve says what they took when the engine began, and that alone would
- * remain all there is.  What a trial takes beyond the time in which the best k would have emitted as much comes out of an
- * account, which gets SPEND of all time: so learning costs no more than that, however dear one trial is.  Part of the price
- * is the wake of a trial: behind a forward of more rows the next finds other weights in the caches than it had left there.
+ * Neither what is drafted nor what it takes is known but by doing it, so some steps are taken to learn: a k that
+ * would be the best if its next tokens were all kept, and if its time were as much below the estimate as the
+ * evidence leaves open.  Plain steps are tried like that as well: the cost curve says what they took when the
+ * engine began, and that alone would remain all there is.  What a trial takes beyond the time in which the best k
+ * would have emitted as much comes out of an account, which gets SPEND of all time: so learning costs no more than
+ * that, however dear one trial is.  Part of the price is the wake of a trial: behind a forward of more rows the
+ * next finds other weights in the caches than it had left there.
  *
- * Machines have slow times.  So all times are kept over the running speed of forwards, and no single one counts for more
- * than half as much again as usual.
+ * Machines have slow times.  So all times are kept over the running speed of forwards, and no single one counts
+ * for more than half as much again as usual.
  *
- * Evidence fades.  What was tried lately stands before what was tried earlier, of which the estimate remains when drafting
- * was given up; and with no evidence left a trial that succeeds counts.
+ * Evidence fades.  What was tried lately stands before what was tried earlier, of which the estimate remains when
+ * drafting was given up; and with no evidence left a trial that succeeds counts.
  *
  * Pure functions of their arguments: no clock is read here.
  */
@@ -48,13 +49,13 @@ struct octavo_ahead {
 	size_t late;    /* tokens that the source would have to catch up on before it drafts, but for the last step's */
 };
 
-/* The k in [least, ahead->most] with the most tokens per time, or one that is to be learnt about; 0 if none has at least
- * *rate, in tokens per ns.  That becomes what the best one has. */
+/* The k in [least, ahead->most] with the most tokens per time, or one that is to be learnt about; 0 if none has at
+ * least *rate, in tokens per ns.  That becomes what the best one has. */
 unsigned octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
                              unsigned least, double *rate);
 
-/* The same for all sources of a drafter: k[i] for source i, of ahead[i].  Of a pair, the first drafts where it promises no
- * less than the second. */
+/* The same for all sources of a drafter: k[i] for source i, of ahead[i].  Of a pair, the first drafts where it
+ * promises no less than the second. */
 void octavo_depth_plan(struct octavo_depth *depth, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
                        unsigned sources, unsigned *k);
 

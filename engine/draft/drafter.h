@@ -7,8 +7,8 @@
  * session's.  A draft is a tree below
  * the token after the last committed one; a chain is a tree of width one.
  *
- * Drafts of many sessions are made together (together.c): those that run rows of one kind, say of an MTP module, meet in
- * one forward for each depth.
+ * Drafts of many sessions are made together (together.c): those that run rows of one kind, say of an MTP module,
+ * meet in one forward for each depth.
  */
 #ifndef OCTAVO_DRAFTER_H
 #define OCTAVO_DRAFTER_H
@@ -24,8 +24,8 @@ struct octavo_drafter {
 	unsigned sources;                     /* 0: never drafts; 2: a pair; otherwise 1 */
 	unsigned most[OCTAVO_MAX_SOURCES];    /* tokens in a row that a source can draft; 0: as many as are asked for */
 	struct octavo_drafter *pair[OCTAVO_MAX_SOURCES]; /* a pair's drafters, in the order of their turns; otherwise NULL */
-	/* What it runs rows through: drafters with the same one can be run in one forward, of at most crew_rows rows.  NULL:
-	 * it runs none. */
+	/* What it runs rows through: drafters with the same one can be run in one forward, of at most crew_rows rows.
+	 * NULL: it runs none. */
 	const void *crew;
 	size_t crew_rows;
 };
@@ -56,17 +56,17 @@ struct octavo_drafter_ops {
 	enum octavo_status (*open)(struct octavo_drafter **out, struct octavo_engine *engine, size_t sequence,
 	                           const char *dir, struct octavo_error *error);
 	void (*close)(struct octavo_drafter *drafter);
-	/* A new prompt starts at position 0.  text[i] is the token at position i, as far as the text has been told of; it grows
-	 * where it is. */
+	/* A new prompt starts at position 0.  text[i] is the token at position i, as far as the text has been told of;
+	 * it grows where it is. */
 	void (*begin)(struct octavo_drafter *drafter, const int32_t *text);
-	/* Positions [pos, pos + count) are committed; text[pos + count] is the next, not yet committed token.  Hidden states are
-	 * those of rows row[i] of the engine's last forward. */
+	/* Positions [pos, pos + count) are committed; text[pos + count] is the next, not yet committed token.  Hidden
+	 * states are those of rows row[i] of the engine's last forward. */
 	enum octavo_status (*commit)(struct octavo_drafter *drafter, size_t pos, const uint32_t *row, size_t count,
 	                             struct octavo_error *error);
-	/* Adds nodes below the root of d->tree, which is the next, not yet committed token: at most shape->width[d] children
-	 * to each node of depth d, while there is room; or fewer, or none.  Drafters with laws leave the growing to growth.h,
-	 * which also makes dynamic trees.  What needs rows of the crew to be run first is left to grow(), and d->share says
-	 * which rows.  NULL: it never drafts, or is a pair. */
+	/* Adds nodes below the root of d->tree, which is the next, not yet committed token: at most shape->width[d]
+	 * children to each node of depth d, while there is room; or fewer, or none.  Drafters with laws leave the
+	 * growing to growth.h, which also makes dynamic trees.  What needs rows of the crew to be run first is left to
+	 * grow(), and d->share says which rows.  NULL: it never drafts, or is a pair. */
 	enum octavo_status (*draft)(struct octavo_drafting *d, struct octavo_error *error);
 	/* One forward of the shares of `count` drafts of a crew, in any order; NULL without a crew. */
 	enum octavo_status (*run)(struct octavo_drafting **d, size_t count, struct octavo_error *error);
@@ -77,8 +77,8 @@ struct octavo_drafter_ops {
 	/* Whether the model, apart from directories, has what it needs; NULL: always. */
 	int (*feeds)(const struct octavo_engine *engine);
 	/* Adds nodes that run with the tree but are not offered to acceptance, anywhere below its root and behind all that
-	 * was drafted, while there is room and the context reaches: for what the model makes of them, in the engine's logits
-	 * when the round is committed.  None where shape->depth is 0.  NULL: the method does not. */
+	 * was drafted, while there is room and the context reaches: for what the model makes of them, in the engine's
+	 * logits when the round is committed.  None where shape->depth is 0.  NULL: the method does not. */
 	void (*watch)(struct octavo_drafter *drafter, const struct octavo_shape *shape, struct octavo_tree *tree);
 };
 

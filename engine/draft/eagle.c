@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Drafting with an autoregressive head over features (EAGLE, Li et al., arXiv 2401.15077, section 4): from the main
- * model's last hidden state and the next token's embedding it makes the next hidden state, which goes to the main model's
- * head and comes back as its own input.  Chains, fixed trees, and the dynamic trees of EAGLE-2 (growth.h).
+ * model's last hidden state and the next token's embedding it makes the next hidden state, which goes to the main
+ * model's head and comes back as its own input.  Chains, fixed trees, and the dynamic trees of EAGLE-2 (growth.h).
  *
  * Files: config.json of a model that attends as the main one does, of one dense layer, with "eagle": true; fc.weight
  * [hidden][2 * hidden] over [embedding | state], fc.bias (optional), layers.0.* (layers.0.input_layernorm optional,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafters with decoder layers, whose cache follows the committed text: it holds one row per committed position, made from
- * the main model's true state there.  States wait until a draft needs them, or until no more fit; then their rows are
- * made, all in one forward, with those of other sessions.  What a drafter writes behind them from states of its own is
- * overwritten.
+ * Drafters with decoder layers, whose cache follows the committed text: it holds one row per committed position,
+ * made from the main model's true state there.  States wait until a draft needs them, or until no more fit; then
+ * their rows are made, all in one forward, with those of other sessions.  What a drafter writes behind them from
+ * states of its own is overwritten.
  */
 #ifndef OCTAVO_FOLLOW_H
 #define OCTAVO_FOLLOW_H
@@ -25,7 +25,8 @@ struct octavo_follower {
 	                              struct octavo_error *error);
 };
 
-/* Allocates a drafter of `size` bytes that begins with a follower, for the caller to complete; `crew` as in drafter.h. */
+/* Allocates a drafter of `size` bytes that begins with a follower, for the caller to complete; `crew` as in
+ * drafter.h. */
 enum octavo_status octavo_follower_open(struct octavo_follower **out, const struct octavo_drafter_ops *ops, size_t size,
                                         struct octavo_engine *engine, size_t sequence, struct octavo_kv *kv,
                                         const void *crew, struct octavo_error *error);

@@ -16,13 +16,13 @@
  *     next[0]   next[1]    next[2]          the model's best tokens behind the last level, known after the forward
  *
  * t[l][c] stands c + l tokens behind the root, whose column is 0.  Each column with what came out below it is an n-gram
- * of N = LEVELS + 1 tokens.  When m tokens were emitted the root moves by m, and the new t[l][c] is the t[l + 1] or next
- * of the same position, in column c + m - 1; behind the last column guesses start anew.
+ * of N = LEVELS + 1 tokens.  When m tokens were emitted the root moves by m, and the new t[l][c] is the t[l + 1]
+ * or next of the same position, in column c + m - 1; behind the last column guesses start anew.
  *
- * In terms of the paper: N = LEVELS + 1, W = WINDOW; the G candidates are the children of the root that the shape of the
- * draft allows (one for a chain of k, which goes on from n-gram to n-gram where k exceeds N - 1).  Candidates come first;
- * the window takes what room they leave of the batch, whole columns at a time, and shares the rows where it agrees with
- * them.  The pool also takes in the n-grams of the text.
+ * In terms of the paper: N = LEVELS + 1, W = WINDOW; the G candidates are the children of the root that the shape
+ * of the draft allows (one for a chain of k, which goes on from n-gram to n-gram where k exceeds N - 1).
+ * Candidates come first; the window takes what room they leave of the batch, whole columns at a time, and shares
+ * the rows where it agrees with them.  The pool also takes in the n-grams of the text.
  */
 #include "engine/draft/drafter.h"
 #include "engine/draft/grams.h"
@@ -87,8 +87,8 @@ static void begin_lookahead(struct octavo_drafter *drafter, const int32_t *text)
 
 /* ---- What became of the last round -------------------------------------------------------------------------- */
 
-/* The model's best token behind each column, and the n-gram that ends with it.  `root` is the root's row in the engine's
- * last main forward, whose logits no drafter overwrites. */
+/* The model's best token behind each column, and the n-gram that ends with it.  `root` is the root's row in the
+ * engine's last main forward, whose logits no drafter overwrites. */
 static void read_window(struct lookahead *d, uint32_t root)
 {
 	const struct octavo_engine *e = d->engine;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Medusa (Cai et al., arXiv 2401.10774, section 2.1): independent heads on the newest hidden state, each for one more
- * token ahead.  They do not know one another's choices: in a tree all nodes of a depth get the same candidates, which is
- * the Cartesian product of the heads' best (or drawn) tokens.  All heads run at once.
+ * token ahead.  They do not know one another's choices: in a tree all nodes of a depth get the same candidates,
+ * which is the Cartesian product of the heads' best (or drawn) tokens.  All heads run at once.
  */
 #include "engine/draft/heads.h"
 

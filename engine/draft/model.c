@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Drafting with a model of its own that shares the vocabulary (speculative sampling proper: Leviathan et al., arXiv
- * 2211.17192; Chen et al., arXiv 2302.01318).  It is an engine beside the main one, on the same threads, opened once for
- * all sessions: the draft for the main engine's sequence i is kept in its own sequence i.
+ * 2211.17192; Chen et al., arXiv 2302.01318).  It is an engine beside the main one, on the same threads, opened
+ * once for all sessions: the draft for the main engine's sequence i is kept in its own sequence i.
  *
  * Cache discipline: what the main model kept of a draft is the same text, so its rows stay (their bits are those of any
  * other batch), and the sequence becomes that much longer; the rest is forgotten.  What the drafter has not seen, the

@@ -2,8 +2,8 @@
  *
  * Prompt lookup: what followed the latest earlier occurrence of the last few tokens is proposed again
  * (A. Saxena, Prompt Lookup Decoding, 2023).  Longer matches are tried first; a tree also takes what followed
- * earlier and shorter ones.  Where n-grams end is indexed as the text grows, so that a draft costs the same however long
- * that is.
+ * earlier and shorter ones.  Where n-grams end is indexed as the text grows, so that a draft costs the same
+ * however long that is.
  */
 #include "engine/draft/drafter.h"
 

@@ -78,7 +78,8 @@ static size_t choose_by_race(const struct octavo_tree *tree, size_t parent, stru
 
 /* ---- The best -------------------------------------------------------------------------------------------------- */
 
-static size_t choose_best(const struct octavo_tree *tree, struct octavo_outlook *c, unsigned width, int shares, double *path)
+static size_t choose_best(const struct octavo_tree *tree, struct octavo_outlook *c, unsigned width, int shares,
+                          double *path)
 {
 	int asks = octavo_tree_asks_confidence(tree);
 	const double *law = asks || shares ? softmax(tree, c) : NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts of many sessions, made together: whatever rows drafters of one crew have to run meet in one forward, up to what it
- * holds, whether they catch up with a prompt or go on from a depth.  A row has the same bits in any company, so a draft is
- * what it would be alone.
+ * Drafts of many sessions, made together: whatever rows drafters of one crew have to run meet in one forward, up
+ * to what it holds, whether they catch up with a prompt or go on from a depth.  A row has the same bits in any
+ * company, so a draft is what it would be alone.
  */
 #include "engine/draft/drafter.h"
 

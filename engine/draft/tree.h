@@ -23,7 +23,7 @@ struct octavo_chance {
 	const struct octavo_sampling *sampling;
 	struct octavo_stream stream;
 	struct octavo_prefix prefix; /* the committed tokens and the root */
-	struct octavo_confidence confidence; /* in the law drawn from, in the runners' chances, or in the softmax of the logits */
+	struct octavo_confidence confidence; /* in the law drawn from, the runners' chances, or the logits' softmax */
 	size_t vocab;
 	int race;        /* the target's race decides */
 	double *law;     /* [rows][vocab] of the children of each row; NULL: nothing is drawn from them */

@@ -114,7 +114,8 @@ static double latest(const struct race *r)
 	return r->have < r->count ? INFINITY : r->time[r->count - 1] * (1.0 + 0x1p-40);
 }
 
-static void run_block(struct race *r, const struct octavo_stream *s, uint32_t position, const double law[BLOCK], size_t block)
+static void run_block(struct race *r, const struct octavo_stream *s, uint32_t position, const double law[BLOCK],
+                      size_t block)
 {
 	uint32_t number[BLOCK];
 	double most = heaviest(law);

@@ -210,7 +210,8 @@ static double sum_of(const double *law, size_t n)
 
 /* law[i] = exp((score[i] - best) / temperature), unnormalised; 0 for a best that is infinite then.  The scores may
  * be in law: each is read before its place is written. */
-static int make_exponentials(const struct octavo_sampling *s, const struct scores *x, size_t vocab, size_t best, double *law)
+static int make_exponentials(const struct octavo_sampling *s, const struct scores *x, size_t vocab, size_t best,
+                             double *law)
 {
 	const struct octavo_kernels *k = octavo_kernels_get();
 	float tempered[STRETCH] = { 0.0f }, p[STRETCH] = { 0.0f };
