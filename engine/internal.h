@@ -215,6 +215,8 @@ struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t r
 void octavo_linear(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y);
 /* fn(arg, row) for all rows; on the threads if they are many. */
 void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg);
+/* The same with work on `rows` rows that is cut into other parts, such as heads. */
+void octavo_for_parts(struct octavo_engine *e, size_t rows, size_t parts, octavo_task_fn *fn, void *arg);
 /* y[row] = RMSNorm(x[row]; g) for all rows; x[row] itself where g is NULL. */
 void octavo_norm_rows(struct octavo_engine *e, float *y, size_t ldy, const float *x, const float *g, size_t rows,
                       size_t cols, float eps);

@@ -41,13 +41,9 @@ static void list_candidates(const struct octavo_tree *tree, size_t parent, struc
 static size_t run_race(const struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, size_t count)
 {
 	const struct octavo_chance *chance = tree->chance;
-	const struct octavo_draft draft = { tree->rows, tree->token, tree->parent };
-	struct octavo_prefix prefix = chance->prefix;
-	uint32_t position = (uint32_t)prefix.count + octavo_depth(&draft, parent);
-	prefix.draft = &draft;
-	prefix.row = parent;
+	uint32_t position = (uint32_t)chance->prefix.count + octavo_tree_depth(tree, parent);
 	c->softmax = NULL; /* its place is needed */
-	if (octavo_law(chance->sampling, &prefix, c->logits, c->vocab, chance->scratch, chance->order) != OCTAVO_OK)
+	if (octavo_tree_make_law(tree, parent, c->logits, c->vocab, chance->scratch) != OCTAVO_OK)
 		return 0;
 	return octavo_race(&chance->stream, position, chance->scratch, c->vocab, count, c->best, c->share);
 }

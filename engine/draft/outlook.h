@@ -24,6 +24,10 @@ struct octavo_outlook {
 size_t octavo_outlook_children(struct octavo_outlook *c, const struct octavo_tree *tree, size_t parent, unsigned width,
                                int shares, double *path);
 
+/* The law[vocab] that the target's sampling parameters make of the logits behind `parent`, by the row's own path. */
+enum octavo_status octavo_tree_make_law(const struct octavo_tree *tree, size_t parent, const float *logits,
+                                        size_t vocab, double *law);
+
 /* Whether it matters how sure the drafter is. */
 int octavo_tree_asks_confidence(const struct octavo_tree *tree);
 

@@ -69,22 +69,29 @@ size_t octavo_tree_child(struct octavo_tree *tree, size_t parent, int32_t token,
 	return tree->rows++;
 }
 
-static void draw(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+enum octavo_status octavo_tree_make_law(const struct octavo_tree *tree, size_t parent, const float *logits,
+                                        size_t vocab, double *law)
 {
 	const struct octavo_chance *c = tree->chance;
 	const struct octavo_draft draft = { tree->rows, tree->token, tree->parent };
 	struct octavo_prefix prefix = c->prefix;
+	prefix.draft = &draft;
+	prefix.row = parent;
+	return octavo_law(c->sampling, &prefix, logits, vocab, law, c->order);
+}
+
+static void draw(struct octavo_tree *tree, size_t parent, const float *logits, size_t vocab, unsigned width)
+{
+	const struct octavo_chance *c = tree->chance;
 	struct octavo_stream stream = c->stream;
 	double *law = c->law + parent * c->vocab, mass[OCTAVO_MAX_DRAFT], path = tree->path[parent];
 	size_t first = tree->rows;
-	prefix.draft = &draft;
-	prefix.row = parent;
-	if (octavo_law(c->sampling, &prefix, logits, vocab, law, c->order) != OCTAVO_OK)
+	if (octavo_tree_make_law(tree, parent, logits, vocab, law) != OCTAVO_OK)
 		return;
 	if (octavo_tree_asks_confidence(tree))
 		width = (unsigned)octavo_confident_width(&c->confidence, law, vocab, width, &path);
 	while (tree->rows - first < width && tree->rows < tree->room) {
-		int32_t token = octavo_pick(&stream, (uint32_t)prefix.count, OCTAVO_DRAW_DRAFT, (uint32_t)tree->rows, law, vocab);
+		int32_t token = octavo_pick(&stream, (uint32_t)c->prefix.count, OCTAVO_DRAW_DRAFT, (uint32_t)tree->rows, law, vocab);
 		if (token < 0) /* the law has no more tokens */
 			break;
 		mass[tree->rows - first] = law[token];

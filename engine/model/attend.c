@@ -105,22 +105,12 @@ static void scatter_head(void *arg, size_t head)
 	}
 }
 
-/* As with operations on rows, a region pays only for many. */
-static void for_heads(struct octavo_engine *e, octavo_task_fn *fn, struct heads_task *t)
-{
-	if (e->geometry.rows >= 16) {
-		octavo_run(&e->threads, t->a->kv_heads, fn, t);
-		return;
-	}
-	for (size_t head = 0; head < t->a->kv_heads; head++)
-		fn(t, head);
-}
-
 void octavo_attend_heads(struct octavo_engine *e, struct octavo_attend *a, size_t kv_layer, int naive)
 {
 	struct heads_task t = { e, a };
+	size_t rows = e->geometry.rows;
 	find_contexts(e, a, kv_layer, naive);
-	for_heads(e, gather_head, &t);
+	octavo_for_parts(e, rows, a->kv_heads, gather_head, &t);
 	run(e, a);
-	for_heads(e, scatter_head, &t);
+	octavo_for_parts(e, rows, a->kv_heads, scatter_head, &t);
 }

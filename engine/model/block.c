@@ -33,14 +33,19 @@ static void left_row(void *arg, size_t row)
 }
 
 /* Row operations are short: a parallel region pays only for a prompt's many rows. */
-void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg)
+void octavo_for_parts(struct octavo_engine *e, size_t rows, size_t parts, octavo_task_fn *fn, void *arg)
 {
 	if (rows >= 16) {
-		octavo_run(&e->threads, rows, fn, arg);
+		octavo_run(&e->threads, parts, fn, arg);
 		return;
 	}
-	for (size_t row = 0; row < rows; row++)
-		fn(arg, row);
+	for (size_t part = 0; part < parts; part++)
+		fn(arg, part);
+}
+
+void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg)
+{
+	octavo_for_parts(e, rows, rows, fn, arg);
 }
 
 struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t rows, size_t cols,
