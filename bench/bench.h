@@ -178,7 +178,8 @@ struct machine {
 	size_t threads, nodes, page_size;
 	size_t cache[4];     /* bytes of L1d, L2, L3, 0 if unknown; [0] unused */
 	double memory_gib;
-	double read_gbs, peak_gflops, tile_gflops; /* measured; 0: not measured, or no tiles */
+	/* measured; 0: not measured, or no such instructions */
+	double read_gbs, peak_gflops, pair_gflops, tile_gflops;
 };
 /* Reads what the system tells; measures nothing. */
 void machine_describe(struct machine *m, size_t threads);
@@ -190,10 +191,9 @@ size_t machine_read_loops(void);
 double machine_read_once(size_t loop, const void *at, size_t bytes, size_t threads);
 /* The fastest loop over `pool`, best of `repeats`, in GB/s. */
 double machine_read_bandwidth(const void *pool, size_t bytes, size_t threads, size_t repeats);
-/* FP32 fused multiply-adds as GFLOP/s, with the fastest of the processor's vector widths. */
-double machine_peak_gflops(size_t threads);
-/* BF16 multiply-adds of AMX tiles as GFLOP/s; 0 without them. */
-double machine_tile_gflops(size_t threads);
+/* Fills m's peaks of arithmetic, with m's threads: FP32 fused multiply-adds with the fastest of the processor's vector
+ * widths, multiply-adds of BF16 pairs (AVX512_BF16) and those of AMX tiles. */
+void machine_measure_peaks(struct machine *m);
 /* Memory to read and compute from, to be freed: no more of it than is available.  NULL after complaining. */
 void *machine_pool(size_t bytes);
 void machine_print(const struct machine *m);

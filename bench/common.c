@@ -197,7 +197,7 @@ bool cpu_choice_known(void)
 	for (unsigned bit = 0; !known && bit < 32; bit++)
 		known = !strcmp(name, octavo_cpu_name((uint32_t)1 << bit));
 	if (!known)
-		complain("environment variable OCTAVO_CPU: \"%s\" is not one of ref, hwy, neon, avx2, avx512, amx",
+		complain("environment variable OCTAVO_CPU: \"%s\" is not one of ref, hwy, neon, avx2, avx512, avx512bf16, amx",
 		         name);
 	return known;
 }
@@ -336,6 +336,7 @@ size_t kernel_sets(struct kernel_set set[MAX_SETS])
 	        {OCTAVO_CPU_NEON, "neon"},
 	        {OCTAVO_CPU_AVX2, "avx2"},
 	        {OCTAVO_CPU_AVX512, "avx512"},
+	        {OCTAVO_CPU_VBMI | OCTAVO_CPU_BF16, "avx512bf16"},
 	        {OCTAVO_CPU_VBMI | OCTAVO_CPU_AMX, "amx"},
 	};
 	uint32_t has = octavo_cpu_detect_all(), cpu = 0;
@@ -357,7 +358,7 @@ bool backend_overlay(const char *backend, struct octavo_kernels *table)
 	if (octavo_backend_overlay(table, backend, &error) == OCTAVO_OK)
 		return true;
 	const char *const *known = octavo_backend_names();
-	complain("option --backend: %s (known: %s, %s, %s)", error.text, known[0], known[1], known[2]);
+	complain("option --backend: %s (known: %s, %s)", error.text, known[0], known[1]);
 	return false;
 }
 

@@ -25,7 +25,7 @@ static const char help[] =
         "  --kv F            what the latent cache keeps, bf16 or fp8 (default: both)\n"
         "  --emulate NAME    w8a8 also with the sums of a GPU's tensor cores, slowly: hopper, or hopper:NC for a\n"
         "                    promotion to FP32 every NC = 32, 64, 96 or 128 products (default 128)\n"
-        "  --backend NAME    bf16dot, onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
+        "  --backend NAME    onednn or xsmm for the matrix products (approximate; default: Octavo's own kernels)\n"
         "  --tokens N        score the first N tokens only\n"
         "  --context N       tokens per window, at most 512 (default: 512, or the model's context)\n"
         "  --threads N       default: all processors\n"

@@ -13,11 +13,13 @@ struct figures {
 	double r;                /* T(M) / T(1), 0: one row was not measured */
 };
 
-/* The arithmetic roof: the AMX set's products are made in tiles. */
+/* The arithmetic roof: some sets' products are made in tiles, or of pairs. */
 static double peak_of(const struct bench *b, size_t set)
 {
-	bool tiles = !strcmp(b->sets.set[set].name, "amx");
-	return tiles ? b->machine->tile_gflops : b->machine->peak_gflops;
+	const struct machine *m = b->machine;
+	if (!strcmp(b->sets.set[set].name, "amx"))
+		return m->tile_gflops;
+	return strcmp(b->sets.set[set].name, "avx512bf16") ? m->peak_gflops : m->pair_gflops;
 }
 
 static struct figures figures_of(const struct bench *b, size_t set, size_t row)
@@ -74,8 +76,10 @@ void kernels_print_head(const struct bench *b)
 	       "MiB)\n",
 	       b->plan->repeats, b->machine->threads, b->machine->threads == 1 ? "" : "s", b->plan->pool_bytes >> 20);
 	printf("  peak of FP32 fused multiply-adds: %.0f GFLOP/s", b->machine->peak_gflops);
+	if (b->machine->pair_gflops > 0)
+		printf("; of BF16 pairs, for the set avx512bf16: %.0f", b->machine->pair_gflops);
 	if (b->machine->tile_gflops > 0)
-		printf(" (of BF16 ones in tiles, for the set amx: %.0f)", b->machine->tile_gflops);
+		printf("; in tiles, for the set amx: %.0f", b->machine->tile_gflops);
 	printf("; r(M) is the time of M rows over that of one\n");
 	if (b->plan->backend)
 		printf("  backend %s: approximate, not the bits of the other sets; checked against its error bound\n",

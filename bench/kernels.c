@@ -20,7 +20,7 @@ static const char help[] =
         "                  decode, encode; or emulate: no times, but the error of FP8 products as\n"
         "                  Hopper's tensor cores add them, by the interval N_C of promotion to FP32\n"
         "  --isa NAME      one set of kernels, ref too (default: every set this machine has, except ref)\n"
-        "  --backend NAME  bf16dot, onednn or xsmm beside ours, for gemm and gemm_bf16; checked against its error bound\n"
+        "  --backend NAME  onednn or xsmm beside ours, for gemm and gemm_bf16; checked against its error bound\n"
         "  --peers         instead: gemm beside oneDNN, libxsmm, OpenBLAS and BLIS with weights in their own formats\n"
         "  --shape N,K     may be repeated (default: DeepSeek-V3's). gemm, gemm_bf16: rows and columns of the\n"
         "                  matrix; gemm_t: 128 rows per head, columns; moe: an expert's width, hidden size;\n"
@@ -391,8 +391,7 @@ static int measure_all(struct bench *b, json_t *array)
 	int status = EXIT_OK;
 	progress("filling the pool", 0, 1);
 	fill_random(b->pool, p->pool_bytes, p->op->fill, &b->parallel);
-	b->machine->peak_gflops = machine_peak_gflops(b->machine->threads);
-	b->machine->tile_gflops = machine_tile_gflops(b->machine->threads);
+	machine_measure_peaks(b->machine);
 	progress_clear();
 	kernels_print_head(b);
 	for (size_t i = 0; status == EXIT_OK && i < p->shapes; i++)

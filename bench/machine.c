@@ -83,8 +83,8 @@ static void describe_isa(struct machine *m)
 		const char *name;
 	} groups[] = {
 		{ OCTAVO_CPU_AVX2, "avx2" }, { OCTAVO_CPU_AVX512, "avx512" }, { OCTAVO_CPU_VBMI, "vbmi" },
-		{ OCTAVO_CPU_GFNI, "gfni" }, { OCTAVO_CPU_AMX, "amx" },       { OCTAVO_CPU_NEON, "neon" },
-		{ OCTAVO_CPU_HWY, "hwy" },   { OCTAVO_CPU_BF16, "avx512_bf16" },
+		{ OCTAVO_CPU_GFNI, "gfni" }, { OCTAVO_CPU_BF16, "avx512bf16" }, { OCTAVO_CPU_AMX, "amx" },
+		{ OCTAVO_CPU_NEON, "neon" }, { OCTAVO_CPU_HWY, "hwy" },
 	};
 	uint32_t cpu = octavo_cpu_detect_all();
 	size_t at = 0;
@@ -157,6 +157,8 @@ void machine_print(const struct machine *m)
 	if (m->peak_gflops > 0)
 		printf("%s%.0f GFLOP/s in FP32 fused multiply-adds", m->read_gbs > 0 ? ", " : "  measured    ",
 		       m->peak_gflops);
+	if (m->pair_gflops > 0)
+		printf(", %.0f in BF16 pairs", m->pair_gflops);
 	if (m->tile_gflops > 0)
 		printf(", %.0f in BF16 tiles", m->tile_gflops);
 	if (m->read_gbs > 0 || m->peak_gflops > 0)
@@ -182,6 +184,7 @@ json_t *machine_json(const struct machine *m)
 	                      (json_int_t)m->cache[3], "memory_gib", m->memory_gib);
 	json_object_set_new(o, "read_gbs", number_or_null(m->read_gbs));
 	json_object_set_new(o, "peak_gflops", number_or_null(m->peak_gflops));
+	json_object_set_new(o, "pair_gflops", number_or_null(m->pair_gflops));
 	json_object_set_new(o, "tile_gflops", number_or_null(m->tile_gflops));
 	return o;
 }
@@ -288,8 +291,7 @@ int command_machine(int argc, char **argv)
 	memset(pool, 1, bytes);
 	progress("measuring bandwidth and peak", 1, 2);
 	m.read_gbs = machine_read_bandwidth(pool, bytes, m.threads, 5);
-	m.peak_gflops = machine_peak_gflops(m.threads);
-	m.tile_gflops = machine_tile_gflops(m.threads);
+	machine_measure_peaks(&m);
 	progress_clear();
 	free(pool);
 	machine_print(&m);

@@ -203,7 +203,7 @@ static double peak_gflops(struct peak peak, double flops, size_t threads)
 	return best;
 }
 
-double machine_peak_gflops(size_t threads)
+static double fma_gflops(size_t threads)
 {
 	double best = 0;
 	for (size_t i = 0; i < sizeof peak_loops / sizeof *peak_loops; i++) {
@@ -216,6 +216,37 @@ double machine_peak_gflops(size_t threads)
 	}
 	return best;
 }
+
+/* ---- Peak of pairs ------------------------------------------------------------------------------------------- */
+
+#ifdef HAVE_AVX512BF16
+TARGET("avx512bf16,avx512f") static float peak_pairs(size_t rounds)
+{
+	__m512 x[CHAINS];
+	__m512bh a = (__m512bh)_mm512_set1_epi32(0x3f803f80), b = a;
+	for (size_t i = 0; i < CHAINS; i++)
+		x[i] = _mm512_setzero_ps();
+	for (size_t round = 0; round < rounds; round++)
+		_Pragma("GCC unroll 12") for (size_t i = 0; i < CHAINS; i++) x[i] = _mm512_dpbf16_ps(x[i], a, b);
+	for (size_t i = 1; i < CHAINS; i++)
+		x[0] = _mm512_add_ps(x[0], x[i]);
+	return _mm512_cvtss_f32(x[0]);
+}
+
+static double pair_gflops(size_t threads)
+{
+	const struct peak peak = {peak_pairs, PEAK_ROUNDS};
+	if (!(octavo_cpu_detect() & OCTAVO_CPU_BF16))
+		return 0;
+	return peak_gflops(peak, 2.0 * CHAINS * 32, threads);
+}
+#else
+static double pair_gflops(size_t threads)
+{
+	(void)threads;
+	return 0;
+}
+#endif
 
 /* ---- Peak of tiles ------------------------------------------------------------------------------------------- */
 
@@ -239,7 +270,7 @@ TARGET("amx-tile,amx-bf16") static float peak_tiles(size_t rounds)
 	return 0;
 }
 
-double machine_tile_gflops(size_t threads)
+static double tile_gflops(size_t threads)
 {
 	const struct peak peak = {peak_tiles, PEAK_ROUNDS / 8};
 	if (!(octavo_cpu_detect() & OCTAVO_CPU_AMX))
@@ -247,9 +278,16 @@ double machine_tile_gflops(size_t threads)
 	return peak_gflops(peak, 4 * 2.0 * 16 * 16 * 32, threads);
 }
 #else
-double machine_tile_gflops(size_t threads)
+static double tile_gflops(size_t threads)
 {
 	(void)threads;
 	return 0;
 }
 #endif
+
+void machine_measure_peaks(struct machine *m)
+{
+	m->peak_gflops = fma_gflops(m->threads);
+	m->pair_gflops = pair_gflops(m->threads);
+	m->tile_gflops = tile_gflops(m->threads);
+}

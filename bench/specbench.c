@@ -50,8 +50,8 @@ static const char usage[] =
 	"specbench COMMAND --help lists a command's options. Exit status: 0 success, 1 a check failed (for example\n"
 	"output that is not identical to plain decoding), 2 bad usage or input, or output that cannot be written.\n"
 	"\n"
-	"Environment: OCTAVO_MODEL=DIR is the model where --model is not given; OCTAVO_CPU=ref, hwy, neon, avx2, avx512\n"
-	"or amx lowers the choice of kernels.\n";
+	"Environment: OCTAVO_MODEL=DIR is the model where --model is not given; OCTAVO_CPU=ref, hwy, neon, avx2,\n"
+	"avx512, avx512bf16 or amx lowers the choice of kernels.\n";
 
 static const struct command {
 	const char *name;

@@ -272,11 +272,9 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct octavo_matrix *w,
 {
 	const size_t size = kind == BF16 ? 2 : 1, pitch = w->ld * size;
 	struct few_block b = {.w = w};
-	struct codes codes = {0};
+	const struct codes *codes = codes_of(w->dtype); /* for FP8 */
 	struct few s;
 
-	if (kind != BF16)
-		codes = codes_for(w->dtype);
 	memset(s.fold, 0, sizeof s.fold); /* tiles fill only x's columns, and vectors compute with all */
 	tile_open(SIDE, x->rows);
 	for (b.k0 = 0; b.k0 < w->cols; b.k0 = b.k1) {
@@ -291,7 +289,7 @@ ALWAYS_INLINE void few_rows(const enum kind kind, const struct octavo_matrix *w,
 				b.next = (ptrdiff_t)(FEW_WEIGHTS * pitch) - (ptrdiff_t)((b.k1 - b.k0) * size);
 			else
 				b.next = -(ptrdiff_t)((b.n - n0) * pitch);
-			few_block(kind, &b, &codes, x, y, ldy, &s);
+			few_block(kind, &b, codes, x, y, ldy, &s);
 		}
 	}
 	_tile_release();

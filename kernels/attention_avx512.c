@@ -5,6 +5,7 @@
 #include "kernels/simd_avx512.h"
 
 #include "kernels/sets.h"
+#include "kernels/simd_fma.h"
 #include "kernels/simd_panel.h"
 
 /* Rows that go over a panel together: with both vectors 16 chains, 8 sums, two weights and a broadcast. */

@@ -5,6 +5,7 @@
 #include "kernels/simd_neon.h"
 
 #include "kernels/sets.h"
+#include "kernels/simd_fma.h"
 #include "kernels/simd_wide.h"
 
 #include "kernels/simd_attention.h"

@@ -14,8 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char built_in[] = "bf16dot";
-static const char *const names[] = {built_in, "onednn", "xsmm", NULL};
+static const char *const names[] = {"onednn", "xsmm", NULL};
 
 const char *const *octavo_backend_names(void)
 {
@@ -30,25 +29,6 @@ static int is_known(const char *name)
 	return 0;
 }
 
-/* The one that needs no module. */
-static enum octavo_status overlay_built_in(struct octavo_kernels *table, struct octavo_error *error)
-{
-#ifdef HAVE_AVX512BF16
-	if (octavo_cpu_detect() & OCTAVO_CPU_BF16) {
-		octavo_kernels_overlay(table, &octavo_set_gemm_bf16dot);
-		return OCTAVO_OK;
-	}
-	return octavo_fail(error, OCTAVO_ENOTSUP,
-	                   "backend %s: needs AVX512_BF16 and AVX512_VBMI, which are not in this CPU, "
-	                   "or OCTAVO_CPU forbids them",
-	                   built_in);
-#else
-	(void)table;
-	return octavo_fail(error, OCTAVO_ENOTSUP, "backend %s: not built for this architecture or by this compiler",
-	                   built_in);
-#endif
-}
-
 enum octavo_status octavo_backend_overlay(struct octavo_kernels *table, const char *name, struct octavo_error *error)
 {
 	char file[32];
@@ -57,8 +37,6 @@ enum octavo_status octavo_backend_overlay(struct octavo_kernels *table, const ch
 		return octavo_fail(error, OCTAVO_EINVAL, "backend: a null argument");
 	if (!is_known(name))
 		return octavo_fail(error, OCTAVO_EINVAL, "backend: unknown name \"%s\"", name);
-	if (!strcmp(name, built_in))
-		return overlay_built_in(table, error);
 	snprintf(file, sizeof file, "octavo-%s.so", name);
 
 	struct octavo_error why;

@@ -16,37 +16,48 @@
 /* The BF16 value of a code's magnitude, 128 entries: its high bytes and its low bytes.  Every E4M3 and E5M2
  * value is exact in BF16. */
 struct codes {
-	__m512i high[2], low[2];
+	union {
+		uint8_t byte[128];
+		vi half[2];
+	} high, low;
 };
 
-static inline struct codes codes_for(enum octavo_dtype dtype)
-{
-	struct codes codes;
-	_Alignas(64) uint8_t high[128], low[128];
+/* Normal codes' values: the exponent moves to BF16's bias, the fraction to the top. */
+#define E4M3_BITS(code) (((code) / 8 + 120) << 7 | (code) % 8 << 4)
+#define E5M2_BITS(code) (((code) / 4 + 112) << 7 | (code) % 4 << 5)
+#define CODES_4(bits, byte, i) byte(bits(i)), byte(bits((i) + 1)), byte(bits((i) + 2)), byte(bits((i) + 3))
+#define CODES_8(bits, byte, i) CODES_4(bits, byte, i), CODES_4(bits, byte, (i) + 4)
+#define CODES_24(bits, byte, i) CODES_8(bits, byte, i), CODES_8(bits, byte, (i) + 8), CODES_8(bits, byte, (i) + 16)
+#define CODES_96(bits, byte, i)                                                                                        \
+	CODES_24(bits, byte, i), CODES_24(bits, byte, (i) + 24), CODES_24(bits, byte, (i) + 48),                       \
+	        CODES_24(bits, byte, (i) + 72)
+#define HIGH_BYTE(bits) (bits) >> 8
+#define LOW_BYTE(bits) (bits)&0xff
+/* Subnormals are multiples of 2^-9; the last code is NaN. */
+#define E4M3_CODES(byte)                                                                                               \
+	{{byte(0), byte(0x3b00), byte(0x3b80), byte(0x3bc0), byte(0x3c00), byte(0x3c20), byte(0x3c40), byte(0x3c60),   \
+	  CODES_96(E4M3_BITS, byte, 8), CODES_8(E4M3_BITS, byte, 104), CODES_8(E4M3_BITS, byte, 112),                  \
+	  CODES_4(E4M3_BITS, byte, 120), byte(E4M3_BITS(124)), byte(E4M3_BITS(125)), byte(E4M3_BITS(126)),             \
+	  byte(0x7fc0)}}
+/* Subnormals are multiples of 2^-16; the last four codes are infinity and NaN. */
+#define E5M2_CODES(byte)                                                                                               \
+	{{byte(0), byte(0x3780), byte(0x3800), byte(0x3840), CODES_96(E5M2_BITS, byte, 4),                             \
+	  CODES_24(E5M2_BITS, byte, 100), byte(0x7f80), byte(0x7fc0), byte(0x7fc0), byte(0x7fc0)}}
+static const struct codes codes_e4m3 = {.high = E4M3_CODES(HIGH_BYTE), .low = E4M3_CODES(LOW_BYTE)};
+static const struct codes codes_e5m2 = {.high = E5M2_CODES(HIGH_BYTE), .low = E5M2_CODES(LOW_BYTE)};
 
-	for (int first = 0; first < 128; first += LANES) {
-		__m512i top = _mm512_slli_epi32(
-		        _mm512_add_epi32(_mm512_set1_epi32(first),
-		                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)),
-		        24);
-		__m512i value = _mm512_castps_si512(dtype == OCTAVO_E4M3 ? vf_decode_e4m3(top) : vf_decode_e5m2(top));
-		_mm_store_si128((__m128i *)(high + first), _mm512_cvtepi32_epi8(_mm512_srli_epi32(value, 24)));
-		_mm_store_si128((__m128i *)(low + first), _mm512_cvtepi32_epi8(_mm512_srli_epi32(value, 16)));
-	}
-	for (int i = 0; i < 2; i++) {
-		codes.high[i] = _mm512_load_si512(high + 64 * i);
-		codes.low[i] = _mm512_load_si512(low + 64 * i);
-	}
-	return codes;
+static inline const struct codes *codes_of(enum octavo_dtype dtype)
+{
+	return dtype == OCTAVO_E5M2 ? &codes_e5m2 : &codes_e4m3;
 }
 
 /* The high and the low bytes of 64 codes' values.  The lookups ignore the sign, bit 7 of the index. */
 ALWAYS_INLINE void code_bytes(const struct codes *codes, vi d, vi *high, vi *low)
 {
 	const vi sign = _mm512_set1_epi8((char)0x80);
-	vi magnitude = _mm512_permutex2var_epi8(codes->high[0], d, codes->high[1]);
+	vi magnitude = _mm512_permutex2var_epi8(codes->high.half[0], d, codes->high.half[1]);
 
-	*low = _mm512_permutex2var_epi8(codes->low[0], d, codes->low[1]);
+	*low = _mm512_permutex2var_epi8(codes->low.half[0], d, codes->low.half[1]);
 	*high = _mm512_ternarylogic_epi32(magnitude, d, sign, 0xf8); /* a | (b & c) */
 }
 

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/hwy_module.h"
+#include "kernels/pairs.h"
 #include "octavo_kernels.h"
 
 #include <errno.h>
@@ -40,7 +41,8 @@ static const struct {
         {"hwy", OCTAVO_CPU_HWY},
         {"neon", OCTAVO_CPU_NEON},
         {"avx2", OCTAVO_CPU_AVX2},
-        {"avx512", OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_GFNI | OCTAVO_CPU_BF16},
+        {"avx512", OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_GFNI},
+        {"avx512bf16", OCTAVO_CPU_BF16},
         {"amx", OCTAVO_CPU_AMX},
 };
 #define LEVELS (sizeof levels / sizeof levels[0])
@@ -146,11 +148,23 @@ static uint32_t detect_amx(uint32_t edx, uint64_t states, uint32_t have)
 	return tile_permission() ? OCTAVO_CPU_AMX : 0;
 }
 
-static int has_bf16(void)
+static uint32_t detect_bf16(uint32_t have)
 {
 	uint32_t eax, ebx, ecx, edx;
 
-	return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax & 1u << 5; /* AVX512_BF16 */
+	if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || !(eax & 1u << 5)) { /* AVX512_BF16 */
+		explain("avx512bf16: not in this CPU");
+		return 0;
+	}
+	if (!has(have, OCTAVO_CPU_VBMI)) {
+		explain("avx512bf16: needs AVX-512 VBMI beside it");
+		return 0;
+	}
+	if (!octavo_pairs_are_chains()) {
+		explain("avx512bf16: this CPU's dot products are not two multiply-adds in turn");
+		return 0;
+	}
+	return OCTAVO_CPU_BF16;
 }
 
 static uint32_t detect(uint32_t allowed)
@@ -181,8 +195,7 @@ static uint32_t detect(uint32_t allowed)
 		have |= OCTAVO_CPU_VBMI;
 	if (ecx & bit_GFNI)
 		have |= OCTAVO_CPU_GFNI;
-	if (have & OCTAVO_CPU_VBMI && has_bf16())
-		have |= OCTAVO_CPU_BF16;
+	have |= detect_bf16(have);
 	if (allowed & OCTAVO_CPU_AMX)
 		have |= detect_amx(edx, states, have);
 	return have;
@@ -247,7 +260,7 @@ static void detect_once(void)
 	if (!name)
 		return;
 	if (level_of(name) == LEVELS)
-		explain("OCTAVO_CPU=%.40s is not one of ref, hwy, neon, avx2, avx512, amx: using ref", name);
+		explain("OCTAVO_CPU=%.40s is not one of ref, hwy, neon, avx2, avx512, avx512bf16, amx: using ref", name);
 	else
 		explain("OCTAVO_CPU=%s: using %s", name, octavo_cpu_name(detected));
 }

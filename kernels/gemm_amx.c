@@ -86,11 +86,9 @@ ALWAYS_INLINE void many_rows(const enum kind kind, const struct octavo_matrix *w
                              const struct octavo_rows *x, float *y, size_t ldy)
 {
 	struct panel p;
-	struct codes codes = {0};
+	const struct codes *codes = codes_of(w->dtype); /* for FP8 */
 	struct octavo_rows part = *x;
 
-	if (kind != BF16)
-		codes = codes_for(w->dtype);
 	p.chunks = w->scale_dtype == OCTAVO_NONE ? PLAIN_CHUNKS : SCALED_CHUNKS;
 	panel_open(x);
 	for (size_t m = 0; m < x->rows; m += part.rows) {
@@ -100,7 +98,7 @@ ALWAYS_INLINE void many_rows(const enum kind kind, const struct octavo_matrix *w
 		for (size_t k0 = 0, k1; k0 < w->cols; k0 = k1) {
 			for (k1 = k0; k1 < w->cols && (k1 == k0 || (k1 - k0) * part.rows * 2 < MANY_BYTES);)
 				k1 = panel_end(w, w->col0, k1, w->cols);
-			many_block(kind, &codes, w, n0, n1, k0, k1, &part, y + m * ldy, ldy, &p);
+			many_block(kind, codes, w, n0, n1, k0, k1, &part, y + m * ldy, ldy, &p);
 		}
 	}
 	_tile_release();

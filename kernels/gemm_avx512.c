@@ -5,7 +5,10 @@
 #include "kernels/simd_avx512.h"
 
 #include "kernels/sets.h"
-#include "kernels/simd_few.h"
+#include "kernels/simd_fma.h"
+#include "kernels/simd_transposed.h"
+
+#include "kernels/simd_many.h"
 
 #include "kernels/simd_gemm.h"
 

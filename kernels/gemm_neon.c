@@ -11,7 +11,7 @@
 #include "kernels/simd_neon.h"
 
 #include "kernels/sets.h"
-#include "kernels/simd.h"
+#include "kernels/simd_fma.h"
 
 #include "kernels/simd_block.h"
 
@@ -338,6 +338,8 @@ ALWAYS_INLINE vi fill_panel(const enum kind kind, const int shifted, const struc
 	(void)shifted;
 	return noted;
 }
+
+#include "kernels/simd_many.h"
 
 #include "kernels/simd_gemm.h"
 

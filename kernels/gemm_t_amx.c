@@ -68,14 +68,12 @@ static void gemm_t(const struct octavo_matrix *w, size_t k0, size_t k1, const st
 {
 	struct panel p;
 	struct panel_fold f = {.ldy = ldy, .scaled = w->scale_dtype != OCTAVO_NONE};
-	struct codes codes = {0};
+	const struct codes *codes = codes_of(w->dtype); /* for FP8 */
 
 	if (w->dtype == OCTAVO_F16 || w->dtype == OCTAVO_F32) { /* more bits than the tiles take */
 		octavo_set_gemm_t_avx512.gemm_t->run(w, k0, k1, x, y, ldy);
 		return;
 	}
-	if (w->dtype != OCTAVO_BF16)
-		codes = codes_for(w->dtype);
 	p.chunks = f.scaled ? SCALED_CHUNKS : PLAIN_CHUNKS;
 	panel_open(x);
 	for (size_t k = k0; k < k1; k += f.columns) {
@@ -83,7 +81,7 @@ static void gemm_t(const struct octavo_matrix *w, size_t k0, size_t k1, const st
 		f.y = y + k;
 		for (size_t n = 0, end; n < w->rows; n = end) {
 			end = panel_end(w, w->row0, n, w->rows);
-			fill(w, &codes, n, end, k, f.columns, &p);
+			fill(w, codes, n, end, k, f.columns, &p);
 			if (f.scaled)
 				column_scales(w, n, k, f.columns, f.scale);
 			f.first = n == 0;

@@ -5,6 +5,7 @@
 #include "kernels/simd_neon.h"
 
 #include "kernels/sets.h"
+#include "kernels/simd_fma.h"
 #include "kernels/simd_gemm_t.h"
 
 const struct octavo_kernels octavo_set_gemm_t_neon = {

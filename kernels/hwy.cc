@@ -41,11 +41,17 @@ namespace {
 #undef OCTAVO_SIMD_TRANSPOSED_H
 #undef OCTAVO_SIMD_WIDE_H
 #undef OCTAVO_SIMD_FEW_H
+#undef OCTAVO_SIMD_FMA_H
+#undef OCTAVO_SIMD_MANY_H
 #include "kernels/simd_hwy.h"
 
+#include "kernels/simd_fma.h"
+
 #include "kernels/simd_codec.h"
-#include "kernels/simd_few.h"
+#include "kernels/simd_transposed.h"
 #include "kernels/simd_wide.h"
+
+#include "kernels/simd_many.h"
 
 #include "kernels/simd_attention.h"
 #include "kernels/simd_gemm.h"

@@ -212,10 +212,11 @@ enum {
 	OCTAVO_CPU_GFNI = 1u << 4,   /* GFNI beside AVX512; reported, no set needs it */
 	OCTAVO_CPU_AMX = 1u << 5,    /* AMX-TILE and AMX-BF16, tile state enabled and permitted, AVX512 and VBMI */
 	OCTAVO_CPU_NEON = 1u << 6,   /* Armv8.0-A Advanced SIMD */
-	OCTAVO_CPU_BF16 = 1u << 7,   /* AVX512_BF16 beside AVX512 and VBMI: for the backend bf16dot alone */
+	OCTAVO_CPU_BF16 = 1u << 7,   /* AVX512_BF16 beside AVX512 and VBMI, its dot products found to be two
+	                              * multiply-adds in turn */
 };
 
-/* What this machine has, lowered by the environment variable OCTAVO_CPU = ref|hwy|avx2|avx512|amx|neon (the
+/* What this machine has, lowered by the environment variable OCTAVO_CPU = ref|hwy|avx2|avx512|avx512bf16|amx|neon (the
  * named set and those below it).  Empty counts as unset; an unknown name lowers to the reference, and
  * octavo_cpu_reason says so.
  * The Highway set is a module that brings the C++ runtime: it is looked for, and so can be in the answer, only where
@@ -242,8 +243,7 @@ OCTAVO_API void octavo_kernels_init(struct octavo_kernels *table, uint32_t cpu);
 OCTAVO_API const struct octavo_kernels *octavo_kernels_get(void);
 
 /* ---- Backends ----------------------------------------------------------------------------------
- * Matrix products with sums of their own: "bf16dot", the fast mode for those who want speed over identity, by the
- * instructions of AVX512_BF16; and other libraries', "onednn" and "xsmm" (libxsmm), each a module (octavo_base.h).
+ * Matrix products of other libraries, "onednn" and "xsmm" (libxsmm), each a module (octavo_base.h).
  * They take everything that gemm_fp8 and gemm_bf16 take, and are flagged OCTAVO_APPROXIMATE: they add in an order of
  * their own, which may change with the number of rows and the processor.  What they promise: where
  * nothing overflows, |y - exact| <= g / (1 - g) * sum_k |s * x * w| with g = (128 + P) * 2^-24, where s is the exact
@@ -251,11 +251,11 @@ OCTAVO_API const struct octavo_kernels *octavo_kernels_get(void);
  * scales; F16 counts twice.  (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1:
  * the products of a piece are exact, at most 127 roundings add them, one makes s, one applies it, P - 1 add the
  * pieces.)  A row of x or of w with a NaN gives NaN, as in the other sets; so does a product for which a thread
- * could not get its scratch memory.  Each thread that runs a library's keeps up to 1 MiB until it ends. */
+ * could not get its scratch memory.  Each thread that runs one keeps up to 1 MiB until it ends. */
 
 /* Puts the backend's kernels in place of *table's gemm_fp8 and gemm_bf16.  EINVAL for null arguments and unknown names,
- * ENOTSUP with the reason in *error if the module is not installed, its library cannot work here or octavo_cpu_detect()
- * lacks the instructions; then *table is as it was. */
+ * ENOTSUP with the reason in *error if the module is not installed or its library cannot work here; then
+ * *table is as it was. */
 OCTAVO_API enum octavo_status octavo_backend_overlay(struct octavo_kernels *table, const char *name,
                                                      struct octavo_error *error);
 /* NULL-terminated: all that may be asked for. */

@@ -32,6 +32,8 @@
 #include <string.h>
 
 #define LANES 16
+#define CHUNK 32  /* elements of a chunk */
+#define PANEL 128 /* elements of the summed axis in a panel: a whole scale block */
 
 /* What weights are made of: a constant in each instance of a kernel. */
 enum kind { E4M3, E5M2, BF16, F16, F32 };

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The GEMM of few rows of x, for registers that hold 16 whole dwords or two halves of them: 64 bytes of each row of
- * E4M3 or BF16 weights are transposed, and decoded where they are multiplied.  Above FEW_MAX rows a panel is faster:
- * see simd_transposed.h.
+ * FP8 or BF16 weights are transposed, and decoded where they are multiplied.  Above FEW_MAX rows a panel is faster.
+ * The including file has said how a line meets x, as simd_transposed.h does for fused multiply-adds and gemm_dot.h for
+ * pairs:
+ *
+ *	SHIFTED_CODES  whether E4M3 weights come times 2^-DOWN, and NaN codes are noted: see simd_block.h
+ *	few_codes      what decoding needs for a dtype: few_codes_of(dtype)
+ *	few_four       columns [4 i, 4 i + 4) of 16 transposed rows against x: steps of the even and the odd chains
  *
  * Tensors begin anywhere in a file.  A load that straddles two cache lines costs two, and where rows are a multiple of
  * 2048 bytes apart, the line that the next load wants again has left the first-level cache by then.  So up to LEADS
@@ -14,13 +19,13 @@
 #ifndef OCTAVO_SIMD_FEW_H
 #define OCTAVO_SIMD_FEW_H
 
-#include "kernels/simd_transposed.h"
+#include "kernels/simd_block.h"
 
 #define LINE 64
-#define X_FLOATS 4096 /* of x in a stretch: half a first-level cache */
-#define X_GAP 16      /* floats between rows of x: at a power of two they would meet in the same sets of the cache */
+#define X_PART (16384 / sizeof(term)) /* of x in a stretch: half a first-level cache */
+#define X_GAP 16                    /* terms between rows of x: at a power of two they would meet in the same sets of the cache */
 #define LONG 2048     /* bytes of a row, from which on whole lines pay: there is a line more of them, put together */
-#define SCALES (X_FLOATS / OCTAVO_BLOCK + 1)
+#define SCALES (X_PART * 128 / TERMS(128) / OCTAVO_BLOCK + 1)
 
 /* What all blocks of a band read in a stretch of columns. */
 struct stretch {
@@ -29,7 +34,8 @@ struct stretch {
 	size_t length;     /* bytes of a stretch, the last one apart */
 	size_t ahead;      /* bytes from a line to the one that is prefetched with it */
 	size_t rows;
-	float *x; /* [rows][pitch]: x at these columns in F32 */
+	const struct few_codes *codes;
+	term *x; /* [rows][pitch]: x at these columns */
 	size_t pitch;
 	int scaled;             /* w has scales */
 	size_t folds;           /* scale blocks that end here */
@@ -42,44 +48,13 @@ struct stretch {
 struct few {
 	vf acc[FEW_MAX], sum[FEW_MAX];
 	vf even[LEADS + 1], odd[LEADS + 1]; /* of the chunk that the last line began, where lines do not end chunks */
-	vi largest;                         /* note_codes */
+	vi largest;                         /* note_codes, if SHIFTED_CODES */
 	size_t left;                        /* chunks until the scale block ends */
 	vm lower;                           /* the lanes whose scales are the stretch's first ones */
 	ptrdiff_t then;                     /* from the rows to what is read after the stretch */
 };
 
 /* ---- a line ---------------------------------------------------------------------------------------------- */
-
-/* What a line's dwords meet. */
-struct line {
-	const uint8_t *const *row;
-	ptrdiff_t ahead;
-	const float *x;
-	size_t pitch;
-};
-
-/* Dword i of each row against the columns of x that it meets; and the cache line of row i that is wanted later, which
- * one by one never queue.  Into the second level only: in the first, rows a multiple of 4096 bytes apart would push
- * each other out before they are used. */
-ALWAYS_INLINE void few_dword(const enum kind kind, const size_t rows, const int i, const vi *d, const struct line *l,
-                             vf *even, vf *odd)
-{
-	const size_t per_dword = 4 / element_size(kind);
-
-	__builtin_prefetch(l->row[i] + l->ahead, 0, 2);
-	/* one weight at a time: AVX2 has no registers for four */
-#pragma GCC unroll 4
-	for (size_t j = 0; j < per_dword; j++) {
-		vf pair[2];
-		if (kind == BF16)
-			split_bf16(d[i], pair);
-		vf w = kind == BF16 ? pair[j] : weight_e4m3(d[i], (int)j);
-		vf *sum = j % 2 ? odd : even;
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++)
-			sum[m] = vf_fma(w, vf_set1(l->x[m * l->pitch + (size_t)i * per_dword + j]), sum[m]);
-	}
-}
 
 ALWAYS_INLINE void few_clear(const size_t rows, vf *even, vf *odd)
 {
@@ -100,7 +75,7 @@ ALWAYS_INLINE void few_fold(const enum kind kind, const size_t rows, const struc
 {
 	vf scale = vf_choose(f->lower, vf_set1(t->scale[0][s->folds]), vf_set1(t->scale[1][s->folds]));
 
-	scale = mend(kind == E4M3, scale);
+	scale = mend(SHIFTED_CODES && kind == E4M3, scale);
 #pragma GCC unroll 8
 	for (size_t m = 0; m < rows; m++) {
 		vf both = scale;
@@ -125,21 +100,33 @@ ALWAYS_INLINE void few_end(const enum kind kind, const size_t rows, const vf *ev
 		few_fold(kind, rows, f, t, m0, s);
 }
 
-/* The products of one line, in which chunks begin at dword c and at c + 8: [0] is the chunk that the line before began,
- * and at the end the one that this line began.  Written out: what a loop index chooses would not stay in registers. */
-ALWAYS_INLINE void few_line(const enum kind kind, const size_t rows, const int c, const vi *d, const struct line *l,
-                            const struct few *f, const struct stretch *t, size_t m0, vf even[3][FEW], vf odd[3][FEW],
-                            struct few_sums *s)
+/* The cache lines of the rows whose turn it is, wanted later: one by one they never queue.  Into the second level only:
+ * in the first, rows a multiple of 4096 bytes apart would push each other out before they are used. */
+ALWAYS_INLINE void few_prefetch(const enum kind kind, const int i, const struct block *b, ptrdiff_t ahead)
 {
-#define DWORD(i, chunk) few_dword(kind, rows, i, d, l, even[chunk], odd[chunk])
+	const int rows = kind == BF16 ? 2 : 1; /* a line of BF16 is half as many columns */
+
+#pragma GCC unroll 2
+	for (int r = i * rows; r < (i + 1) * rows; r++)
+		__builtin_prefetch(b->row[r] + ahead, 0, 2);
+}
+
+/* The products of one line, in which chunks begin at columns 4 c and 4 (c + 8): [0] is the chunk that the line before began,
+ * and at the end the one that this line began.  Written out: what a loop index chooses would not stay in registers. */
+ALWAYS_INLINE void few_line(const enum kind kind, const size_t rows, const int c, const struct block *b, ptrdiff_t ahead,
+                            const vi *d, const term *x, const struct few *f, const struct stretch *t, size_t m0,
+                            vf even[3][FEW], vf odd[3][FEW], struct few_sums *s)
+{
+#define FOUR(i, chunk)                                                                                                 \
+	(few_prefetch(kind, i, b, ahead), few_four(kind, rows, i, t->codes, d, x, t->pitch, even[chunk], odd[chunk]))
 #define EIGHT(each) each(0), each(1), each(2), each(3), each(4), each(5), each(6), each(7)
-#define OLD(i) ((i) < c ? DWORD(i, 0) : (void)0)
-#define FIRST(i) DWORD(c + (i), 1)
-#define SECOND(i) ((i) < 8 - c ? DWORD(c + 8 + (i), 2) : (void)0)
-#define TWO(i) FIRST(i), ((i) < c ? DWORD(i, 0) : DWORD(8 + (i), 2))
+#define OLD(i) ((i) < c ? FOUR(i, 0) : (void)0)
+#define FIRST(i) FOUR(c + (i), 1)
+#define SECOND(i) ((i) < 8 - c ? FOUR(c + 8 + (i), 2) : (void)0)
+#define TWO(i) FIRST(i), ((i) < c ? FOUR(i, 0) : FOUR(8 + (i), 2))
 	if (kind == BF16) {
 		few_clear(rows, even[1], odd[1]);
-		EIGHT(FIRST), FIRST(8), FIRST(9), FIRST(10), FIRST(11), FIRST(12), FIRST(13), FIRST(14), FIRST(15);
+		EIGHT(FIRST);
 		few_end(kind, rows, even[1], odd[1], f, t, m0, s);
 		return;
 	}
@@ -167,7 +154,7 @@ ALWAYS_INLINE void few_line(const enum kind kind, const size_t rows, const int c
 		even[0][m] = even[2][m];
 		odd[0][m] = odd[2][m];
 	}
-#undef DWORD
+#undef FOUR
 #undef EIGHT
 #undef OLD
 #undef FIRST
@@ -211,17 +198,16 @@ ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const in
 	}
 	for (size_t at = t->first; at < t->end; at += LINE) {
 		size_t later = at + t->ahead;
-		struct line l = {.row = b->row, .x = t->x + m0 * t->pitch, .pitch = t->pitch};
+		const term *x = t->x + m0 * t->pitch + TERMS((at - t->first) / element_size(kind));
+		ptrdiff_t ahead = later < t->end ? (ptrdiff_t)(later - t->lead) : f->then + (ptrdiff_t)(later - t->end);
 		vi d[16];
-		l.x += (at - t->first) / element_size(kind);
-		l.ahead = later < t->end ? (ptrdiff_t)(later - t->lead) : f->then + (ptrdiff_t)(later - t->end);
 		if (at < t->lead)
 			load_lead(b, t->lead, d);
 		else
 			load_transposed(b->row, at - t->lead, smaller(LINE, total - at), d);
-		if (kind == E4M3)
+		if (SHIFTED_CODES && kind == E4M3)
 			largest = note_codes(largest, d);
-		few_line(kind, rows, c, d, &l, f, t, m0, even, odd, &s);
+		few_line(kind, rows, c, b, ahead, d, x, f, t, m0, even, odd, &s);
 	}
 	if (t->end == total) { /* what the rows' end left open */
 		if (c > 0)
@@ -307,14 +293,15 @@ static inline size_t few_lead(const enum kind kind, const struct block *b, size_
 
 /* The first stretch's end, and what does not change from one to the next. */
 static inline struct stretch first_stretch(const enum kind kind, const struct block *b, const struct octavo_rows *x,
-                                           float *xf)
+                                           term *xf)
 {
 	struct stretch t = {.lead = few_lead(kind, b, x->rows), .rows = x->rows, .x = xf, .x_scale_ld = x->scale_ld};
 
 	t.scaled = b->w->scale_dtype != OCTAVO_NONE;
-	t.length = X_FLOATS / x->rows * element_size(kind) / LINE * LINE;
+	t.codes = few_codes_of(b->w->dtype);
+	t.length = X_PART * 128 / TERMS(128) / x->rows * element_size(kind) / LINE * LINE;
 	t.end = smaller(t.length, t.lead + b->row_bytes);
-	t.pitch = t.length / element_size(kind) + X_GAP;
+	t.pitch = TERMS(t.length / element_size(kind)) + X_GAP;
 	t.ahead = smaller(AHEAD, t.length);
 	return t;
 }
@@ -339,18 +326,17 @@ static inline void widen_stretch(const struct octavo_rows *x, size_t cols, size_
 
 	for (size_t m = 0; m < t->rows; m++) {
 		const uint16_t *row = x->x + m * x->ld;
-		for (size_t i = 0; i < count; i += LANES) {
+		for (size_t i = 0; i < count; i += TERM_STEP) {
 			size_t at = t->first / size + i; /* the column, plus the lead */
-			uint16_t part[LANES] = {0};
-			vf v;
+			term *to = t->x + m * t->pitch + TERMS(i);
+			uint16_t part[TERM_STEP] = {0};
 			if (at >= lead) {
-				v = vf_load_bf16(row + (at - lead), cols - smaller(at - lead, cols));
-			} else {
-				for (size_t j = lead - at; j < LANES && at + j - lead < cols; j++)
-					part[j] = row[at + j - lead];
-				v = vf_load_bf16(part, LANES);
+				make_terms(row + (at - lead), cols - smaller(at - lead, cols), up, to);
+				continue;
 			}
-			vf_store(t->x + m * t->pitch + i, up ? vf_mul(v, vf_power(up)) : v);
+			for (size_t j = lead - at; j < TERM_STEP && at + j - lead < cols; j++)
+				part[j] = row[at + j - lead];
+			make_terms(part, TERM_STEP, up, to);
 		}
 	}
 }
@@ -389,7 +375,7 @@ ALWAYS_INLINE void few_band(const enum kind kind, const struct block *band, size
                             float *y, size_t ldy)
 {
 	const struct octavo_matrix *w = band->w;
-	alignas(64) float xf[X_FLOATS + FEW_MAX * X_GAP];
+	alignas(64) term xf[X_PART + FEW_MAX * X_GAP];
 	struct stretch t = first_stretch(kind, band, x, xf);
 	const size_t total = t.lead + band->row_bytes, lower = OCTAVO_BLOCK - (w->row0 + band->n) % OCTAVO_BLOCK;
 	struct few few[BAND];
@@ -397,7 +383,7 @@ ALWAYS_INLINE void few_band(const enum kind kind, const struct block *band, size
 	for (size_t r = 0; r < blocks; r++)
 		few_begin(&t, r * LANES, lower, w->col0, &few[r]);
 	for (size_t k = 0; t.first < total; t.first = t.end, t.end = smaller(t.first + t.length, total)) {
-		widen_stretch(x, w->cols, element_size(kind), kind == E4M3 ? UP : 0, &t);
+		widen_stretch(x, w->cols, element_size(kind), SHIFTED_CODES && kind == E4M3 ? UP : 0, &t);
 		t.x_scale = x->scale ? x->scale + k / OCTAVO_BLOCK : NULL;
 		if (t.scaled)
 			k = stretch_scales(element_size(kind), band, k, lower, &t);
@@ -406,33 +392,28 @@ ALWAYS_INLINE void few_band(const enum kind kind, const struct block *band, size
 			/* passes of at most FEW rows and of about equal size */
 			for (size_t m = 0, rows, left = (x->rows + FEW - 1) / FEW; left > 0; m += rows, left--) {
 				rows = (x->rows - m + left - 1) / left;
-				if (kind == E4M3)
-					few_e4m3(rows, &band[r], &t, m, &few[r]);
-				else
+				if (kind == BF16)
 					few_bf16(rows, &band[r], &t, m, &few[r]);
+				else
+					few_e4m3(rows, &band[r], &t, m, &few[r]);
 			}
 		}
 	}
-	for (size_t r = 0; r < blocks; r++) {
-		vm nan = noted_nan(few[r].largest);
+	for (size_t r = 0; r < blocks; r++)
 		for (size_t m = 0; m < x->rows; m++) {
-			vf v = t.scaled ? few[r].sum[m] : mend(kind == E4M3, few[r].acc[m]);
-			vf_store_first(y + m * ldy + band[r].n, band[r].count, kind == E4M3 ? vf_nan_where(nan, v) : v);
+			vf v = t.scaled ? few[r].sum[m] : few[r].acc[m];
+			if (SHIFTED_CODES && kind == E4M3)
+				v = vf_nan_where(noted_nan(few[r].largest), mend(!t.scaled, v));
+			vf_store_first(y + m * ldy + band[r].n, band[r].count, v);
 		}
-	}
 }
-
-/* ---- all ------------------------------------------------------------------------------------------------- */
 
 /* Scale blocks must end with chunks; views that begin elsewhere are rare.  Only the kinds that models are made of have
  * code for few rows: the rest would double it for nobody. */
-ALWAYS_INLINE enum way way_of(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+ALWAYS_INLINE int takes_few(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
 {
-	const int few = x->rows <= FEW_MAX && (w->scale_dtype == OCTAVO_NONE || w->col0 % CHUNK == 0);
-
-	if (kind == E4M3)
-		return !is_moderate(x, w->cols) ? DECODED : few ? FEW_ROWS : SHIFTED;
-	return kind == BF16 && few ? FEW_ROWS : DECODED;
+	return (kind == E4M3 || kind == BF16) && x->rows <= FEW_MAX &&
+	       (w->scale_dtype == OCTAVO_NONE || w->col0 % CHUNK == 0);
 }
 
 #endif

@@ -3,15 +3,18 @@
  * The one multiplication that GEMM, transposed GEMM and attention share, for any vectors: see simd.h.
  *
  * A lane is an output, so each lane walks its own chains in the contract's order.  A panel holds up to 128
- * elements of the summed axis for 16 outputs, decoded to F32; the kernels differ only in how they fill it.
+ * elements of the summed axis for 16 outputs, decoded; the kernels differ only in how they fill it.  The including file
+ * has included what steps along the chains, simd_fma.h or dot.h:
+ *
+ *	term, TERMS(columns)  what a chain takes at a step, and how many of them: F32 numbers, or pairs of BF16
+ *	TERM_STEP             columns of 64 bytes of terms
+ *	make_terms            of the first `count` of TERM_STEP elements of x, times 2^up; zeros behind them
+ *	multiply              acc[m] = acc[m] + (E + O) over chunks of a panel, ascending
  */
 #ifndef OCTAVO_SIMD_PANEL_H
 #define OCTAVO_SIMD_PANEL_H
 
 #include "kernels/simd.h"
-
-#define CHUNK 32  /* elements of a chunk */
-#define PANEL 128 /* elements of the summed axis in a panel: a whole scale block */
 
 /* The end of the panel that starts at index i of an axis of `size`, which starts at `offset` in its scale block:
  * 128 elements, or fewer where a scale block or the axis ends. */
@@ -22,44 +25,15 @@ static inline size_t panel_end(const struct octavo_matrix *w, unsigned offset, s
 	return i + smaller(most, size - i);
 }
 
-/* `count` <= 128 BF16 values of one row, times 2^up, to F32, zeros behind them up to a multiple of 64. */
-static inline void widen_row(const uint16_t *x, size_t count, const int up, float *out /* [PANEL] */)
+/* `count` <= 128 BF16 values of one row, times 2^up, zeros behind them up to a multiple of 64. */
+static inline void widen_row(const uint16_t *x, size_t count, const int up, term *out /* [TERMS(PANEL)] */)
 {
 	size_t i = 0;
 
-	for (; i < count; i += LANES) {
-		vf v = vf_load_bf16(x + i, count - i);
-		vf_store(out + i, up ? vf_mul(v, vf_power(up)) : v);
-	}
-	for (; i % 64; i += LANES)
-		vf_store(out + i, vf_zero());
-}
-
-/* acc[m] = acc[m] + (E + O) over `chunks` chunks, ascending; `rows` is a constant after inlining. */
-ALWAYS_INLINE void multiply(const size_t rows, const float *w /* [chunks * 32][16] */,
-                            const float *x /* [rows][PANEL] */, size_t chunks, vf *acc)
-{
-	for (size_t c = 0; c < chunks; c++) {
-		vf even[BLOCK], odd[BLOCK];
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++)
-			even[m] = odd[m] = vf_zero();
-#pragma GCC unroll 2
-		for (size_t i = c * CHUNK; i < (c + 1) * CHUNK; i += 2) {
-			/* one weight at a time: AVX2 has no register for a second */
-			vf even_w = vf_load(w + i * LANES);
-#pragma GCC unroll 8
-			for (size_t m = 0; m < rows; m++)
-				even[m] = vf_fma(even_w, vf_set1(x[m * PANEL + i]), even[m]);
-			vf odd_w = vf_load(w + (i + 1) * LANES);
-#pragma GCC unroll 8
-			for (size_t m = 0; m < rows; m++)
-				odd[m] = vf_fma(odd_w, vf_set1(x[m * PANEL + i + 1]), odd[m]);
-		}
-#pragma GCC unroll 8
-		for (size_t m = 0; m < rows; m++)
-			acc[m] = vf_add(acc[m], vf_add(even[m], odd[m]));
-	}
+	for (; i < count; i += TERM_STEP)
+		make_terms(x + i, count - i, up, out + TERMS(i));
+	for (; i % 64; i += TERM_STEP)
+		memset(out + TERMS(i), 0, 64);
 }
 
 /* What becomes of a panel's sums. */
@@ -74,7 +48,7 @@ struct fold {
 	size_t x_scale_ld;
 };
 
-ALWAYS_INLINE void multiply_fold(const size_t rows, const float *w, const float *x, size_t chunks, const struct fold *f)
+ALWAYS_INLINE void multiply_fold(const size_t rows, const term *w, const term *x, size_t chunks, const struct fold *f)
 {
 	vf acc[BLOCK];
 
@@ -96,7 +70,7 @@ ALWAYS_INLINE void multiply_fold(const size_t rows, const float *w, const float 
 }
 
 /* The same for 1 to BLOCK rows, known only at run time. */
-static void multiply_block(size_t rows, const float *w, const float *x, size_t chunks, const struct fold *f)
+static void multiply_block(size_t rows, const term *w, const term *x, size_t chunks, const struct fold *f)
 {
 	switch (rows) {
 	case 1:
@@ -130,27 +104,27 @@ static void multiply_block(size_t rows, const float *w, const float *x, size_t c
 
 /* `panels` panels, one behind the other, against every row of x: columns [k0, k0 + count) of x meet the panels'
  * elements. */
-static inline void multiply_panels(const struct octavo_rows *x, size_t k0, size_t count, const float *w, size_t panels,
+static inline void multiply_panels(const struct octavo_rows *x, size_t k0, size_t count, const term *w, size_t panels,
                                    const struct fold *f)
 {
-	alignas(64) float xf[BLOCK * PANEL];
+	alignas(64) term xf[BLOCK * TERMS(PANEL)];
 	size_t chunks = (count + CHUNK - 1) / CHUNK;
 
 	for (size_t m = 0; m < x->rows; m += BLOCK) {
 		size_t rows = smaller(BLOCK, x->rows - m);
 		for (size_t i = 0; i < rows; i++)
-			widen_row(x->x + (m + i) * x->ld + k0, count, f->up, xf + i * PANEL);
+			widen_row(x->x + (m + i) * x->ld + k0, count, f->up, xf + i * TERMS(PANEL));
 		for (size_t p = 0; p < panels; p++) {
 			struct fold part = f[p];
 			part.y += m * part.ldy;
 			part.x_scale = x->scale ? x->scale + m * x->scale_ld + k0 / OCTAVO_BLOCK : NULL;
 			part.x_scale_ld = x->scale_ld;
-			multiply_block(rows, w + p * PANEL * LANES, xf, chunks, &part);
+			multiply_block(rows, w + p * TERMS(PANEL) * LANES, xf, chunks, &part);
 		}
 	}
 }
 
-static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const float *w, struct fold f)
+static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const term *w, struct fold f)
 {
 	multiply_panels(x, k0, count, w, 1, &f);
 }

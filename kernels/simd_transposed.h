@@ -11,21 +11,42 @@
 
 #include "kernels/simd_block.h"
 
-/* The largest byte of each byte's place so far, with the sign set: 255 if there was a NaN code. */
-ALWAYS_INLINE vi note_codes(vi largest, const vi d[16])
-{
-#pragma GCC unroll 16
-	for (int i = 0; i < 16; i++)
-		largest = vi_max_bytes(largest, vi_or(d[i], vi_set1(0x80808080)));
-	return largest;
-}
-
 /* Weight j of a transposed dword of E4M3 codes, times 2^-DOWN. */
 ALWAYS_INLINE vf weight_e4m3(vi d, const int j)
 {
 	vi word = vi_right_signed_words(j % 2 ? d : vi_left(d, 8), 4); /* codes j and j ^ 2 in the high bytes */
 
 	return vf_of(vi_and(j < 2 ? vi_left(word, 16) : word, vi_set1(0x87f00000)));
+}
+
+/* ---- few rows -------------------------------------------------------------------------------------------- */
+
+#define SHIFTED_CODES 1
+
+/* Codes are decoded by arithmetic. */
+struct few_codes;
+static inline const struct few_codes *few_codes_of(enum octavo_dtype dtype)
+{
+	(void)dtype;
+	return NULL;
+}
+
+ALWAYS_INLINE void few_four(const enum kind kind, const size_t rows, const size_t i, const struct few_codes *codes,
+                            const vi *d, const term *x, size_t pitch, vf *even, vf *odd)
+{
+	(void)codes;
+	/* one weight at a time: AVX2 has no registers for four */
+#pragma GCC unroll 4
+	for (size_t j = 0; j < 4; j++) {
+		vf pair[2];
+		if (kind == BF16)
+			split_bf16(d[2 * i + j / 2], pair);
+		vf w = kind == BF16 ? pair[j % 2] : weight_e4m3(d[i], (int)j);
+		vf *sum = j % 2 ? odd : even;
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			sum[m] = vf_fma(w, vf_set1(x[m * pitch + 4 * i + j]), sum[m]);
+	}
 }
 
 /* ---- many rows ------------------------------------------------------------------------------------------- */
@@ -72,6 +93,19 @@ ALWAYS_INLINE vi fill_panel(const enum kind kind, const int shifted, const struc
 		}
 	}
 	return largest;
+}
+
+/* ---- all ------------------------------------------------------------------------------------------------- */
+
+#include "kernels/simd_few.h"
+
+ALWAYS_INLINE enum way way_of(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+{
+	const int few = takes_few(kind, w, x);
+
+	if (kind == E4M3)
+		return !is_moderate(x, w->cols) ? DECODED : few ? FEW_ROWS : SHIFTED;
+	return few ? FEW_ROWS : DECODED;
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#define BF16_GROUPS (OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_BF16)
 #define AMX_GROUPS (OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_AMX)
 
 /* Ascending: a later set's slots replace an earlier one's. */
@@ -39,6 +40,9 @@ static const struct {
         {OCTAVO_CPU_AVX512, &octavo_set_attention_avx512},
         {OCTAVO_CPU_AVX512, &octavo_set_rows_avx512},
         {OCTAVO_CPU_AVX512, &octavo_set_codec_avx512},
+#endif
+#ifdef HAVE_AVX512BF16
+        {BF16_GROUPS, &octavo_set_gemm_avx512bf16},
 #endif
 #ifdef HAVE_AMX
         {AMX_GROUPS, &octavo_set_gemm_amx},

@@ -18,9 +18,10 @@
 #include "kernels/cpu.h"
 #include "octavo_kernels.h"
 
-#define X86 (OCTAVO_CPU_AVX2 | OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_GFNI | OCTAVO_CPU_AMX)
+#define X86 (OCTAVO_CPU_AVX2 | OCTAVO_CPU_AVX512 | OCTAVO_CPU_VBMI | OCTAVO_CPU_GFNI | \
+	     OCTAVO_CPU_BF16 | OCTAVO_CPU_AMX)
 
-static const char *const names[] = {"ref", "hwy", "neon", "avx2", "avx512", "amx"};
+static const char *const names[] = {"ref", "hwy", "neon", "avx2", "avx512", "avx512bf16", "amx"};
 #define NAMES (sizeof names / sizeof names[0])
 
 static void each_name_allows_more(void **state)
@@ -38,7 +39,8 @@ static void each_name_allows_more(void **state)
 	assert_int_equal(octavo_cpu_allowed("ref"), 0);
 	assert_int_equal(octavo_cpu_allowed("neon") & X86, 0);
 	assert_int_equal(octavo_cpu_allowed("avx2") & X86, OCTAVO_CPU_AVX2);
-	assert_int_equal(octavo_cpu_allowed("avx512") & OCTAVO_CPU_AMX, 0);
+	assert_int_equal(octavo_cpu_allowed("avx512") & (OCTAVO_CPU_BF16 | OCTAVO_CPU_AMX), 0);
+	assert_int_equal(octavo_cpu_allowed("avx512bf16") & OCTAVO_CPU_AMX, 0);
 }
 
 static void no_name_allows_all_and_a_wrong_one_nothing(void **state)
@@ -177,8 +179,9 @@ static void a_set_needs_its_whole_group(void **state)
 	assert_memory_equal(&table, &ref, sizeof ref);
 	octavo_kernels_init(&table, OCTAVO_CPU_AVX2);
 	assert_string_not_equal(table.gemm_fp8->isa, "avx512");
-	octavo_kernels_init(&table, X86 & ~(uint32_t)OCTAVO_CPU_VBMI); /* tiles are nothing without the decoder */
+	octavo_kernels_init(&table, X86 & ~(uint32_t)OCTAVO_CPU_VBMI); /* pairs and tiles need the decoder */
 	assert_string_not_equal(table.gemm_fp8->isa, "amx");
+	assert_string_not_equal(table.gemm_fp8->isa, "avx512bf16");
 }
 
 int main(void)

@@ -23,12 +23,12 @@ small="--pool 1 --repeats 2 --threads 2"
 	expect 2 '"sse9"' kernels --isa sse9 --shape 32,64 $small
 }
 expect 2 '"frobnicate" (known: gemm, ' kernels --op frobnicate
-expect 2 '"mkl" (known: bf16dot, onednn, xsmm)' kernels --backend mkl
+expect 2 '"mkl" (known: onednn, xsmm)' kernels --backend mkl
 expect 2 "--backend and --isa exclude each other" kernels --backend onednn --isa ref
 expect 2 "the backends have no norm" kernels --backend onednn --op norm
 expect 2 "--peers and --op exclude each other" kernels --peers --op gemm
 expect 2 "--peers and --backend exclude each other" kernels --peers --backend xsmm
-for backend in bf16dot onednn xsmm; do
+for backend in onednn xsmm; do
 	if "$specbench" kernels --backend $backend --shape 16,16 --rows 1 --pool 1 --repeats 1 >"$dir/out" \
 		2>"$dir/err"; then
 		expect 0 " $backend " kernels --backend $backend --shape 200,300 --rows 1,5 --pool 1 --repeats 1 \

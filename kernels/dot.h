@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The contract's chains by VDPBF16PS (AVX512_BF16).  The instruction is two fused multiply-adds, one after the other:
+ * that of the high halves of its pairs, then that of the low ones, each rounded to nearest even (Intel's SDM, volume 2,
+ * VDPBF16PS; checked on the processor before this set is used: see cpu.c).  So a pair of elements of the SAME chain, the
+ * earlier one in the high half, takes that chain two steps on, in the contract's order: the same bits at twice the
+ * speed.  Pairs of neighbours, as they lie in memory, would mix the even chain with the odd one.
+ *
+ * It flushes subnormals, as AMX does; the bounds of x, weights and scales leave none.
+ */
+#ifndef OCTAVO_DOT_H
+#define OCTAVO_DOT_H
+
+#include "kernels/codes_vbmi.h"
+
+#include "kernels/simd.h"
+
+/* Of four columns, a pair for the even chain (columns 0 and 2) and one for the odd chain (1 and 3). */
+typedef uint32_t term;
+#define TERMS(columns) ((columns) / 2)
+#define TERM_STEP 32
+
+ALWAYS_INLINE void make_terms(const uint16_t *x, size_t count, const int up, term *out)
+{
+	const vi order = _mm512_broadcast_i32x4(_mm_setr_epi8(4, 5, 0, 1, 6, 7, 2, 3, 12, 13, 8, 9, 14, 15, 10, 11));
+	const __mmask32 some = count < TERM_STEP ? (1u << count) - 1 : ~0u;
+
+	(void)up; /* weights are decoded as they are */
+	_mm512_store_si512(out, _mm512_shuffle_epi8(_mm512_maskz_loadu_epi16(some, x), order));
+}
+
+/* acc + high(w) * high(x), + low(w) * low(x).  GCC 12 would load x into a register of its own, which doubles the
+ * instructions of every loop. */
+ALWAYS_INLINE vf vf_chain(vi w, const term *x, vf acc)
+{
+	__asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
+	return acc;
+}
+
+/* The pairs of 64 codes: of each dword codes 0 and 2, and 1 and 3. */
+ALWAYS_INLINE void code_pairs(const struct codes *codes, vi d, vi *even, vi *odd)
+{
+	/* bytes of the low bytes' vector from 64 on */
+	const vi from = _mm512_broadcast_i32x4(_mm_setr_epi8(66, 2, 64, 0, 70, 6, 68, 4, 74, 10, 72, 8, 78, 14, 76, 12));
+	const vi lane = _mm512_setr_epi32(0, 0, 0, 0, 0x10101010, 0x10101010, 0x10101010, 0x10101010, 0x20202020,
+	                                  0x20202020, 0x20202020, 0x20202020, 0x30303030, 0x30303030, 0x30303030,
+	                                  0x30303030);
+	const vi first = _mm512_or_si512(from, lane), second = _mm512_or_si512(first, _mm512_set1_epi8(1));
+	vi high, low;
+
+	code_bytes(codes, d, &high, &low);
+	*even = _mm512_permutex2var_epi8(high, first, low);
+	*odd = _mm512_permutex2var_epi8(high, second, low);
+}
+
+/* The pairs of two dwords of BF16: elements 0 and 2, 1 and 3. */
+ALWAYS_INLINE void bf16_pairs(vi first, vi second, vi *even, vi *odd)
+{
+	*even = _mm512_mask_blend_epi16(0xaaaaaaaa, second, _mm512_slli_epi32(first, 16));
+	*odd = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(second, 16), first);
+}
+
+/* acc[m] = acc[m] + (E + O) over `chunks` chunks, ascending; `rows` is a constant after inlining. */
+ALWAYS_INLINE void multiply(const size_t rows, const term *w /* [chunks * 32 / 2][16] */,
+                            const term *x /* [rows][PANEL / 2] */, size_t chunks, vf *acc)
+{
+	for (size_t c = 0; c < chunks; c++) {
+		vf even[BLOCK], odd[BLOCK];
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			even[m] = odd[m] = vf_zero();
+#pragma GCC unroll 2
+		for (size_t i = TERMS(c * CHUNK); i < TERMS((c + 1) * CHUNK); i += 2) {
+			vi first = _mm512_load_si512(w + i * LANES), second = _mm512_load_si512(w + (i + 1) * LANES);
+#pragma GCC unroll 8
+			for (size_t m = 0; m < rows; m++) {
+				even[m] = vf_chain(first, x + m * TERMS(PANEL) + i, even[m]);
+				odd[m] = vf_chain(second, x + m * TERMS(PANEL) + i + 1, odd[m]);
+			}
+		}
+#pragma GCC unroll 8
+		for (size_t m = 0; m < rows; m++)
+			acc[m] = vf_add(acc[m], vf_add(even[m], odd[m]));
+	}
+}
+
+#endif
