@@ -84,16 +84,7 @@ ALWAYS_INLINE vf mend(const int shifted, vf v)
 	return shifted ? vf_mul(v, vf_power(DOWN - UP)) : v;
 }
 
-/* The largest byte of each byte's place so far, with the sign set: 255 if there was a NaN code. */
-ALWAYS_INLINE vi note_codes(vi largest, const vi d[16])
-{
-#pragma GCC unroll 16
-	for (int i = 0; i < 16; i++)
-		largest = vi_max_bytes(largest, vi_or(d[i], vi_set1(0x80808080)));
-	return largest;
-}
-
-/* The lanes with a NaN code: 255 is a byte of `largest`. */
+/* The lanes with a NaN code: 255 is a byte of `largest`, the largest byte of each byte's place with the sign set. */
 static inline vm noted_nan(vi largest)
 {
 	const vi byte = vi_set1(0xff);

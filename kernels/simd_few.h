@@ -6,6 +6,7 @@
  * pairs:
  *
  *	SHIFTED_CODES  whether E4M3 weights come times 2^-DOWN, and NaN codes are noted: see simd_block.h
+ *	few_note       joins a line's codes to those that noted_nan() is asked about
  *	few_codes      what decoding needs for a dtype: few_codes_of(dtype)
  *	few_four       columns [4 i, 4 i + 4) of 16 transposed rows against x: steps of the even and the odd chains
  *
@@ -205,8 +206,7 @@ ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const in
 			load_lead(b, t->lead, d);
 		else
 			load_transposed(b->row, at - t->lead, smaller(LINE, total - at), d);
-		if (SHIFTED_CODES && kind == E4M3)
-			largest = note_codes(largest, d);
+		largest = few_note(kind, largest, d);
 		few_line(kind, rows, c, b, ahead, d, x, f, t, m0, even, odd, &s);
 	}
 	if (t->end == total) { /* what the rows' end left open */

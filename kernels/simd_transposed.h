@@ -11,6 +11,15 @@
 
 #include "kernels/simd_block.h"
 
+/* The largest byte of each byte's place so far, with the sign set: 255 if there was a NaN code. */
+ALWAYS_INLINE vi note_codes(vi largest, const vi d[16])
+{
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		largest = vi_max_bytes(largest, vi_or(d[i], vi_set1(0x80808080)));
+	return largest;
+}
+
 /* Weight j of a transposed dword of E4M3 codes, times 2^-DOWN. */
 ALWAYS_INLINE vf weight_e4m3(vi d, const int j)
 {
@@ -22,6 +31,11 @@ ALWAYS_INLINE vf weight_e4m3(vi d, const int j)
 /* ---- few rows -------------------------------------------------------------------------------------------- */
 
 #define SHIFTED_CODES 1
+
+ALWAYS_INLINE vi few_note(const enum kind kind, vi largest, const vi d[16])
+{
+	return kind == E4M3 ? note_codes(largest, d) : largest;
+}
 
 /* Codes are decoded by arithmetic. */
 struct few_codes;
