@@ -58,16 +58,18 @@ static void make_shares(double *share, size_t count)
 		share[i] /= sum;
 }
 
-/* Penalties look at the path to the node, so its siblings' outlooks are others. */
+/* Penalties look at the path to the node, so its siblings' outlooks are others.  A race is longer with more to wait for:
+ * where nobody asks for shares, it ends with those that are wanted. */
 static size_t choose_by_race(const struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width,
-                             double *path)
+                             int shares, double *path)
 {
+	int asks = octavo_tree_asks_confidence(tree);
 	if (c->asked < width || octavo_law_penalises(tree->chance->sampling)) {
-		c->asked = width > RUNNERS ? width : RUNNERS;
+		c->asked = width < RUNNERS && (asks || shares) ? RUNNERS : width;
 		c->found = run_race(tree, parent, c, c->asked);
 		make_shares(c->share, c->found);
 	}
-	if (octavo_tree_asks_confidence(tree))
+	if (asks)
 		width = (unsigned)octavo_confident_width(&tree->chance->confidence, c->share, c->found, width, path);
 	return c->found < width ? c->found : width;
 }
@@ -98,7 +100,7 @@ size_t octavo_outlook_children(struct octavo_outlook *c, const struct octavo_tre
 	if (tree->chance)
 		list_candidates(tree, parent, c);
 	if (tree->chance && tree->chance->race)
-		return choose_by_race(tree, parent, c, width, path);
+		return choose_by_race(tree, parent, c, width, shares, path);
 	return choose_best(tree, c, width, shares, path);
 }
 
