@@ -37,6 +37,7 @@ struct options {
 	unsigned top_k;
 	double top_p, min_p, repetition, frequency, presence;
 	struct octavo_confidence confidence;
+	size_t draft_vocab;
 	struct octavo_bias bias[MAX_BIASES];
 	size_t biases;
 	uint64_t seed; /* below 2^63 */

@@ -46,7 +46,7 @@ static struct octavo_session_settings settings_of(const struct run *run, const s
 	struct octavo_session_settings settings = {
 		.drafter = run->drafter, .k = run->k, .sampling = run->sampling,
 		.accept = plain ? OCTAVO_ACCEPT_MATCH : run->accept.rule,
-		.confidence = o->confidence, .dynamic = run->tree.dynamic, .stream = { o->seed, 0 },
+		.confidence = o->confidence, .draft_vocab = o->draft_vocab, .dynamic = run->tree.dynamic, .stream = { o->seed, 0 },
 		.ignore_eos = o->ignore_eos, .stop = o->stop, .stops = o->stops,
 	};
 	if (!plain)

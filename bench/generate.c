@@ -23,6 +23,8 @@ static const char help[] =
 	"  --tree SHAPE         draft a tree, such as 4,2,1 or dynamic:16,4,5\n"
 	"  --accept RULE        match (default) or greedy: the text is that of plain decoding; rejection, block or\n"
 	"                       multiround: another text, of the same law; typical and candidates:K[,P]: LOSSY\n"
+	"  --draft-vocab N      draft only among the vocabulary's first N tokens and those that the text has held (default:\n"
+	"                       all tokens)\n"
 	"  --confidence P[,PATH[,MASS]]\n"
 	"                       stop drafting where the drafter's best token has less than probability P, or the product of\n"
 	"                       the best ones since the root less than PATH; of a tree's candidates only the fewest that hold\n"
@@ -145,6 +147,7 @@ static int generate(const struct options *o, struct octavo_engine *engine, const
 		.accept = accept->rule,
 		.shortlist = accept->shortlist,
 		.confidence = o->confidence,
+		.draft_vocab = o->draft_vocab,
 		.sampling = sampling_of(o, model, o->temperature_count ? o->temperature[0] : usual_temperature(model)),
 		.stream = { o->seed, 0 },
 		.max_new = o->tokens ? o->tokens : 128,
@@ -182,7 +185,7 @@ int command_generate(int argc, char **argv)
 	struct options o = { 0 };
 	int parsed = options_parse(
 	        &o, argc, argv, "generate",
-	        "model prompt tokens context drafter k tree accept confidence temperature top-k top-p min-p "
+	        "model prompt tokens context drafter k tree accept draft-vocab confidence temperature top-k top-p min-p "
 	        "repetition-penalty frequency-penalty presence-penalty logit-bias seed "
 	        "stop ignore-eos arithmetic kv weights backend threads",
 	        help);

@@ -88,6 +88,7 @@ static const struct option_entry entries[] = {
         {"presence-penalty", DOUBLE, AT(presence), 0, -100, 100, "-100 to 100"},
         {"logit-bias", BIASES, 0, 0, 0, 0, "ID=V,ID=V, each token once, V from -1000 to 1000 or -inf"},
         {"confidence", CONFIDENCE, AT(confidence), 0, 0, 1, "P[,PATH[,MASS]], each 0 (off) to 1"},
+        {"draft-vocab", SIZE, AT(draft_vocab), 0, 2, 1e9, "2 to the model's vocabulary"},
         {"seed", SEED, AT(seed), 0, 0, 0, "0 to 9223372036854775807"},
         {"tokens", SIZE, AT(tokens), 0, 1, 1e9, "1 to 1000000000"},
         {"limit", SIZE, AT(limit), 0, 1, 1e9, "1 to 1000000000"},

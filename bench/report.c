@@ -175,10 +175,13 @@ static void print_speed(const struct runs *r, size_t first, size_t end)
 	char crowd[64] = "";
 	if (r->batch > 1)
 		snprintf(crowd, sizeof crowd, ", %zu side by side", r->batch);
-	printf("\n%s%s at temperature %g%s: %zu prompt%s%s, up to %zu tokens each, acceptance rule %s%s\n\n",
+	char among[80] = "";
+	if (r->draft_vocab)
+		snprintf(among, sizeof among, ",\ndrafts among the first %zu tokens and the text's", r->draft_vocab);
+	printf("\n%s%s at temperature %g%s: %zu prompt%s%s, up to %zu tokens each, acceptance rule %s%s%s\n\n",
 	       r->arithmetic, strcmp(r->kv, "fp8") ? "" : ", FP8 KV cache,", r->run[first].temperature, bent,
 	       r->prompts, r->prompts == 1 ? "" : "s", crowd, r->tokens, r->run[first].accept.text,
-	       is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "");
+	       is_lossy(&r->run[end - 1]) ? " (LOSSY)" : "", among);
 	struct columns columns = runs_columns(r, first, end);
 	columns_head(&columns);
 	printf(" tokens/s  speed  95 %% range  %-*s  tok/step  dist4  lossless\n", columns.acceptance,

@@ -37,6 +37,9 @@ static const char run_help[] =
 	"                       evaluates the head for the drafter's K likeliest tokens of each row alone, and for all\n"
 	"                       tokens where the best of them is worth less than P (default 0.5; README.md says how that\n"
 	"                       is reckoned). The share of tokens that differ is measured and shown\n"
+	"  --draft-vocab N      draft only among the vocabulary's first N tokens, which should be the frequent ones, and those\n"
+	"                       that the text has held: for large vocabularies, whose head is most of a draft's cost. The\n"
+	"                       output is what it is without (default: all tokens); not for ngram and lookahead\n"
 	"  --confidence P[,PATH[,MASS]]\n"
 	"                       stop drafting where the drafter's best token has less than probability P, or the product of\n"
 	"                       the best ones since the root less than PATH; of a tree's candidates only the fewest that hold\n"
@@ -72,7 +75,7 @@ static const char run_help[] =
 	"  --json FILE          write the figures as JSON\n";
 
 static const char run_options[] =
-        "model prompts limit tokens context drafter k tree accept confidence temperature top-k top-p min-p "
+        "model prompts limit tokens context drafter k tree accept draft-vocab confidence temperature top-k top-p min-p "
         "repetition-penalty frequency-penalty presence-penalty logit-bias seed "
         "stop ignore-eos arithmetic kv weights backend threads seconds no-profile layer batch record record-hidden json";
 
@@ -179,7 +182,7 @@ static bool report_open(struct report *r, const struct options *o)
 		              .sequences = batch },
 		.runs = { .batch = batch, .tokens = o->tokens ? o->tokens : 64,
 		          .arithmetic = o->arithmetic ? o->arithmetic : "w8a16", .kv = o->kv ? o->kv : "bf16",
-		          .full_file = o->layer,
+		          .full_file = o->layer, .draft_vocab = o->draft_vocab,
 		          .backend = o->backend, .engine = &r->settings },
 	};
 	r->runs.model = r->settings.model_dir;

@@ -137,6 +137,7 @@ struct runs {
 	struct octavo_cost cost;
 	struct octavo_cost full;   /* of --layer; count 0 without */
 	const char *full_file;
+	size_t draft_vocab; /* 0: all tokens */
 	struct run *run; /* [total] the first of each temperature is plain decoding */
 	size_t count, total; /* those behind count are plain decoding of one prompt at a time, if there is a batch */
 	size_t batch;

@@ -26,6 +26,8 @@ json_t *runs_settings_json(const struct runs *r, const struct options *o, const 
 	        "best", o->confidence.best, "path", o->confidence.path, "mass", o->confidence.mass, "layer", o->layer,
 	        "stop", stops_json(o), "ignore_eos", o->ignore_eos, "accept", accept.text, "threads",
 	        (json_int_t)m->threads, "kernels", m->chosen, "backend", backend_name(o));
+	json_object_set_new(settings, "draft_vocab",
+	                    o->draft_vocab ? json_integer((json_int_t)o->draft_vocab) : json_null());
 	sampling_json(&sampling, settings);
 	return settings;
 }

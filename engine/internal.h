@@ -71,6 +71,7 @@ struct octavo_work {
 	float *seen;       /* [rows * heads][v_dim]: of MLA, absorbed, in the latent space */
 	struct octavo_attend_sequence *context; /* [rows] */
 	void *attend_scratch;
+	const struct octavo_draftable **draftable; /* [rows] of a drafter's head: what each may draft; NULL: all tokens */
 	char *head_scratch;  /* MLA: [threads][head_scratch_size] */
 	size_t head_scratch_size;
 };
@@ -193,7 +194,20 @@ struct octavo_share {
 	size_t first;
 	size_t quiet;  /* a chain's rows before this one only leave their cache entries; 0 for a tree */
 	size_t heads;  /* trunk_heads.c: of the last row the first so many heads' laws are wanted */
-	size_t result; /* set by the forward: where the share's results begin */
+	const struct octavo_draftable *draftable; /* what its laws are wanted of; NULL: all tokens */
+	size_t result, laws; /* set by the forward: where the share's results begin, and how many they are */
+};
+
+/* Tokens that a draft may hold, where it may not hold all (engine/draft/draftable.h): ids below `below`, and others. */
+struct octavo_draftable {
+	size_t below;
+	int32_t *token; /* [room] from `below` on, of which there are `count`, in any order */
+	size_t count, room;
+	size_t choosable; /* ids are below this */
+	size_t taken;     /* of the text */
+	void *weights;    /* [bytes] scratch: rows of a head */
+	size_t bytes;
+	float *logits;    /* [OCTAVO_MAX_DRAFT][room] scratch */
 };
 
 /* ELIMIT unless the rows of all shares fit the engine and the cache. */
@@ -213,6 +227,9 @@ struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t r
                                const struct octavo_matrix *w, uint16_t *storage, float *scale);
 /* y = x * w^T for e's own matrices: rows are made fit, the product is cut over the threads. */
 void octavo_linear(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y);
+/* The same, with rows of y `ldy` apart. */
+void octavo_linear_into(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y,
+                        size_t ldy);
 /* fn(arg, row) for all rows; on the threads if they are many. */
 void octavo_for_rows(struct octavo_engine *e, size_t rows, octavo_task_fn *fn, void *arg);
 /* The same with work on `rows` rows that is cut into other parts, such as heads. */
@@ -246,8 +263,21 @@ enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t i
                                       struct octavo_error *error);
 
 /* head.c: logits of rows of the last forward, those with OCTAVO_ROW_LOGITS among their flags[rows] that have none
- * yet; they go behind those that are there. */
-void octavo_head(struct octavo_engine *e, size_t rows, const uint8_t *flags);
+ * yet; they go behind those that are there.  draftable: as for octavo_draft_head, by these logits' rows; NULL: a target's. */
+void octavo_head(struct octavo_engine *e, size_t rows, const uint8_t *flags,
+                 const struct octavo_draftable *const *draftable);
+/* y [rows][vocab] of x [rows][hidden] for the tokens that each row may draft, and -infinity for all others; w
+ * [vocab][hidden].  draftable[row] NULL: all tokens; NULL itself: of all rows. */
+void octavo_draft_head(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows,
+                       const struct octavo_draftable *const *draftable, float *y);
+/* Its two parts, for those who multiply several heads at once: the tokens that one product is to be made for, the first of
+ * the matrix; and what that leaves. */
+size_t octavo_draft_head_first(const struct octavo_engine *e, size_t rows,
+                               const struct octavo_draftable *const *draftable);
+void octavo_draft_head_rest(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows,
+                            const struct octavo_draftable *const *draftable, float *y);
+/* By the rows of the shares' laws, in the engine's scratch; NULL where all may draft all tokens. */
+const struct octavo_draftable *const *octavo_shares_draftable(struct octavo_engine *e, const struct octavo_share *shares);
 /* Logits of token[count], ascending, alone: y [rows][count] of x [rows][hidden], the bits that octavo_head would give.
  * `weights` has room for as many rows of the head.  The engine's scratch is used, but for work.normed. */
 void octavo_head_some(struct octavo_engine *e, const float *x, size_t rows, const int32_t *token, size_t count,

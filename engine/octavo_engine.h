@@ -161,6 +161,7 @@ OCTAVO_API size_t octavo_sequence_length(const struct octavo_engine *engine, int
 /* ---- What drafting costs and brings --------------------------------------------------------------- */
 
 #define OCTAVO_MAX_K 8 /* tokens drafted in a row */
+#define OCTAVO_DRAFT_OTHERS 1024 /* tokens of a text that can be drafted beside draft_vocab's */
 
 /* What a forward takes by its rows behind others of as many, on this machine and with this model: the median of several;
  * never falling. */
@@ -241,6 +242,10 @@ struct octavo_session_settings {
 	/* Of the candidates rule, which wants at least shortlist.most; takes neither bias nor penalties, and drafters
 	 * with laws: octavo_drafter_suits */
 	struct octavo_shortlist shortlist;
+	/* Drafters with laws draft only tokens with ids below this, and those of the text: of these the last 1024 different
+	 * ones (OCTAVO_DRAFT_OTHERS).  Their heads are evaluated for no others, which saves time where the vocabulary is
+	 * large, and costs drafts.  All rules keep what they promise.  0: all tokens; otherwise 2 to the vocabulary */
+	size_t draft_vocab;
 	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */
 	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */
 	struct octavo_stream stream;     /* of random numbers: the same settings and stream, the same tokens */

@@ -2,6 +2,7 @@
  *
  * One round: draft, forward, accept, commit, for one sequence or many.
  */
+#include "engine/draft/draftable.h"
 #include "engine/screen.h"
 #include "engine/verify/law.h"
 
@@ -58,6 +59,9 @@ static enum octavo_status ask(struct octavo_session *s, struct octavo_error *err
 		choose_depth(s);
 	d->whole = s->drafter;
 	d->tree = &s->tree;
+	d->draftable = s->draftable;
+	if (s->draftable)
+		octavo_draftable_take(s->draftable, s->token, s->committed + 1);
 	for (size_t i = 0; i < OCTAVO_MAX_SOURCES; i++) {
 		d->shapes[i] = s->shape[i];
 		d->shapes[i].depth = (unsigned)least(s->shape[i].depth, budget(s));
@@ -326,7 +330,7 @@ static void complete_head(struct round *r)
 		if (r->session[i]->screen && r->session[i]->stats.finish == OCTAVO_RUNNING)
 			wanted += octavo_screen_want(r->session[i], e->staging.flags);
 	if (wanted)
-		octavo_head(e, r->rows, e->staging.flags);
+		octavo_head(e, r->rows, e->staging.flags, NULL);
 }
 
 /* All drafts in one forward. */

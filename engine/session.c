@@ -2,6 +2,7 @@
  *
  * Sessions: opening, prompts, and what they tell about themselves.  round.c is the decode loop.
  */
+#include "engine/draft/draftable.h"
 #include "engine/screen.h"
 
 #include <stdlib.h>
@@ -9,7 +10,8 @@
 
 /* ---- Open and close ------------------------------------------------------------------------------------ */
 
-static enum octavo_status check(const struct octavo_session_settings *s, size_t choosable, struct octavo_error *error)
+static enum octavo_status check(const struct octavo_session_settings *s, const struct octavo_engine *e,
+                                struct octavo_error *error)
 {
 	if (s->k > OCTAVO_MAX_K)
 		return octavo_fail(error, OCTAVO_EINVAL, "k: %u drafted tokens, at most %d", s->k, OCTAVO_MAX_K);
@@ -23,12 +25,14 @@ static enum octavo_status check(const struct octavo_session_settings *s, size_t 
 		if (!(level[i] >= 0.0 && level[i] <= 1.0))
 			return octavo_fail(error, OCTAVO_EINVAL, "confidence: %g is not in [0, 1]", level[i]);
 	for (size_t i = 0; s->sampling.bias && i < s->sampling.biases; i++)
-		if (s->sampling.bias[i].token < 0 || (size_t)s->sampling.bias[i].token >= choosable)
+		if (s->sampling.bias[i].token < 0 || (size_t)s->sampling.bias[i].token >= e->choosable)
 			return octavo_fail(error, OCTAVO_EINVAL, "bias: token %d is outside the vocabulary",
 			                   (int)s->sampling.bias[i].token);
 	enum octavo_status status = octavo_stops_check(s->stop, s->stops, error);
 	if (status == OCTAVO_OK)
 		status = octavo_sampling_check(&s->sampling, error);
+	if (status == OCTAVO_OK)
+		status = octavo_draftable_check(s, e, error);
 	return status == OCTAVO_OK ? octavo_screen_check(s, error) : status;
 }
 
@@ -105,6 +109,7 @@ static void carve(struct octavo_arena *a, struct octavo_session *s)
 	s->law = octavo_carve(a, vocab, sizeof *s->law);
 	s->order = octavo_carve(a, vocab, sizeof *s->order);
 	octavo_stopper_carve(a, &s->stopper);
+	octavo_draftable_carve(a, s);
 	size_t rows = octavo_larger(octavo_shape_rows(&s->shape[0]), OCTAVO_MAX_K + 1); /* of any tree, of any chain */
 	if (s->settings.accept == OCTAVO_ACCEPT_CANDIDATES)
 		octavo_screen_carve(a, s, rows);
@@ -169,7 +174,7 @@ enum octavo_status octavo_session_open(struct octavo_session **out, struct octav
 	s->engine = engine;
 	s->settings = *settings;
 	s->sequence = SIZE_MAX;
-	enum octavo_status status = check(&s->settings, engine->choosable, error);
+	enum octavo_status status = check(&s->settings, engine, error);
 	if (status == OCTAVO_OK)
 		status = shape_drafts(s, error);
 	if (status == OCTAVO_OK)
@@ -261,6 +266,8 @@ enum octavo_status octavo_session_prompt(struct octavo_session *s, const int32_t
 		s->late[i] = count < s->engine->settings.max_rows ? count : s->engine->settings.max_rows;
 	s->text = 0;
 	octavo_stopper_begin(&s->stopper);
+	if (s->draftable)
+		octavo_draftable_begin(s->draftable, &s->engine->config);
 	if (s->settings.history)
 		octavo_history_begin(s->settings.history, token, count);
 	s->drafter->ops->begin(s->drafter, s->token);

@@ -31,6 +31,7 @@ struct octavo_session {
 	double *law;        /* [vocab] */
 	uint32_t *order;    /* [vocab] */
 	double *residual;   /* [2][vocab] for the rules; NULL with rules that need none */
+	struct octavo_draftable *draftable; /* what may be drafted; NULL: all tokens */
 	struct octavo_screen *screen; /* of the candidates rule; NULL with all others */
 	struct octavo_chance chance; /* how the drafter takes its tokens */
 	struct octavo_stopper stopper;

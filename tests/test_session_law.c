@@ -94,19 +94,26 @@ static const struct setup {
 	const char *drafter;
 	unsigned k, tree[OCTAVO_MAX_K];
 	double confidence;
+	size_t draft_vocab;
 } setups[] = {
-	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_BLOCK, "mtp", 3, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_MULTIROUND, "mtp", 0, { 2, 2 }, 0 },
-	{ OCTAVO_ACCEPT_REJECTION, "ngram", 3, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_BLOCK, "ngram+mtp", 2, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0.4 },
-	{ OCTAVO_ACCEPT_REJECTION, "model:%s", 3, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_MULTIROUND, "model:%s", 0, { 2, 2 }, 0 },
-	{ OCTAVO_ACCEPT_REJECTION, "medusa:%s", 2, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_MULTIROUND, "medusa:%s", 0, { 2, 2 }, 0 },
-	{ OCTAVO_ACCEPT_BLOCK, "hydra:%s", 2, { 0 }, 0 },
-	{ OCTAVO_ACCEPT_MULTIROUND, "hydra:%s", 0, { 2, 2 }, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_BLOCK, "mtp", 3, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "mtp", 0, { 2, 2 }, 0, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "ngram", 3, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_BLOCK, "ngram+mtp", 2, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0.4, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "model:%s", 3, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "model:%s", 0, { 2, 2 }, 0, 0 },
+	{ OCTAVO_ACCEPT_REJECTION, "medusa:%s", 2, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "medusa:%s", 0, { 2, 2 }, 0, 0 },
+	{ OCTAVO_ACCEPT_BLOCK, "hydra:%s", 2, { 0 }, 0, 0 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "hydra:%s", 0, { 2, 2 }, 0, 0 },
+	/* two of the choices, and those of the other two that were emitted */
+	{ OCTAVO_ACCEPT_REJECTION, "mtp", 3, { 0 }, 0, 50 },
+	{ OCTAVO_ACCEPT_BLOCK, "mtp", 3, { 0 }, 0, 50 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "mtp", 0, { 2, 2 }, 0, 50 },
+	{ OCTAVO_ACCEPT_REJECTION, "model:%s", 3, { 0 }, 0, 50 },
+	{ OCTAVO_ACCEPT_MULTIROUND, "medusa:%s", 0, { 3, 2 }, 0, 50 },
 };
 
 /* Random heads for the model; ckpt_dir_free. */
@@ -136,7 +143,8 @@ static void rules_keep_the_law(void **state)
 			struct octavo_session_settings s = { .drafter = drafter, .k = setups[i].k,
 				                             .accept = setups[i].rule, .sampling = sampling,
 				                             .stream = { i, stream }, .ignore_eos = 1,
-				                             .confidence.best = setups[i].confidence };
+				                             .confidence.best = setups[i].confidence,
+				                             .draft_vocab = setups[i].draft_vocab };
 			struct octavo_session_stats stats;
 			int32_t token[LENGTH];
 			size_t cell = 0;

@@ -101,6 +101,11 @@ for tree in 64 8,8 99999999999999999999; do
 done
 expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --tree 63
 expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --tree 4,2 --confidence 0.01,0.001,0.5
+expect 0 "x" generate --model "$model" --prompt x --tokens 4 --drafter mtp --draft-vocab 40
+expect 2 "draft_vocab: 1000000 is not 0 (all tokens) or 2 to" generate --model "$model" --prompt x --draft-vocab 1000000
+for n in "" 0 1 -1 x 2x 9999999999; do
+	expect 2 "is not 2 to the model's vocabulary" generate --model "$dir/none" --prompt x --draft-vocab "$n"
+done
 for levels in "" , 2 0.5, 0.5,,0.5 0.5,0.5,1.5 0.1,0.1,0.1,0.1 0.5x; do
 	expect 2 "is not P[,PATH[,MASS]]" generate --model "$dir/none" --prompt x --confidence "$levels"
 done

@@ -25,7 +25,10 @@ json "$dir/bare.json" 'd["settings"]["weights"] == "copy" and d["settings"]["kv"
 json "$dir/bare.json" 'all(r["phases"] is None and r["prompts"] == 1 for r in d["runs"])'
 json "$dir/run.json" 'd["settings"]["threads"] == 2 and d["settings"]["tokens"] == 12 and d["settings"]["seed"] == 0'
 json "$dir/run.json" 'd["settings"]["accept"] == "match" and d["settings"]["kernels"] == d["machine"]["isa_chosen"]'
-json "$dir/run.json" '{r["temperature"] for r in d["runs"]} == {0, 0.8}'
+json "$dir/run.json" '{r["temperature"] for r in d["runs"]} == {0, 0.8} and d["settings"]["draft_vocab"] is None'
+expect 0 "drafts among the first 30 tokens" run --model "$model" --prompts "$dir/prompts.jsonl" --tokens 8 -k 2 \
+	--drafter mtp,ngram --draft-vocab 30 --temperature 0,0.8 --json "$dir/draft_vocab.json"
+json "$dir/draft_vocab.json" 'd["settings"]["draft_vocab"] == 30 and all(r["identical"] for r in d["runs"])'
 # Three of eight experts for one token; for the four rows of a step between three and eight.
 json "$dir/run.json" 'all(abs(r["experts_per_step_and_layer"] - 3) < 1e-6 for r in d["runs"] if r["drafter"] == "none")'
 json "$dir/run.json" 'all(abs(r["experts_formula"] - 3) < 1e-6 for r in d["runs"] if r["drafter"] == "none")'

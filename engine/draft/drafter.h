@@ -35,6 +35,7 @@ struct octavo_drafting {
 	struct octavo_drafter *whole; /* the session's: of one source, or a pair */
 	struct octavo_shape shapes[OCTAVO_MAX_SOURCES]; /* by source */
 	struct octavo_tree *tree;
+	const struct octavo_draftable *draftable; /* what may be drafted; NULL: all tokens */
 	unsigned turns;                   /* of sources, that have begun */
 	struct octavo_drafter *drafter;   /* whose turn it is: of a pair's, the second's where the first proposes nothing */
 	const struct octavo_shape *shape; /* its own */
@@ -105,14 +106,14 @@ enum octavo_status octavo_drafter_open(struct octavo_drafter **out, const char *
 /* Closes and nulls. */
 void octavo_drafter_close(struct octavo_drafter **drafter);
 
-/* together.c: makes the drafts of `count` sessions of one engine, of which the caller set `whole`, `shapes` and `tree`.
- * Reorders d.  A draft that fails takes no other with it that it was not run
- * with; the first failure is returned. */
+/* together.c: makes the drafts of `count` sessions of one engine, of which the caller set `whole`, `shapes`, `tree` and
+ * `draftable`.  Reorders d.  A draft that fails takes no other with it that it was not run with; the first failure is
+ * returned. */
 enum octavo_status octavo_draft_together(struct octavo_drafting **d, size_t count, struct octavo_error *error);
 /* One draft; shape[i] is for source i. */
 enum octavo_status octavo_draft(struct octavo_drafter *drafter, const struct octavo_shape *shape,
                                 struct octavo_tree *tree, struct octavo_error *error);
-/* For run(): the shares of d[count], linked. */
+/* For run(): the shares of d[count], linked, with what each may draft. */
 struct octavo_share *octavo_draft_shares(struct octavo_drafting **d, size_t count);
 
 /* pair.c: drafts with `first`, and with `second` where that has nothing to propose.  Takes both over, also if it

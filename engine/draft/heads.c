@@ -48,6 +48,7 @@ static void carve_scratch(struct octavo_arena *a, struct octavo_heads *h)
 	size_t hidden = h->engine->config.hidden, rows = h->engine->settings.max_rows;
 	size_t width = width_of(h, (h->heads < OCTAVO_MAX_K ? h->heads : OCTAVO_MAX_K) - 1, hidden);
 	h->ones = octavo_carve(a, hidden, sizeof *h->ones);
+	h->draftable = octavo_carve(a, rows, sizeof *h->draftable);
 	h->in = octavo_carve(a, rows * width, sizeof *h->in);
 	h->x = octavo_carve(a, rows * hidden, sizeof *h->x);
 	h->y = octavo_carve(a, rows * hidden, sizeof *h->y);
@@ -298,6 +299,7 @@ void octavo_heads_run(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K])
 {
 	struct octavo_engine *e = h->engine;
 	struct octavo_product product[OCTAVO_MAX_K];
+	struct octavo_matrix first[OCTAVO_MAX_K];
 	struct lefts lefts = { h, 0, 0 };
 	size_t hidden = e->config.hidden, vocab = e->config.vocab, all = 0, products = 0;
 	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
@@ -309,12 +311,20 @@ void octavo_heads_run(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K])
 	for (size_t j = 0; j < h->blocks; j++)
 		run_block(h, rows, j, j ? h->x : h->in);
 	octavo_phase_switch(e->profiler, OCTAVO_PHASE_DENSE, OCTAVO_PHASE_HEAD);
+	for (size_t i = 0; i < OCTAVO_MAX_K; i++) {
+		if (!rows[i])
+			continue;
+		const struct octavo_matrix *out = &h->head[i].out;
+		first[i] = octavo_matrix_view(out, 0, octavo_draft_head_first(e, rows[i], h->draftable + h->first[i]), 0, hidden);
+		product[products++] = (struct octavo_product){
+			.w = &first[i], .x = left(&lefts, out, h->x + h->first[i] * hidden, rows[i]),
+			.y = e->mtp_logits + h->first[i] * vocab, .ldy = vocab, .checked = 1 };
+	}
+	multiply(h, product, products);
 	for (size_t i = 0; i < OCTAVO_MAX_K; i++)
 		if (rows[i])
-			product[products++] = (struct octavo_product){
-				.w = &h->head[i].out, .x = left(&lefts, &h->head[i].out, h->x + h->first[i] * hidden, rows[i]),
-				.y = e->mtp_logits + h->first[i] * vocab, .ldy = vocab, .checked = 1 };
-	multiply(h, product, products);
+			octavo_draft_head_rest(e, &h->head[i].out, h->x + h->first[i] * hidden, rows[i], h->draftable + h->first[i],
+			                       e->mtp_logits + h->first[i] * vocab);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 	octavo_fpenv_leave(saved);
 }

@@ -50,6 +50,7 @@ static enum octavo_status run_hydra(struct octavo_drafting **d, size_t count, st
 {
 	struct octavo_heads *h = ((struct octavo_heads_drafter *)d[0]->drafter)->heads;
 	size_t rows[OCTAVO_MAX_K] = { 0 };
+	const struct octavo_draftable **draftable = h->draftable;
 	float *in = h->in;
 	(void)error;
 	for (size_t head = 0; head < OCTAVO_MAX_K; head++)
@@ -60,6 +61,8 @@ static enum octavo_status run_hydra(struct octavo_drafting **d, size_t count, st
 			in = lay_inputs(drafter, in);
 			d[i]->share.result = rows[head];
 			rows[head] += d[i]->share.rows;
+			for (size_t row = 0; row < d[i]->share.rows; row++)
+				*draftable++ = d[i]->draftable;
 		}
 	octavo_heads_run(h, rows);
 	return OCTAVO_OK;

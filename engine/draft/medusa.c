@@ -43,6 +43,7 @@ static enum octavo_status run_medusa(struct octavo_drafting **d, size_t count, s
 {
 	struct octavo_heads *h = ((struct octavo_heads_drafter *)d[0]->drafter)->heads;
 	size_t rows[OCTAVO_MAX_K] = { 0 }, hidden = h->engine->config.hidden;
+	const struct octavo_draftable **draftable = h->draftable;
 	float *in = h->in;
 	(void)error;
 	sort(d, count);
@@ -51,6 +52,7 @@ static enum octavo_status run_medusa(struct octavo_drafting **d, size_t count, s
 			d[i]->share.result = i;
 			memcpy(in, ((const struct octavo_heads_drafter *)d[i]->drafter)->hidden, hidden * sizeof *in);
 			in += hidden;
+			*draftable++ = d[i]->draftable;
 			rows[head]++;
 		}
 	octavo_heads_run(h, rows);

@@ -110,6 +110,8 @@ size_t octavo_best_tokens(const float *logits, size_t n, size_t count, int32_t *
 	for (size_t i = 0; i < n; i++) {
 		if (logits[i] != logits[i])
 			return 0;
+		if (!(logits[i] > -__builtin_inff())) /* may not be drafted */
+			continue;
 		if (have == count && (!count || !(logits[i] > logits[token[have - 1]])))
 			continue;
 		size_t at = have < count ? have++ : have - 1;

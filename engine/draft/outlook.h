@@ -31,8 +31,8 @@ enum octavo_status octavo_tree_make_law(const struct octavo_tree *tree, size_t p
 /* Whether it matters how sure the drafter is. */
 int octavo_tree_asks_confidence(const struct octavo_tree *tree);
 
-/* The `count` largest of logits[n], best first, ties by lowest id; returns how many there are: less than count if n is,
- * none if there is a NaN. */
+/* The `count` largest of logits[n], best first, ties by lowest id; returns how many there are: less than count if n
+ * is, or so many that are not -infinity; none if there is a NaN. */
 size_t octavo_best_tokens(const float *logits, size_t n, size_t count, int32_t *token);
 
 #endif

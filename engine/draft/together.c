@@ -111,7 +111,9 @@ enum octavo_status octavo_draft(struct octavo_drafter *drafter, const struct oct
 
 struct octavo_share *octavo_draft_shares(struct octavo_drafting **d, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		d[i]->share.beside = i + 1 < count ? &d[i + 1]->share : NULL;
+		d[i]->share.draftable = d[i]->draftable;
+	}
 	return &d[0]->share;
 }

@@ -63,11 +63,17 @@ struct octavo_rows octavo_left(struct octavo_engine *e, const float *x, size_t r
 
 void octavo_linear(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y)
 {
+	octavo_linear_into(e, w, x, rows, y, w->rows);
+}
+
+void octavo_linear_into(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows, float *y,
+                        size_t ldy)
+{
 	struct octavo_product product = {
 		.w = w,
 		.x = octavo_left(e, x, rows, w->cols, w, e->work.act[0], e->work.act_scale),
 		.y = y,
-		.ldy = w->rows,
+		.ldy = ldy,
 		.checked = 1,
 	};
 	enum octavo_status status = octavo_gemm_group(e->k, &e->threads.parallel, &product, 1);

@@ -25,8 +25,9 @@ static void remember(struct octavo_engine *e, const struct octavo_batch *b)
 	}
 }
 
-/* The rows of the geometry, from embedding to logits. */
-static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *flags)
+/* The rows of the geometry, from embedding to logits: of drafts by `draftable`, as octavo_head has it. */
+static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *flags,
+                const struct octavo_draftable *const *draftable)
 {
 	octavo_fpenv saved = octavo_fpenv_enter();
 	size_t hidden = e->config.hidden, rows = e->geometry.rows;
@@ -45,7 +46,7 @@ static void run(struct octavo_engine *e, const int32_t *token, const uint8_t *fl
 	for (size_t row = 0; row < rows; row++)
 		e->logit_row[row] = -1;
 	e->logit_rows = 0;
-	octavo_head(e, rows, flags);
+	octavo_head(e, rows, flags, draftable);
 	octavo_fpenv_leave(saved);
 }
 
@@ -57,7 +58,7 @@ enum octavo_status octavo_forward(struct octavo_engine *e, const struct octavo_b
 	if (status != OCTAVO_OK)
 		return status;
 	remember(e, b);
-	run(e, b->token, b->flags);
+	run(e, b->token, b->flags, NULL);
 	return OCTAVO_OK;
 }
 
@@ -89,14 +90,15 @@ enum octavo_status octavo_forward_shares(struct octavo_engine *e, struct octavo_
 	octavo_geometry_begin(e, &e->kv);
 	for (struct octavo_share *s = shares; s; s = s->beside) {
 		s->result = results;
+		s->laws = s->rows - s->quiet;
+		results += s->laws;
 		octavo_geometry_add(e, s, 0, s->rows);
 		for (size_t i = 0; i < s->rows; i++, row++) {
 			b->token[row] = s->token[i];
 			b->flags[row] = i < s->quiet ? 0 : OCTAVO_ROW_LOGITS;
-			results += i >= s->quiet;
 		}
 	}
-	run(e, b->token, b->flags);
+	run(e, b->token, b->flags, octavo_shares_draftable(e, shares));
 	return OCTAVO_OK;
 }
 

@@ -36,7 +36,8 @@ static size_t enter(struct octavo_engine *e, const struct octavo_mtp *module, st
 	for (struct octavo_share *s = shares; s; s = s->beside) {
 		lay(e, module, s, s->quiet, s->rows, at);
 		s->result = at - quiet;
-		at += s->rows - s->quiet;
+		s->laws = s->rows - s->quiet;
+		at += s->laws;
 	}
 	octavo_norm_rows(e, w->wide, 2 * hidden, w->y, module->enorm, at, hidden, e->config.norm_eps);
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
@@ -74,7 +75,8 @@ static void run(struct octavo_engine *e, const struct octavo_mtp *module, size_t
 	octavo_norm_rows(e, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden, w->x, module->head_norm, rows, hidden,
 	                 e->config.norm_eps);
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
-	octavo_linear(e, &e->weights.head, e->mtp_hidden[OCTAVO_TAP_POST_NORM], rows, e->mtp_logits);
+	octavo_draft_head(e, &e->weights.head, e->mtp_hidden[OCTAVO_TAP_POST_NORM], rows,
+	                  octavo_shares_draftable(e, shares), e->mtp_logits);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 }
 

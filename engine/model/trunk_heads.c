@@ -56,7 +56,8 @@ enum octavo_status octavo_trunk_heads(struct octavo_engine *e, const struct octa
 	enum octavo_status status = octavo_shares_check(e, kv, shares, error);
 	for (struct octavo_share *s = shares; s; s = s->beside) {
 		s->result = wanted;
-		wanted += s->heads;
+		s->laws = s->heads;
+		wanted += s->laws;
 	}
 	if (status == OCTAVO_OK && wanted > e->settings.max_rows)
 		status = octavo_fail(error, OCTAVO_ELIMIT, "heads: %zu laws wanted, the engine has %zu rows", wanted,
@@ -74,7 +75,7 @@ enum octavo_status octavo_trunk_heads(struct octavo_engine *e, const struct octa
 	if (wanted) { /* all heads meet the vocabulary in one product */
 		octavo_norm_rows(e, post, hidden, pre, e->weights.final_norm, wanted, hidden, e->config.norm_eps);
 		octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
-		octavo_linear(e, &e->weights.head, post, wanted, e->mtp_logits);
+		octavo_draft_head(e, &e->weights.head, post, wanted, octavo_shares_draftable(e, shares), e->mtp_logits);
 		octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 	}
 	octavo_fpenv_leave(saved);

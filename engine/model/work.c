@@ -106,6 +106,7 @@ static void carve_work(struct octavo_arena *a, struct octavo_engine *e)
 	s->attended = octavo_carve(a, rows * c->heads * c->v_dim, sizeof *s->attended);
 	s->y = octavo_carve(a, rows * c->hidden, sizeof *s->y);
 	s->act[1] = octavo_carve(a, rows * w, sizeof *s->act[1]);
+	s->draftable = octavo_carve(a, rows, sizeof *s->draftable);
 	s->other_scale = octavo_carve(a, rows * groups(w), sizeof *s->other_scale);
 	s->dense_width = c->dense_width;
 	carve_dense(a, s, c, rows, c->dense_width);
