@@ -4,6 +4,7 @@
  */
 #include "engine/internal.h"
 
+#include "fp8/bits.h"
 #include "kernels/fpenv.h"
 
 #include <string.h>
@@ -11,7 +12,13 @@
 void octavo_embed(const struct octavo_engine *e, int32_t token, float *x)
 {
 	const struct octavo_matrix *embed = &e->weights.embed;
-	for (size_t i = 0; i < embed->cols; i++)
+	const unsigned char *row = (const unsigned char *)embed->data + (size_t)token * embed->ld * sizeof(uint16_t);
+	uint16_t bits;
+	for (size_t i = 0; embed->dtype == OCTAVO_BF16 && i < embed->cols; i++) { /* nearly always, and of any alignment */
+		memcpy(&bits, row + i * sizeof bits, sizeof bits);
+		x[i] = octavo_bf16_float(bits);
+	}
+	for (size_t i = 0; embed->dtype != OCTAVO_BF16 && i < embed->cols; i++)
 		x[i] = octavo_matrix_value(embed, (size_t)token, i);
 }
 

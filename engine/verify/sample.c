@@ -193,14 +193,22 @@ static void get_scores(const struct scores *x, size_t first, size_t n, float *sc
 
 enum { STRETCH = 256 };
 
-/* In eight lanes, which then are added in order. */
+/* In eight lanes, which then are added in order; as variables, since compilers keep an array of them in memory. */
 static double sum_of(const double *law, size_t n)
 {
-	double lane[8] = { 0.0 };
+	double a = 0.0, b = 0.0, c = 0.0, d = 0.0, e = 0.0, f = 0.0, g = 0.0, h = 0.0;
 	size_t i = 0;
-	for (; n - i >= 8; i += 8)
-		for (size_t j = 0; j < 8; j++)
-			lane[j] += law[i + j];
+	for (; n - i >= 8; i += 8) {
+		a += law[i];
+		b += law[i + 1];
+		c += law[i + 2];
+		d += law[i + 3];
+		e += law[i + 4];
+		f += law[i + 5];
+		g += law[i + 6];
+		h += law[i + 7];
+	}
+	double lane[8] = { a, b, c, d, e, f, g, h };
 	for (size_t j = 0; i + j < n; j++)
 		lane[j] += law[i + j];
 	for (size_t j = 1; j < 8; j++)
