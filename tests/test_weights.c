@@ -251,6 +251,40 @@ static void test_dropped_mtp(void **state)
 	ckpt_free(ckpt);
 }
 
+static void remove_layer(struct ckpt *ckpt, const char *prefix)
+{
+	for (size_t i = ckpt->count; i--;)
+		if (!strncmp(ckpt->tensor[i].name, prefix, strlen(prefix)))
+			ckpt_remove(ckpt, ckpt->tensor[i].name);
+}
+
+/* Copies without the last modules have the others; without one of those before, they are broken. */
+static void test_dropped_last_mtp(void **state)
+{
+	(void)state;
+	struct ckpt *ckpt = ckpt_new(&(struct ckpt_options){.mtp = 3});
+	struct loaded l;
+	for (size_t left = 3; left; left--) {
+		if (load(&l, ckpt) != OCTAVO_OK)
+			fail_msg("%s", l.error.text);
+		assert_int_equal(l.config.mtp_layers, left);
+		for (size_t i = 0; i < left; i++) {
+			char name[64];
+			snprintf(name, sizeof name, "model.layers.%zu.eh_proj", 3 + i);
+			same_matrix(ckpt, name, &l.weights.mtp[i].eh_proj);
+		}
+		unload(&l);
+		remove_layer(ckpt, left == 3 ? "model.layers.5." : "model.layers.4.");
+	}
+	ckpt_free(ckpt);
+	ckpt = ckpt_new(&(struct ckpt_options){.mtp = 3});
+	remove_layer(ckpt, "model.layers.4.");
+	expect_bad(ckpt, OCTAVO_EFORMAT, "model.layers.4.enorm.weight: missing from the checkpoint");
+	ckpt = ckpt_new(&(struct ckpt_options){.mtp = 2});
+	ckpt_remove(ckpt, "model.layers.4.hnorm.weight");
+	expect_bad(ckpt, OCTAVO_EFORMAT, "model.layers.4.hnorm.weight: missing from the checkpoint");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +296,7 @@ int main(void)
 	        cmocka_unit_test(test_tied_head_with_copy),
 	        cmocka_unit_test(test_other_dtypes),
 	        cmocka_unit_test(test_dropped_mtp),
+	        cmocka_unit_test(test_dropped_last_mtp),
 	        cmocka_unit_test(test_oracle_files),
 	};
 	return cmocka_run_group_tests_name("weights", tests, NULL, NULL);

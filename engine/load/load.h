@@ -123,8 +123,8 @@ struct octavo_weights {
 	void *arena;                /* norms and arrays above; the matrices lie in the checkpoint's mapping */
 };
 /* EFORMAT names the tensor that is missing, unexpected or of the wrong shape or dtype.  All scales are
- * checked (octavo_matrix_check).  A checkpoint without any tensor of its MTP modules has none: config->mtp_layers
- * becomes 0. */
+ * checked (octavo_matrix_check).  config->mtp_layers becomes the number of MTP modules that are there: the last ones
+ * may be missing altogether. */
 enum octavo_status octavo_weights_bind(struct octavo_weights *weights, struct octavo_config *config,
                                        struct octavo_checkpoint *checkpoint, struct octavo_error *error);
 void octavo_weights_release(struct octavo_weights *weights);

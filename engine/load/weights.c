@@ -198,17 +198,24 @@ static void bind_all(struct octavo_binder *b, struct octavo_weights *w)
 	}
 }
 
-/* Copies that were saved without their MTP modules, as transformers saves them, keep the field that promises them. */
-static int has_mtp(const struct octavo_checkpoint *checkpoint, const struct octavo_config *c)
+static int has_layer(const struct octavo_checkpoint *checkpoint, size_t layer)
 {
-	for (size_t module = 0; module < c->mtp_layers; module++) {
-		char prefix[64];
-		size_t length = (size_t)snprintf(prefix, sizeof prefix, "model.layers.%zu.", c->layers + module);
-		for (size_t i = 0; i < octavo_checkpoint_count(checkpoint); i++)
-			if (strncmp(octavo_checkpoint_at(checkpoint, i)->name, prefix, length) == 0)
-				return 1;
-	}
+	char prefix[64];
+	size_t length = (size_t)snprintf(prefix, sizeof prefix, "model.layers.%zu.", layer);
+	for (size_t i = 0; i < octavo_checkpoint_count(checkpoint); i++)
+		if (strncmp(octavo_checkpoint_at(checkpoint, i)->name, prefix, length) == 0)
+			return 1;
 	return 0;
+}
+
+/* Copies that were saved without their MTP modules, as transformers saves them, or without the last of these, keep the
+ * field that promises them. */
+static size_t count_mtp(const struct octavo_checkpoint *checkpoint, const struct octavo_config *c)
+{
+	size_t modules = c->mtp_layers;
+	while (modules && !has_layer(checkpoint, c->layers + modules - 1))
+		modules--;
+	return modules;
 }
 
 /* Schemes of other producers, named before their tensors are reported as missing or unexpected. */
@@ -268,8 +275,7 @@ enum octavo_status octavo_weights_bind(struct octavo_weights *weights, struct oc
                                        struct octavo_checkpoint *checkpoint, struct octavo_error *error)
 {
 	*weights = (struct octavo_weights){0};
-	if (!has_mtp(checkpoint, config))
-		config->mtp_layers = 0;
+	config->mtp_layers = count_mtp(checkpoint, config);
 	struct octavo_binder b = {.config = config, .checkpoint = checkpoint, .error = error};
 	b.status = refuse_foreign(checkpoint, error);
 	if (b.status == OCTAVO_OK)
