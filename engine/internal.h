@@ -181,8 +181,8 @@ enum octavo_status octavo_kv_open(struct octavo_kv *kv, const struct octavo_engi
 void octavo_kv_close(struct octavo_kv *kv);
 
 /* One sequence's share of a forward that drafters make: a chain, whose row i is position pos + i, or nodes first,
- * first + 1, … of a tree, whose parents have been run before: node i lies in slot pos + i - 1, and one of depth d is
- * position pos + d - 1. */
+ * first + 1, … of a tree, whose parents are among them or have been run before: node i lies in slot pos + i - 1, and
+ * one of depth d is position pos + d - 1.  In mtp.c a tree may stand beside the chain that ends with its root. */
 struct octavo_share {
 	struct octavo_share *beside; /* another sequence's in the same forward; NULL: the last */
 	size_t seq;
@@ -192,10 +192,12 @@ struct octavo_share {
 	const float *state;    /* [rows][hidden] the main model's or a module's, of each row's position; NULL in forward.c */
 	const int32_t *parent; /* of the tree's nodes, node 0 being the root; NULL: a chain */
 	size_t first;
-	size_t quiet;  /* a chain's rows before this one only leave their cache entries; 0 for a tree */
+	size_t quiet;  /* the rows before this one only leave their cache entries; but in mtp.c, 0 for a tree */
+	size_t mute;   /* mtp.c: so many rows after them leave their states besides, but no laws */
 	size_t heads;  /* trunk_heads.c: of the last row the first so many heads' laws are wanted */
 	const struct octavo_draftable *draftable; /* what its laws are wanted of; NULL: all tokens */
-	size_t result, laws; /* set by the forward: where the share's results begin, and how many they are */
+	size_t result, laws; /* set by the forward: where the share's laws begin, and how many they are */
+	size_t left;         /* set by mtp.c: where the states begin that its rows left */
 };
 
 /* Tokens that a draft may hold, where it may not hold all (engine/draft/draftable.h): ids below `below`, and others. */
@@ -247,8 +249,9 @@ void octavo_moe(struct octavo_engine *e, const struct octavo_layer *layer);
 /* Bytes of one thread's scratch. */
 size_t octavo_mla_scratch(const struct octavo_config *config, size_t rows);
 
-/* mtp.c: the module's entries lie in layer `layer` of the cache.  Fills e->mtp_hidden and e->mtp_logits with what comes of
- * the rows that are not quiet, a share's from row share->result on. */
+/* mtp.c: the module's entries lie in layer `layer` of the cache.  Fills e->mtp_hidden with the states of the rows that
+ * are not quiet, a share's from row share->left on, and e->mtp_logits with the laws of those that are not mute
+ * either, from row share->result on. */
 enum octavo_status octavo_mtp_forward(struct octavo_engine *e, const struct octavo_mtp *module, struct octavo_kv *kv,
                                       size_t layer, struct octavo_share *shares, struct octavo_error *error);
 

@@ -167,12 +167,12 @@ static void play(struct octavo_session **a, struct octavo_session **b, size_t jo
 }
 
 /* One more joins each round; who has ended leaves.  drafter[i % kinds] is session i's. */
-static void check_crowd(const char *const *drafter, size_t kinds, size_t max_rows, enum octavo_kv_format kv)
+static void check_crowd(const char *model, const char *const *drafter, size_t kinds, size_t max_rows,
+                        enum octavo_kv_format kv)
 {
 	struct octavo_engine_settings settings = { .threads = 2, .sequences = CROWD, .kv = kv, .max_rows = max_rows,
 		                                   .max_context = 160 };
-	struct octavo_engine *together = open_model("tiny-ragged", &settings),
-	                     *apart = open_model("tiny-ragged", &settings);
+	struct octavo_engine *together = open_model(model, &settings), *apart = open_model(model, &settings);
 	struct octavo_session *a[CROWD] = { NULL }, *b[CROWD] = { NULL };
 	size_t joined = 0, running = 1;
 	while (running) {
@@ -195,10 +195,13 @@ static void drafts_are_those_alone(void **state)
 	const struct specs *s = *state;
 	const char *const alike[] = { "mtp", "eagle", "parallel", s->medusa, s->hydra, s->model, "ngram+eagle" };
 	const char *const mixed[] = { "mtp", "eagle", s->hydra, "ngram+mtp", "eagle" };
+	const char *const several[] = { "mtp", "ngram+mtp", "mtp" }; /* modules, as many as a draft is deep */
 	for (size_t i = 0; i < sizeof alike / sizeof *alike; i++)
-		check_crowd(&alike[i], 1, i % 2 ? 64 : 64 * CROWD, OCTAVO_KV_BF16);
-	check_crowd(mixed, 5, 64, OCTAVO_KV_BF16);
-	check_crowd(mixed, 5, 64 * CROWD, OCTAVO_KV_FP8);
+		check_crowd("tiny-ragged", &alike[i], 1, i % 2 ? 64 : 64 * CROWD, OCTAVO_KV_BF16);
+	check_crowd("tiny-ragged", mixed, 5, 64, OCTAVO_KV_BF16);
+	check_crowd("tiny-ragged", mixed, 5, 64 * CROWD, OCTAVO_KV_FP8);
+	check_crowd("tiny-modules", several, 3, 64, OCTAVO_KV_BF16);
+	check_crowd("tiny-modules", several, 1, 64 * CROWD, OCTAVO_KV_FP8);
 }
 
 /* ---- How often weights are read ---------------------------------------------------------------------------------- */
@@ -239,15 +242,17 @@ static void a_depth_is_one_forward(void **state)
 {
 	const struct specs *s = *state;
 	const struct {
-		const char *drafter;
+		const char *model, *drafter;
 		size_t runs;
-	} expected[] = { { "mtp", 4 },    { "eagle", 4 },    { s->hydra, 4 },
-		         { s->model, 4 }, { "parallel", 1 }, { s->medusa, 1 } };
+	} expected[] = { { "tiny-ragged", "mtp", 4 },     { "tiny-ragged", "eagle", 4 },
+		         { "tiny-ragged", s->hydra, 4 },  { "tiny-ragged", s->model, 4 },
+		         { "tiny-ragged", "parallel", 1 }, { "tiny-ragged", s->medusa, 1 },
+		         { "tiny-modules", "mtp", 4 } };
 	char pair[SPEC + 8];
 	struct octavo_engine_settings settings = { .threads = 1, .sequences = 4, .max_rows = 64 };
-	struct octavo_engine *e = open_model("tiny-ragged", &settings);
 	struct octavo_error error = { "" };
 	for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+		struct octavo_engine *e = open_model(expected[i].model, &settings);
 		struct octavo_session *session[4];
 		struct octavo_emitted got[4];
 		int32_t prompt[4] = { 40, 41, 42, 43 };
@@ -269,8 +274,8 @@ static void a_depth_is_one_forward(void **state)
 			*ops_of(session[j]) = watched.real;
 			octavo_session_close(&session[j]);
 		}
+		octavo_engine_close(&e);
 	}
-	octavo_engine_close(&e);
 }
 
 /* A forward that fails ends the sessions that shared it, and no others. */

@@ -24,8 +24,8 @@ struct octavo_drafter {
 	unsigned sources;                     /* 0: never drafts; 2: a pair; otherwise 1 */
 	unsigned most[OCTAVO_MAX_SOURCES];    /* tokens in a row that a source can draft; 0: as many as are asked for */
 	struct octavo_drafter *pair[OCTAVO_MAX_SOURCES]; /* a pair's drafters, in the order of their turns; otherwise NULL */
-	/* What it runs rows through: drafters with the same one can be run in one forward, of at most crew_rows rows.
-	 * NULL: it runs none. */
+	/* What it runs its next rows through: drafters with the same one can be run in one forward, of at most
+	 * crew_rows rows.  NULL: it runs none. */
 	const void *crew;
 	size_t crew_rows;
 };
@@ -39,7 +39,7 @@ struct octavo_drafting {
 	unsigned turns;                   /* of sources, that have begun */
 	struct octavo_drafter *drafter;   /* whose turn it is: of a pair's, the second's where the first proposes nothing */
 	const struct octavo_shape *shape; /* its own */
-	struct octavo_share share;        /* the rows to be run next; none: the draft is complete */
+	struct octavo_share share, more;  /* the rows to be run next, and more of them; none in `share`: complete */
 	uint64_t ns;                      /* its time; of what is run together, its even share */
 	enum octavo_status status;
 };
@@ -113,7 +113,8 @@ enum octavo_status octavo_draft_together(struct octavo_drafting **d, size_t coun
 /* One draft; shape[i] is for source i. */
 enum octavo_status octavo_draft(struct octavo_drafter *drafter, const struct octavo_shape *shape,
                                 struct octavo_tree *tree, struct octavo_error *error);
-/* For run(): the shares of d[count], linked, with what each may draft. */
+/* For run(): the shares of d[count], linked, a draft's `more`, if it has one, behind its `share`; with what each may
+ * draft. */
 struct octavo_share *octavo_draft_shares(struct octavo_drafting **d, size_t count);
 
 /* pair.c: drafts with `first`, and with `second` where that has nothing to propose.  Takes both over, also if it

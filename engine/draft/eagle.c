@@ -66,14 +66,15 @@ static enum octavo_status open_eagle(struct octavo_drafter **out, struct octavo_
 	if (status != OCTAVO_OK)
 		return status;
 	struct eagle *eagle = (struct eagle *)files;
-	status = octavo_recycler_open(&d, &octavo_drafter_eagle, &eagle->module, e, sequence, &eagle->base.kv, 0, error);
+	const struct octavo_modules modules = { &eagle->module, 1, &eagle->base.kv, 0 };
+	status = octavo_recycler_open(&d, &octavo_drafter_eagle, &modules, e, sequence, error);
 	if (status == OCTAVO_OK)
 		*out = &d->base.base; /* fed after the final norm; without one of its own, its taps are one */
 	return status;
 }
 
 const struct octavo_drafter_ops octavo_drafter_eagle = {
-	.name = "eagle", .laws = 1, .open = open_eagle, .close = octavo_follower_close, .begin = octavo_follower_begin,
+	.name = "eagle", .laws = 1, .open = open_eagle, .close = octavo_recycler_close, .begin = octavo_recycler_begin,
 	.commit = octavo_follower_commit, .draft = octavo_recycler_draft, .run = octavo_follower_run,
 	.grow = octavo_recycler_grow, .argument = OCTAVO_OWN_DIRECTORY,
 };

@@ -6,16 +6,17 @@
 
 enum octavo_status octavo_follower_open(struct octavo_follower **out, const struct octavo_drafter_ops *ops, size_t size,
                                         struct octavo_engine *e, size_t sequence, struct octavo_kv *kv,
-                                        const void *crew, struct octavo_error *error)
+                                        size_t held, struct octavo_error *error)
 {
 	struct octavo_follower *f = calloc(1, size);
 	if (!f)
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
-	f->base = (struct octavo_drafter){ .ops = ops, .sources = 1, .crew = crew, .crew_rows = e->settings.max_rows };
+	f->base = (struct octavo_drafter){ .ops = ops, .sources = 1, .crew_rows = e->settings.max_rows };
 	f->engine = e;
 	f->kv = kv;
 	f->sequence = sequence;
-	f->g = calloc(e->settings.max_rows * e->config.hidden, sizeof *f->g);
+	f->catch_up = octavo_follower_catch_up;
+	f->g = calloc((e->settings.max_rows + held) * e->config.hidden, sizeof *f->g);
 	if (!f->g) {
 		octavo_follower_close(&f->base);
 		return octavo_fail(error, OCTAVO_ENOMEM, "out of memory");
@@ -50,8 +51,7 @@ void octavo_follower_caught_up(struct octavo_follower *f)
 	f->waiting = 0;
 }
 
-/* A chunk of a prompt: what waits cannot wait longer.  The engine's hidden states survive, its scratch does not. */
-static enum octavo_status make_room(struct octavo_follower *f, struct octavo_error *error)
+enum octavo_status octavo_follower_catch_up(struct octavo_follower *f, struct octavo_error *error)
 {
 	struct octavo_share share = octavo_follower_share(f);
 	share.quiet = share.rows;
@@ -70,8 +70,9 @@ enum octavo_status octavo_follower_commit(struct octavo_drafter *drafter, size_t
 	if (pos != f->valid + f->waiting)
 		return octavo_fail(error, OCTAVO_EINVAL, "drafter %s: position %zu committed, %zu expected", f->base.ops->name,
 		                   pos, f->valid + f->waiting);
+	/* As with prompts: what waits cannot wait longer.  The engine's hidden states survive, its scratch does not. */
 	if (f->waiting + count > e->settings.max_rows) {
-		enum octavo_status status = make_room(f, error);
+		enum octavo_status status = f->catch_up(f, error);
 		if (status != OCTAVO_OK)
 			return status;
 	}

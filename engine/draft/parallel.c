@@ -45,11 +45,12 @@ static enum octavo_status open_parallel(struct octavo_drafter **out, struct octa
 	if (status != OCTAVO_OK)
 		return status;
 	struct octavo_draft_layers *heads = (struct octavo_draft_layers *)files;
-	status = octavo_follower_open(&f, &octavo_drafter_parallel, sizeof(struct parallel), e, sequence, &heads->kv, heads,
+	status = octavo_follower_open(&f, &octavo_drafter_parallel, sizeof(struct parallel), e, sequence, &heads->kv, 0,
 	                              error);
 	if (status != OCTAVO_OK)
 		return status;
 	((struct parallel *)f)->heads = heads;
+	f->base.crew = heads;
 	f->forward = forward;
 	f->tap = OCTAVO_TAP_PRE_NORM;
 	f->base.most[0] = (unsigned)heads->count;

@@ -43,7 +43,7 @@ static size_t gather(struct octavo_drafting **d, size_t count)
 	const struct octavo_drafter *first = d[0]->drafter;
 	size_t found = 0, rows = 0;
 	for (size_t i = 0; i < count; i++) {
-		size_t more = octavo_larger(d[i]->share.rows, d[i]->share.heads);
+		size_t more = octavo_larger(d[i]->share.rows, d[i]->share.heads) + d[i]->more.rows;
 		if (d[i]->drafter->crew != first->crew || (found && rows + more > first->crew_rows))
 			continue;
 		rows += more;
@@ -59,7 +59,7 @@ static enum octavo_status take_turns(struct octavo_drafting *d, struct octavo_er
 		unsigned source = d->turns++;
 		d->drafter = d->whole->pair[source] ? d->whole->pair[source] : d->whole;
 		d->shape = &d->shapes[source];
-		d->share = (struct octavo_share){ 0 };
+		d->share = d->more = (struct octavo_share){ 0 };
 		d->tree->source = source;
 		d->status = d->drafter->ops->draft(d, error);
 	}
@@ -112,8 +112,10 @@ enum octavo_status octavo_draft(struct octavo_drafter *drafter, const struct oct
 struct octavo_share *octavo_draft_shares(struct octavo_drafting **d, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		d[i]->share.beside = i + 1 < count ? &d[i + 1]->share : NULL;
-		d[i]->share.draftable = d[i]->draftable;
+		struct octavo_share *next = i + 1 < count ? &d[i + 1]->share : NULL;
+		d[i]->share.beside = d[i]->more.rows ? &d[i]->more : next;
+		d[i]->more.beside = next;
+		d[i]->share.draftable = d[i]->more.draftable = d[i]->draftable;
 	}
 	return &d[0]->share;
 }

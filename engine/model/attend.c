@@ -23,12 +23,12 @@ struct octavo_attend octavo_attend_of(const struct octavo_engine *e, const struc
 	return a;
 }
 
-/* How many rows from `row` on are of one sequence and one form. */
+/* How many rows from `row` on are of one sequence and one form, behind the same tokens. */
 static size_t rows_together(const struct octavo_geometry *g, size_t row)
 {
 	size_t rows = 1;
 	while (row + rows < g->rows && g->sequence[row + rows] == g->sequence[row] &&
-	       g->naive[row + rows] == g->naive[row])
+	       g->naive[row + rows] == g->naive[row] && g->committed[row + rows] == g->committed[row])
 		rows++;
 	return rows;
 }

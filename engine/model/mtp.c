@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The multi-token prediction module (DeepSeek-V3 report, section 2.2): from the hidden state of position i and
- * the token at i + 1 it predicts the token at i + 2.  Checkpoints put the embedding first in eh_proj's input,
- * the opposite of the report's equation 21.  EAGLE's head (Li et al., arXiv 2401.15077) is the same without the norms
- * around it.
+ * Multi-token prediction modules (DeepSeek-V3 report, section 2.2): from the hidden state of position i and the token
+ * at i + 1 the first predicts the token at i + 2; module k, from what module k - 1 made of i and the token at i + k,
+ * the token at i + k + 1.  Checkpoints put the embedding first in eh_proj's input, the opposite of the report's
+ * equation 21.  EAGLE's head (Li et al., arXiv 2401.15077) is the same without the norms around it.
  */
 #include "engine/internal.h"
 
@@ -27,7 +27,7 @@ static void lay(struct octavo_engine *e, const struct octavo_mtp *module, const 
 static size_t enter(struct octavo_engine *e, const struct octavo_mtp *module, struct octavo_share *shares, size_t *rows)
 {
 	struct octavo_work *w = &e->work;
-	size_t hidden = e->config.hidden, at = 0;
+	size_t hidden = e->config.hidden, at = 0, laws = 0;
 	for (const struct octavo_share *s = shares; s; s = s->beside) {
 		lay(e, module, s, 0, s->quiet, at);
 		at += s->quiet;
@@ -35,9 +35,11 @@ static size_t enter(struct octavo_engine *e, const struct octavo_mtp *module, st
 	size_t quiet = at;
 	for (struct octavo_share *s = shares; s; s = s->beside) {
 		lay(e, module, s, s->quiet, s->rows, at);
-		s->result = at - quiet;
-		s->laws = s->rows - s->quiet;
-		at += s->laws;
+		s->left = at - quiet;
+		s->result = laws;
+		s->laws = s->rows - s->quiet - s->mute;
+		at += s->rows - s->quiet;
+		laws += s->laws;
 	}
 	octavo_norm_rows(e, w->wide, 2 * hidden, w->y, module->enorm, at, hidden, e->config.norm_eps);
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_DENSE);
@@ -62,6 +64,22 @@ static void store_quiet_rows(struct octavo_engine *e, const struct octavo_mtp *m
 	memmove(x, x + e->geometry.rows * hidden, rows * hidden * sizeof *x);
 }
 
+/* What goes to the head of the states [rows]: those whose laws are wanted, side by side.  *laws of them. */
+static const float *heard(struct octavo_engine *e, const struct octavo_share *shares, size_t rows, size_t *laws)
+{
+	const float *post = e->mtp_hidden[OCTAVO_TAP_POST_NORM];
+	size_t hidden = e->config.hidden;
+	*laws = 0;
+	for (const struct octavo_share *s = shares; s; s = s->beside)
+		*laws += s->laws;
+	if (*laws == rows)
+		return post;
+	for (const struct octavo_share *s = shares; s; s = s->beside)
+		memcpy(e->work.normed + s->result * hidden, post + (s->left + s->mute) * hidden,
+		       s->laws * hidden * sizeof *post);
+	return e->work.normed;
+}
+
 static void run(struct octavo_engine *e, const struct octavo_mtp *module, size_t layer,
                 const struct octavo_share *shares)
 {
@@ -69,14 +87,16 @@ static void run(struct octavo_engine *e, const struct octavo_mtp *module, size_t
 	size_t hidden = e->config.hidden;
 	for (const struct octavo_share *s = shares; s; s = s->beside)
 		octavo_geometry_add(e, s, s->quiet, s->rows - s->quiet);
-	size_t rows = e->geometry.rows;
+	size_t rows = e->geometry.rows, laws;
 	octavo_block(e, &module->layer, layer);
 	memcpy(e->mtp_hidden[OCTAVO_TAP_PRE_NORM], w->x, rows * hidden * sizeof *w->x);
 	octavo_norm_rows(e, e->mtp_hidden[OCTAVO_TAP_POST_NORM], hidden, w->x, module->head_norm, rows, hidden,
 	                 e->config.norm_eps);
+	const float *states = heard(e, shares, rows, &laws);
+	if (!laws)
+		return;
 	octavo_phase_begin(e->profiler, OCTAVO_PHASE_HEAD);
-	octavo_draft_head(e, &e->weights.head, e->mtp_hidden[OCTAVO_TAP_POST_NORM], rows,
-	                  octavo_shares_draftable(e, shares), e->mtp_logits);
+	octavo_draft_head(e, &e->weights.head, states, laws, octavo_shares_draftable(e, shares), e->mtp_logits);
 	octavo_phase_end(e->profiler, OCTAVO_PHASE_HEAD);
 }
 

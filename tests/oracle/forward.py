@@ -53,6 +53,7 @@ FAULTS = {
     "mtp_pre_norm": "MTP fed with hidden states before the final norm",
     "mtp_same_token": "MTP fed with the token of its own position instead of the next",
     "mtp_main_norm": "model.norm in place of shared_head.norm",
+    "mtp_first_module": "the first MTP module recycled where there are several",
 }
 
 
@@ -421,8 +422,8 @@ class Model:
     def head_name(self) -> str:
         return "model.embed_tokens.weight" if self.config.get("tie_word_embeddings") else "lm_head.weight"
 
-    def _mtp_input(self, token: Tensor, h: Tensor) -> Tensor:
-        prefix, eps = f"model.layers.{self.config['num_hidden_layers']}.", self.config["rms_norm_eps"]
+    def _mtp_input(self, layer: int, token: Tensor, h: Tensor) -> Tensor:
+        prefix, eps = f"model.layers.{layer}.", self.config["rms_norm_eps"]
         parts = [self.norm(self.weight("model.embed_tokens.weight")[token], prefix + "enorm.weight", eps),
                  self.norm(h, prefix + "hnorm.weight", eps)]
         if "mtp_concat_order" in self.faults:
@@ -430,20 +431,22 @@ class Model:
         return self.linear(prefix + "eh_proj.weight", torch.cat(parts, -1))
 
     def _mtp(self, result: Result, token: Tensor, depth: int) -> None:
-        """The one MTP module applied `depth` times, fed with the true tokens; README.md defines slots and caches."""
-        layer = self.config["num_hidden_layers"]
-        own_norm = f"model.layers.{layer}.shared_head.norm.weight"
-        norm = "model.norm.weight" if "mtp_main_norm" in self.faults else own_norm
+        """The MTP modules one after another and the last one applied up to `depth`, fed with the true tokens; README.md
+        defines slots and caches."""
+        modules = 1 if "mtp_first_module" in self.faults else self.config["num_nextn_predict_layers"]
         h = result.hidden[-1] if "mtp_pre_norm" in self.faults else result.final
-        past = self._no_past()
-        visible = [torch.empty(0, dtype=torch.int64)] * len(token)
         for d in range(1, depth + 1):
-            chains = len(token) - d  # chain i stands at slot i + d - 1 and is fed with token i + d
+            chains, recycled = len(token) - d, max(d - modules, 0)  # chain i stands at slot i + recycled
+            layer = self.config["num_hidden_layers"] + d - recycled - 1
             first = d - ("mtp_same_token" in self.faults)
-            u = self._mtp_input(token[first : first + chains], h[:chains])
-            # Depth 1 sees its slot and those before; each later depth sees one row more, its own.
-            own = [torch.arange(i + 1) if d == 1 else torch.tensor([len(past) + i]) for i in range(chains)]
+            u = self._mtp_input(layer, token[first : first + chains], h[:chains])
+            # A module sees its slot and those before; each recycled depth sees one row more, its own.
+            if not recycled:
+                past, visible = self._no_past(), [torch.empty(0, dtype=torch.int64)] * chains
+            own = [torch.tensor([len(past) + i]) if recycled else torch.arange(i + 1) for i in range(chains)]
             visible = [torch.cat(pair) for pair in zip(visible, own)]
-            y, past = self.block(layer, u, torch.arange(chains) + d - 1, visible, past)
+            y, past = self.block(layer, u, torch.arange(chains) + recycled, visible, past)
+            own_norm = f"model.layers.{layer}.shared_head.norm.weight"
+            norm = "model.norm.weight" if "mtp_main_norm" in self.faults else own_norm
             h = self.norm(y, norm, self.config["rms_norm_eps"])
             result.mtp_logits.append(self.linear("lm_head.weight", h))

@@ -19,6 +19,7 @@ from tiny import BOS, FIRST_BYTE
 TOKENS, LONG_TOKENS = 32, 528  # the long run crosses the end of an attention segment
 LONG_ROWS = 8
 MTP_DEPTH = 3
+MODULES_TOKENS, MODULES_DRAFT = 16, 6
 VARIANTS = {"logits": Arithmetic(), "logits_a8": Arithmetic(a8=True), "logits_naive": Arithmetic(naive=True)}
 # FP32 noise flips a rounding here and there, and every flip moves what follows: a little where BF16 is rounded to, more
 # where E4M3 is, with its steps of 1/8.
@@ -75,7 +76,33 @@ def golden(directory: Path, tokens: list[int], rows: int) -> Tensors:
     return tensors
 
 
+def greedy_drafts(model: Contract, tokens: list[int]) -> list[list[int]]:
+    """What is drafted behind every position i but the last, below the true token i + 1: chains of best tokens, each
+    token from a run of its own.  A text shorter than there are modules has no row yet in the last ones."""
+    config, drafts = model.config, []
+    for i in range(len(tokens) - 1):
+        model.config = {**config, "num_nextn_predict_layers": min(config["num_nextn_predict_layers"], i + 1)}
+        draft: list[int] = []
+        while len(draft) < MODULES_DRAFT:
+            laws = model.run(tokens[: i + 2] + draft, len(draft) + 1).mtp_logits[-1]
+            draft.append(int(laws[-1].argmax()))
+        drafts.append(draft)
+    model.config = config
+    return drafts
+
+
+def modules_golden(directory: Path) -> Tensors:
+    """Of a checkpoint with several MTP modules, these alone."""
+    tokens = random_tokens(MODULES_TOKENS)
+    result = checked_run(directory, Arithmetic(), tokens, Model(directory).config["num_nextn_predict_layers"])
+    drafts = greedy_drafts(Contract(directory), tokens)
+    return {"tokens": i32(tokens), **{f"mtp.logits.{d}": f32(x) for d, x in enumerate(result.mtp_logits, 1)},
+            **{f"mtp.best.{d}": i32(list(best)) for d, best in enumerate(zip(*drafts), 1)}}
+
+
 def tiny_golden(directory: Path) -> Tensors:
+    if Model(directory).config.get("num_nextn_predict_layers", 0) > 1:
+        return modules_golden(directory)
     tokens = random_tokens(LONG_TOKENS)
     long = checked_run(directory, Arithmetic(), tokens)
     return {**golden(directory, random_tokens(TOKENS), TOKENS), "long.tokens": i32(tokens),

@@ -191,6 +191,33 @@ RECIPES = {
             "quantization_config": FP8,
         },
     ),
+    # Four MTP modules, and hardly anything else.
+    "modules": Recipe(
+        seed=8,
+        fp8=False,
+        config={
+            **V3,
+            "num_hidden_layers": 1,
+            "hidden_size": 24,
+            "intermediate_size": 40,
+            "moe_intermediate_size": 8,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "q_lora_rank": None,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 8,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 1,
+            "topk_group": 1,
+            "n_shared_experts": 1,
+            "routed_scaling_factor": 1.5,
+            "num_nextn_predict_layers": 4,
+            "rope_scaling": None,
+        },
+    ),
     # Dense, FP8, three query heads to a head of keys and values; of ten wavelengths Llama 3.1 keeps two, blends one and
     # stretches the rest.
     "llama": Recipe(
