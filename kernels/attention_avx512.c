@@ -103,6 +103,8 @@ static void multiply_wide(const struct octavo_rows *x, size_t k0, size_t count, 
 		multiply_vectors(1, x, k0, count, panel, f);
 }
 
+#include "kernels/simd_attention_fma.h"
+
 #include "kernels/simd_attention.h"
 
 const struct octavo_kernels octavo_set_attention_avx512 = {

@@ -8,6 +8,8 @@
 #include "kernels/simd_fma.h"
 #include "kernels/simd_wide.h"
 
+#include "kernels/simd_attention_fma.h"
+
 #include "kernels/simd_attention.h"
 
 const struct octavo_kernels octavo_set_attention_neon = {

@@ -36,6 +36,7 @@ namespace {
 #undef OCTAVO_SIMD_GEMM_H
 #undef OCTAVO_SIMD_GEMM_T_H
 #undef OCTAVO_SIMD_ATTENTION_H
+#undef OCTAVO_SIMD_ATTENTION_FMA_H
 #undef OCTAVO_SIMD_ROWS_H
 #undef OCTAVO_SIMD_SOFTMAX_H
 #undef OCTAVO_SIMD_TRANSPOSED_H
@@ -46,6 +47,8 @@ namespace {
 #include "kernels/simd_hwy.h"
 
 #include "kernels/simd_fma.h"
+
+#include "kernels/simd_attention_fma.h"
 
 #include "kernels/simd_codec.h"
 #include "kernels/simd_transposed.h"

@@ -2,11 +2,19 @@
  *
  * Attention for any vectors.  Scores are a GEMM whose outputs are tokens, the weighing of v is one whose outputs
  * are v's columns; all heads share each panel, and a handful of them do without.  The including file has included what
- * multiplies rows by panels that are two vectors wide, simd_wide.h or its own:
+ * lays keys and values, simd_attention_fma.h or its own:
  *
- *	void multiply_wide(const struct octavo_rows *x, size_t k0, size_t count, const float *panel, struct fold f);
- *		columns [k0, k0 + count) of x, count <= PANEL, meet panel [WIDE / LANES][PANEL][LANES], whose elements
- *		behind count are zeros up to a multiple of 32; f.count is up to WIDE, and y = acc is all that f asks for
+ *	lay_keys     up to 32 columns of 16 keys, lane by lane, into a panel
+ *	lay_values   up to 32 tokens' values, up to WIDE columns of them, into panels of 16 columns
+ *	step_keys    sums over up to 32 columns of 16 keys, for a constant number of queries
+ *	step_values  sums over up to 32 tokens of up to FEW_WIDE columns of values, for a constant number of queries
+ *
+ * and what multiplies rows by panels, simd_wide.h or its own:
+ *
+ *	void multiply_wide(const struct octavo_rows *x, size_t k0, size_t count, const term *panel, struct fold f);
+ *		columns [k0, k0 + count) of x, count <= PANEL, meet panel [WIDE / LANES][TERMS(PANEL)][LANES], whose
+ *		elements behind count are zeros up to a multiple of 32; f.count is up to WIDE, and y = acc is all that
+ *		f asks for
  */
 #ifndef OCTAVO_SIMD_ATTENTION_H
 #define OCTAVO_SIMD_ATTENTION_H
@@ -14,32 +22,23 @@
 #include "kernels/simd_panel.h"
 #include "kernels/simd_softmax.h"
 
-#define WIDE (2 * LANES) /* outputs of a panel */
-
 /* ---- many queries ------------------------------------------------------------------------------------------ */
 
 /* Columns [k0, k1) of 16 tokens' keys; `next` are the keys that will be wanted in their place. */
-static inline void fill_keys(const uint8_t *const *row, const uint8_t *const *next, size_t k0, size_t k1, float *panel)
+static inline void fill_keys(const uint8_t *const *row, const uint8_t *const *next, size_t k0, size_t k1, term *panel)
 {
 	for (size_t k = k0; k < k1; k += CHUNK) {
-		vi d[LANES];
 #pragma GCC unroll 16
 		for (size_t i = 0; i < LANES; i++)
 			__builtin_prefetch(next[i] + 2 * k, 0, 2);
-		load_transposed(row, 2 * k, 2 * smaller(CHUNK, k1 - k), d);
-		for (size_t i = 0; i < LANES; i++) {
-			vf w[2];
-			split_bf16(d[i], w);
-			vf_store(panel + (k - k0 + 2 * i) * LANES, w[0]);
-			vf_store(panel + (k - k0 + 2 * i + 1) * LANES, w[1]);
-		}
+		lay_keys(row, k, smaller(CHUNK, k1 - k), panel + TERMS(k - k0) * LANES);
 	}
 }
 
-/* q . k_t of all heads for up to 32 tokens from t on, into p[head][t - t0]. */
+/* q . k_t of all heads for up to WIDE tokens from t on, into p[head][t - t0]. */
 static void scores(const struct octavo_attention *a, size_t t)
 {
-	alignas(64) float panel[PANEL * WIDE];
+	alignas(64) term panel[TERMS(PANEL) * WIDE];
 	size_t count = smaller(WIDE, a->t1 - t);
 	const uint8_t *row[WIDE], *next[WIDE];
 	struct octavo_rows q = {.x = a->q, .rows = a->heads, .ld = a->ldq};
@@ -52,7 +51,7 @@ static void scores(const struct octavo_attention *a, size_t t)
 	for (size_t k0 = 0, k1; k0 < a->k_dim; k0 = k1) {
 		k1 = k0 + smaller(PANEL, a->k_dim - k0);
 		for (size_t i = 0; i < count; i += LANES)
-			fill_keys(row + i, next + i, k0, k1, panel + i * PANEL);
+			fill_keys(row + i, next + i, k0, k1, panel + i * TERMS(PANEL));
 		f.first = k0 == 0;
 		multiply_wide(&q, k0, k1 - k0, panel, f);
 	}
@@ -61,21 +60,15 @@ static void scores(const struct octavo_attention *a, size_t t)
 /* o[head][j..j + count) over all tokens. */
 static void weigh(const struct octavo_attention *a, const uint16_t *const *v, size_t j, size_t count)
 {
-	alignas(64) float panel[PANEL * WIDE];
+	alignas(64) term panel[TERMS(PANEL) * WIDE];
 	struct octavo_rows p = {.x = (const uint16_t *)(const void *)a->p, .rows = a->heads, .ld = 2 * OCTAVO_SEGMENT};
 	struct fold f = {.y = a->o + j, .ldy = a->v_dim, .count = count};
 	size_t tokens = a->t1 - a->t0;
 
 	for (size_t t0 = 0, t1; t0 < tokens; t0 = t1) {
 		t1 = t0 + smaller(PANEL, tokens - t0);
-		for (size_t i = 0; i < count; i += LANES) {
-			float *at = panel + i * PANEL;
-			size_t t = t0;
-			for (; t < t1; t++, at += LANES)
-				vf_store(at, vf_load_bf16(v[t] + j + i, count - i));
-			for (; t % CHUNK; t++, at += LANES)
-				vf_store(at, vf_zero());
-		}
+		for (size_t t = t0; t < t1; t += CHUNK)
+			lay_values(v + t, smaller(CHUNK, t1 - t), j, count, panel + TERMS(t - t0) * LANES);
 		f.first = t0 == 0;
 		multiply_wide(&p, t0, t1 - t0, panel, f);
 	}
@@ -87,26 +80,15 @@ static void weigh(const struct octavo_attention *a, const uint16_t *const *v, si
 #define FEW_QUERIES (FEW < 4 ? FEW : 4)
 
 /* acc = acc + (E + O) for 32 columns or fewer of 16 keys. */
-ALWAYS_INLINE void few_keys(const size_t heads, const uint8_t *const *row, size_t k, size_t count, const float *q,
+ALWAYS_INLINE void few_keys(const size_t heads, const uint8_t *const *row, size_t k, size_t count, const term *q,
                             vf *acc)
 {
 	vf even[FEW_QUERIES], odd[FEW_QUERIES];
-	vi d[LANES];
 
-	load_transposed(row, 2 * k, 2 * count, d);
 #pragma GCC unroll 4
 	for (size_t h = 0; h < heads; h++)
 		even[h] = odd[h] = vf_zero();
-#pragma GCC unroll 16
-	for (size_t i = 0; i < LANES; i++) {
-		vf w[2];
-		split_bf16(d[i], w);
-#pragma GCC unroll 4
-		for (size_t h = 0; h < heads; h++) {
-			even[h] = vf_fma(w[0], vf_set1(q[h * PANEL + 2 * i]), even[h]);
-			odd[h] = vf_fma(w[1], vf_set1(q[h * PANEL + 2 * i + 1]), odd[h]);
-		}
-	}
+	step_keys(heads, row, k, count, q, even, odd);
 #pragma GCC unroll 4
 	for (size_t h = 0; h < heads; h++)
 		acc[h] = vf_add(acc[h], vf_add(even[h], odd[h]));
@@ -114,12 +96,12 @@ ALWAYS_INLINE void few_keys(const size_t heads, const uint8_t *const *row, size_
 
 ALWAYS_INLINE void few_scores(const size_t heads, const struct octavo_attention *a)
 {
-	alignas(64) float q[FEW_QUERIES * PANEL];
+	alignas(64) term q[FEW_QUERIES * TERMS(PANEL)];
 
 	for (size_t k0 = 0, k1; k0 < a->k_dim; k0 = k1) {
 		k1 = k0 + smaller(PANEL, a->k_dim - k0);
 		for (size_t h = 0; h < heads; h++)
-			widen_row(a->q + h * a->ldq + k0, k1 - k0, 0, q + h * PANEL);
+			widen_row(a->q + h * a->ldq + k0, k1 - k0, 0, q + h * TERMS(PANEL));
 		for (size_t t = a->t0; t < a->t1; t += LANES) {
 			const size_t count = smaller(LANES, a->t1 - t);
 			const uint8_t *row[LANES];
@@ -131,7 +113,7 @@ ALWAYS_INLINE void few_scores(const size_t heads, const struct octavo_attention 
 			for (size_t h = 0; h < heads; h++)
 				acc[h] = k0 == 0 ? vf_zero() : vf_load_first(p + h * OCTAVO_SEGMENT, count);
 			for (size_t k = k0; k < k1; k += CHUNK)
-				few_keys(heads, row, k, smaller(CHUNK, k1 - k), q + (k - k0), acc);
+				few_keys(heads, row, k, smaller(CHUNK, k1 - k), q + TERMS(k - k0), acc);
 #pragma GCC unroll 4
 			for (size_t h = 0; h < heads; h++)
 				vf_store_first(p + h * OCTAVO_SEGMENT, count, acc[h]);
@@ -139,21 +121,9 @@ ALWAYS_INLINE void few_scores(const size_t heads, const struct octavo_attention 
 	}
 }
 
-/* sum[h][i] = fma(v[i], p[h], sum[h][i]) for one token and up to 32 columns. */
-ALWAYS_INLINE void few_token(const size_t heads, const uint16_t *v, size_t count, const float *p, vf *sum)
-{
-	const vf w[2] = {vf_load_bf16(v, count), count > LANES ? vf_load_bf16(v + LANES, count - LANES) : vf_zero()};
-
-#pragma GCC unroll 4
-	for (size_t h = 0; h < heads; h++)
-#pragma GCC unroll 2
-		for (size_t i = 0; i < 2; i++)
-			sum[2 * h + i] = vf_fma(w[i], vf_set1(p[h * PANEL]), sum[2 * h + i]);
-}
-
 /* o[head][j..j + count) joined by `tokens` <= PANEL tokens, the segment's first ones if `first`. */
 ALWAYS_INLINE void few_values(const size_t heads, const uint16_t *const *v, size_t tokens, size_t j, size_t count,
-                              const float *p, const int first, float *o, size_t ldo)
+                              const term *p, const int first, float *o, size_t ldo)
 {
 	vf acc[2 * FEW_QUERIES];
 	const size_t columns[2] = {count, count > LANES ? count - LANES : 0};
@@ -162,18 +132,11 @@ ALWAYS_INLINE void few_values(const size_t heads, const uint16_t *const *v, size
 	for (size_t i = 0; i < 2 * heads; i++)
 		acc[i] = first ? vf_zero() : vf_load_first(o + i / 2 * ldo + i % 2 * LANES, columns[i % 2]);
 	for (size_t t = 0; t < tokens; t += CHUNK) {
-		const size_t end = smaller(t + CHUNK, tokens);
 		vf even[2 * FEW_QUERIES], odd[2 * FEW_QUERIES];
 #pragma GCC unroll 8
 		for (size_t i = 0; i < 2 * heads; i++)
 			even[i] = odd[i] = vf_zero();
-		size_t u = t;
-		for (; u + 1 < end; u += 2) {
-			few_token(heads, v[u] + j, count, p + u, even);
-			few_token(heads, v[u + 1] + j, count, p + u + 1, odd);
-		}
-		if (u < end)
-			few_token(heads, v[u] + j, count, p + u, even);
+		step_values(heads, v + t, smaller(CHUNK, tokens - t), j, count, p + TERMS(t), even, odd);
 #pragma GCC unroll 8
 		for (size_t i = 0; i < 2 * heads; i++)
 			acc[i] = vf_add(acc[i], vf_add(even[i], odd[i]));
@@ -185,17 +148,17 @@ ALWAYS_INLINE void few_values(const size_t heads, const uint16_t *const *v, size
 
 ALWAYS_INLINE void few_weigh(const size_t heads, const struct octavo_attention *a, const uint16_t *const *v)
 {
-	alignas(64) float p[FEW_QUERIES * PANEL];
+	alignas(64) term p[FEW_QUERIES * TERMS(PANEL)];
 	const size_t tokens = a->t1 - a->t0;
 
 	for (size_t t = 0, count; t < tokens; t += count) {
 		count = smaller(PANEL, tokens - t);
 		for (size_t h = 0; h < heads; h++)
 			widen_row((const uint16_t *)(const void *)(a->p + h * OCTAVO_SEGMENT) + t, count, 0,
-			          p + h * PANEL);
+			          p + h * TERMS(PANEL));
 		size_t j = 0;
-		for (; j + WIDE <= a->v_dim; j += WIDE)
-			few_values(heads, v + t, count, j, WIDE, p, t == 0, a->o + j, a->v_dim);
+		for (; j + FEW_WIDE <= a->v_dim; j += FEW_WIDE)
+			few_values(heads, v + t, count, j, FEW_WIDE, p, t == 0, a->o + j, a->v_dim);
 		if (j < a->v_dim)
 			few_values(heads, v + t, count, j, a->v_dim - j, p, t == 0, a->o + j, a->v_dim);
 	}
@@ -239,8 +202,8 @@ static void attention(const struct octavo_attention *a)
 		weigh(a, v, j, smaller(WIDE, a->v_dim - j));
 }
 
-static void attention_merge(size_t heads, size_t v_dim, float *m1, float *l1, float *o1, const float *m2,
-                            const float *l2, const float *o2)
+static inline void attention_merge(size_t heads, size_t v_dim, float *m1, float *l1, float *o1, const float *m2,
+                                   const float *l2, const float *o2)
 {
 	for (size_t h = 0; h < heads; h++) {
 		float m = m1[h] > m2[h] ? m1[h] : m2[h];
@@ -256,7 +219,7 @@ static void attention_merge(size_t heads, size_t v_dim, float *m1, float *l1, fl
 	}
 }
 
-static void attention_finish(size_t heads, size_t v_dim, float *o, const float *l)
+static inline void attention_finish(size_t heads, size_t v_dim, float *o, const float *l)
 {
 	for (size_t h = 0; h < heads; h++)
 		for (size_t j = 0; j < v_dim; j += LANES) {

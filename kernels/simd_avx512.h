@@ -290,7 +290,8 @@ ALWAYS_INLINE void transpose(vi d[16])
 		d[i] = t[i];
 }
 
-ALWAYS_INLINE void load_transposed(const uint8_t *const row[16], size_t offset, size_t bytes, vi d[16])
+/* `bytes` <= 64 bytes of 16 rows, zeros behind them. */
+ALWAYS_INLINE void load_rows(const uint8_t *const row[16], size_t offset, size_t bytes, vi d[16])
 {
 	if (bytes == 64) {
 #pragma GCC unroll 16
@@ -302,6 +303,11 @@ ALWAYS_INLINE void load_transposed(const uint8_t *const row[16], size_t offset, 
 		for (int i = 0; i < 16; i++)
 			d[i] = _mm512_maskz_loadu_epi8(mask, row[i] + offset);
 	}
+}
+
+ALWAYS_INLINE void load_transposed(const uint8_t *const row[16], size_t offset, size_t bytes, vi d[16])
+{
+	load_rows(row, offset, bytes, d);
 	transpose(d);
 }
 

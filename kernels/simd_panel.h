@@ -16,6 +16,9 @@
 
 #include "kernels/simd.h"
 
+#define WIDE (2 * LANES * PANEL / TERMS(PANEL)) /* outputs of attention's panels, which take half an L1 cache */
+#define FEW_WIDE (2 * LANES)                    /* and of its steps without a panel */
+
 /* The end of the panel that starts at index i of an axis of `size`, which starts at `offset` in its scale block:
  * 128 elements, or fewer where a scale block or the axis ends. */
 static inline size_t panel_end(const struct octavo_matrix *w, unsigned offset, size_t i, size_t size)
