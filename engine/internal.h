@@ -266,21 +266,23 @@ enum octavo_status octavo_layer_check(const struct octavo_layer *layer, size_t i
                                       struct octavo_error *error);
 
 /* head.c: logits of rows of the last forward, those with OCTAVO_ROW_LOGITS among their flags[rows] that have none
- * yet; they go behind those that are there.  draftable: as for octavo_draft_head, by these logits' rows; NULL: a target's. */
+ * yet; they go behind those that are there.  draftable: as for octavo_draft_head, by these logits' rows; NULL for a
+ * target. */
 void octavo_head(struct octavo_engine *e, size_t rows, const uint8_t *flags,
                  const struct octavo_draftable *const *draftable);
 /* y [rows][vocab] of x [rows][hidden] for the tokens that each row may draft, and -infinity for all others; w
  * [vocab][hidden].  draftable[row] NULL: all tokens; NULL itself: of all rows. */
 void octavo_draft_head(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows,
                        const struct octavo_draftable *const *draftable, float *y);
-/* Its two parts, for those who multiply several heads at once: the tokens that one product is to be made for, the first of
- * the matrix; and what that leaves. */
+/* Its two parts, for those who multiply several heads at once: the tokens that one product is to be made for, the
+ * first of the matrix; and what that leaves. */
 size_t octavo_draft_head_first(const struct octavo_engine *e, size_t rows,
                                const struct octavo_draftable *const *draftable);
 void octavo_draft_head_rest(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows,
                             const struct octavo_draftable *const *draftable, float *y);
 /* By the rows of the shares' laws, in the engine's scratch; NULL where all may draft all tokens. */
-const struct octavo_draftable *const *octavo_shares_draftable(struct octavo_engine *e, const struct octavo_share *shares);
+const struct octavo_draftable *const *octavo_shares_draftable(struct octavo_engine *e,
+                                                              const struct octavo_share *shares);
 /* Logits of token[count], ascending, alone: y [rows][count] of x [rows][hidden], the bits that octavo_head would give.
  * `weights` has room for as many rows of the head.  The engine's scratch is used, but for work.normed. */
 void octavo_head_some(struct octavo_engine *e, const float *x, size_t rows, const int32_t *token, size_t count,

@@ -244,7 +244,8 @@ struct octavo_session_settings {
 	struct octavo_shortlist shortlist;
 	/* Drafters with laws draft only tokens with ids below this, and those of the text: of these the last 1024 different
 	 * ones (OCTAVO_DRAFT_OTHERS).  Their heads are evaluated for no others, which saves time where the vocabulary is
-	 * large, and costs drafts.  All rules keep what they promise.  0: all tokens; otherwise 2 to the vocabulary */
+	 * large, costs drafts, and takes memory for a copy of the text's rows of the head.  All rules keep what they
+	 * promise.  0: all tokens; otherwise 2 to the vocabulary */
 	size_t draft_vocab;
 	struct octavo_confidence confidence; /* where drafters with laws stop (octavo_verify.h); all zero: nowhere */
 	struct octavo_sampling sampling; /* its biases are borrowed until the session is closed */

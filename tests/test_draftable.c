@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drafts among some of the tokens: their logits have the bits of the whole head's, all drafted tokens are among them, the
- * output is plain decoding's, and with all tokens among them the drafts are those that there were.
+ * Drafts among some of the tokens: their logits have the bits of the whole head's, all drafted tokens are among them,
+ * the output is plain decoding's, and with all tokens among them the drafts are those that there were.
  */
 #include "engine/draft/draftable.h"
 #include "tests/support/bundled.h"
@@ -51,7 +51,8 @@ static void check_head(struct octavo_engine *e, const struct octavo_matrix *w, s
 	b.token = one;
 	b.count = 1;
 	c.count = 0;
-	const struct octavo_draftable *const mixed[ROWS] = { &a, &a, &b, NULL, &c, &a }, *const few[ROWS] = { &b, &b, &a, &a, &c, &c };
+	const struct octavo_draftable *const mixed[ROWS] = { &a, &a, &b, NULL, &c, &a };
+	const struct octavo_draftable *const few[ROWS] = { &b, &b, &a, &a, &c, &c };
 	const struct octavo_stream stream = { 3, 1 };
 	for (size_t i = 0; i < ROWS * 256; i++)
 		x[i] = (float)octavo_draw(&stream, (uint32_t)i, OCTAVO_DRAW_TARGET, 0) - 0.5f;

@@ -315,7 +315,8 @@ void octavo_heads_run(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K])
 		if (!rows[i])
 			continue;
 		const struct octavo_matrix *out = &h->head[i].out;
-		first[i] = octavo_matrix_view(out, 0, octavo_draft_head_first(e, rows[i], h->draftable + h->first[i]), 0, hidden);
+		size_t tokens = octavo_draft_head_first(e, rows[i], h->draftable + h->first[i]);
+		first[i] = octavo_matrix_view(out, 0, tokens, 0, hidden);
 		product[products++] = (struct octavo_product){
 			.w = &first[i], .x = left(&lefts, out, h->x + h->first[i] * hidden, rows[i]),
 			.y = e->mtp_logits + h->first[i] * vocab, .ldy = vocab, .checked = 1 };

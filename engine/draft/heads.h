@@ -72,8 +72,8 @@ enum octavo_status octavo_heads_commit(struct octavo_drafter *drafter, size_t po
 /* The shape of a draft that the heads can make; depth 0: none. */
 struct octavo_shape octavo_heads_shape(const struct octavo_heads_drafter *d, const struct octavo_shape *shape,
                                        const struct octavo_tree *tree);
-/* Runs rows[i] rows of h->in, packed in the order of the heads, through head i; R at most in all, each for the tokens that
- * h->draftable[row] says.  Leaves their logits in the engine's mtp_logits, head i's from row h->first[i] on. */
+/* Runs rows[i] rows of h->in, packed in the order of the heads, through head i; R at most in all, each for the tokens
+ * that h->draftable[row] says.  Leaves their logits in the engine's mtp_logits, head i's from row h->first[i] on. */
 void octavo_heads_run(struct octavo_heads *h, const size_t rows[OCTAVO_MAX_K]);
 /* The logits that head i made of a draft's share, whose rows begin at share.result of the head's. */
 const float *octavo_heads_logits(const struct octavo_drafting *d, size_t i);

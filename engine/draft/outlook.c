@@ -58,8 +58,8 @@ static void make_shares(double *share, size_t count)
 		share[i] /= sum;
 }
 
-/* Penalties look at the path to the node, so its siblings' outlooks are others.  A race is longer with more to wait for:
- * where nobody asks for shares, it ends with those that are wanted. */
+/* Penalties look at the path to the node, so its siblings' outlooks are others.  A race is longer with more to wait
+ * for: where nobody asks for shares, it ends with those that are wanted. */
 static size_t choose_by_race(const struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width,
                              int shares, double *path)
 {

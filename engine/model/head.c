@@ -83,9 +83,10 @@ void octavo_head_some(struct octavo_engine *e, const float *x, size_t rows, cons
 	octavo_fpenv_leave(saved);
 }
 
-/* ---- What a draft may hold ------------------------------------------------------------------------------------------ */
+/* ---- What a draft may hold ---------------------------------------------------------------------------------- */
 
-const struct octavo_draftable *const *octavo_shares_draftable(struct octavo_engine *e, const struct octavo_share *shares)
+const struct octavo_draftable *const *octavo_shares_draftable(struct octavo_engine *e,
+                                                              const struct octavo_share *shares)
 {
 	int some = 0;
 	for (const struct octavo_share *s = shares; s; s = s->beside) {
@@ -105,8 +106,8 @@ size_t octavo_draft_head_first(const struct octavo_engine *e, size_t rows,
 	return most;
 }
 
-/* y[rows][vocab] for the others that these rows may draft: as many at a time as there is room to gather, or in FP8, whose
- * rows share scales, each where it lies. */
+/* y[rows][vocab] for the others that these rows may draft: as many at a time as there is room to gather, or in FP8,
+ * whose rows share scales, each where it lies. */
 static void add_others(struct octavo_engine *e, const struct octavo_matrix *w, const float *x, size_t rows,
                        const struct octavo_draftable *d, float *y)
 {
