@@ -2,8 +2,8 @@
  *
  * The contract's chains by VDPBF16PS (AVX512_BF16).  The instruction is two fused multiply-adds, one after the other:
  * that of the high halves of its pairs, then that of the low ones, each rounded to nearest even (Intel's SDM, volume 2,
- * VDPBF16PS; checked on the processor before this set is used: see cpu.c).  So a pair of elements of the SAME chain, the
- * earlier one in the high half, takes that chain two steps on, in the contract's order: the same bits at twice the
+ * VDPBF16PS; checked on the processor before this set is used: see cpu.c).  So a pair of elements of the SAME chain,
+ * the earlier one in the high half, takes that chain two steps on, in the contract's order: the same bits at twice the
  * speed.  Pairs of neighbours, as they lie in memory, would mix the even chain with the odd one.
  *
  * It flushes subnormals, as AMX does; the bounds of x, weights and scales leave none.
@@ -20,13 +20,19 @@ typedef uint32_t term;
 #define TERMS(columns) ((columns) / 2)
 #define TERM_STEP 32
 
-ALWAYS_INLINE void make_terms(const uint16_t *x, size_t count, const int up, term *out)
+/* Of the first `count` of TERM_STEP elements, zeros behind them. */
+ALWAYS_INLINE vi terms_of(const uint16_t *x, size_t count)
 {
 	const vi order = _mm512_broadcast_i32x4(_mm_setr_epi8(4, 5, 0, 1, 6, 7, 2, 3, 12, 13, 8, 9, 14, 15, 10, 11));
 	const __mmask32 some = count < TERM_STEP ? (1u << count) - 1 : ~0u;
 
+	return _mm512_shuffle_epi8(_mm512_maskz_loadu_epi16(some, x), order);
+}
+
+ALWAYS_INLINE void make_terms(const uint16_t *x, size_t count, const int up, term *out)
+{
 	(void)up; /* weights are decoded as they are */
-	_mm512_store_si512(out, _mm512_shuffle_epi8(_mm512_maskz_loadu_epi16(some, x), order));
+	_mm512_store_si512(out, terms_of(x, count));
 }
 
 /* acc + high(w) * high(x), + low(w) * low(x).  GCC 12 would load x into a register of its own, which doubles the
@@ -41,10 +47,11 @@ ALWAYS_INLINE vf vf_chain(vi w, const term *x, vf acc)
 ALWAYS_INLINE void code_pairs(const struct codes *codes, vi d, vi *even, vi *odd)
 {
 	/* bytes of the low bytes' vector from 64 on */
-	const vi from = _mm512_broadcast_i32x4(_mm_setr_epi8(66, 2, 64, 0, 70, 6, 68, 4, 74, 10, 72, 8, 78, 14, 76, 12));
-	const vi lane = _mm512_setr_epi32(0, 0, 0, 0, 0x10101010, 0x10101010, 0x10101010, 0x10101010, 0x20202020,
-	                                  0x20202020, 0x20202020, 0x20202020, 0x30303030, 0x30303030, 0x30303030,
-	                                  0x30303030);
+	const vi from =
+	        _mm512_broadcast_i32x4(_mm_setr_epi8(66, 2, 64, 0, 70, 6, 68, 4, 74, 10, 72, 8, 78, 14, 76, 12));
+	const vi lane =
+	        _mm512_setr_epi32(0, 0, 0, 0, 0x10101010, 0x10101010, 0x10101010, 0x10101010, 0x20202020, 0x20202020,
+	                          0x20202020, 0x20202020, 0x30303030, 0x30303030, 0x30303030, 0x30303030);
 	const vi first = _mm512_or_si512(from, lane), second = _mm512_or_si512(first, _mm512_set1_epi8(1));
 	vi high, low;
 

@@ -5,7 +5,16 @@
  */
 #include "kernels/simd_avx512.h"
 
+/* Up to FEW rows of x go together; two of them have chains enough in one chunk.  Above, rows of x are lanes. */
+#undef FEW
+#undef FEW_MAX
+#undef TOGETHER
+#define FEW 8
+#define FEW_MAX 8
+#define TOGETHER 1
+
 #include "kernels/dot.h"
+#include "kernels/dot_lanes.h"
 #include "kernels/sets.h"
 
 #include "kernels/simd_block.h"
@@ -42,41 +51,22 @@ ALWAYS_INLINE void few_four(const enum kind kind, const size_t rows, const size_
 
 #include "kernels/simd_few.h"
 
-/* ---- many rows ------------------------------------------------------------------------------------------- */
-
-ALWAYS_INLINE vi fill_panel(const enum kind kind, const int shifted, const struct block *b, size_t k0, size_t k1,
-                            vi largest, term *panel)
-{
-	const size_t size = element_size(kind), step = 64 / size;
-	const struct codes *codes = codes_of(b->w->dtype);
-	size_t end = k0 + (k1 - k0 + CHUNK - 1) / CHUNK * CHUNK;
-
-	(void)shifted;
-	for (size_t k = k0; k < end; k += step) {
-		vi d[16];
-		prefetch(b, 0, LANES, PANELS * LANES, k * size);
-		load_transposed(b->row, k * size, smaller(step, k1 - smaller(k, k1)) * size, d);
-#pragma GCC unroll 16
-		for (size_t i = 0; i < step / 4; i++) {
-			vi pair[2];
-			pairs_of(kind, i, codes, d, pair);
-			_mm512_store_si512(panel + (TERMS(k - k0) + 2 * i) * LANES, pair[0]);
-			_mm512_store_si512(panel + (TERMS(k - k0) + 2 * i + 1) * LANES, pair[1]);
-		}
-	}
-	return largest;
-}
-
-#include "kernels/simd_many.h"
-
 /* ---- all ------------------------------------------------------------------------------------------------- */
 
-ALWAYS_INLINE enum way way_of(const enum kind kind, const struct octavo_matrix *w, const struct octavo_rows *x)
+ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, size_t n0, size_t n1,
+                        const struct octavo_rows *x, float *y, size_t ldy)
 {
-	return takes_few(kind, w, x) ? FEW_ROWS : DECODED;
-}
+	struct block band[BAND];
 
-#include "kernels/simd_gemm.h"
+	if (!takes_few(kind, w, x)) {
+		lanes_gemm(kind, w, n0, n1, x, y, ldy);
+		return;
+	}
+	for (size_t n = n0, blocks; n < n1; n += blocks * LANES) {
+		blocks = take_band(kind, w, n, n1, band);
+		few_band(kind, band, blocks, x, y, ldy);
+	}
+}
 
 static void fp8_by_pairs(const struct octavo_matrix *w, size_t n0, size_t n1, const struct octavo_rows *x, float *y,
                          size_t ldy)

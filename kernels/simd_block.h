@@ -40,6 +40,24 @@ ALWAYS_INLINE size_t element_size(const enum kind kind)
 	return kind == E4M3 || kind == E5M2 ? 1 : kind == F32 ? 4 : 2;
 }
 
+/* Up to BAND blocks of rows [n, n1); returns how many. */
+ALWAYS_INLINE size_t take_band(const enum kind kind, const struct octavo_matrix *w, size_t n, size_t n1,
+                               struct block band[BAND])
+{
+	const size_t pitch = w->ld * element_size(kind);
+	size_t blocks = 0;
+
+	for (; blocks < BAND && n < n1; blocks++, n += LANES) {
+		struct block *b = &band[blocks];
+		*b = (struct block){.w = w, .n = n, .count = smaller(LANES, n1 - n)};
+		b->row_bytes = w->cols * element_size(kind);
+		b->next = (ptrdiff_t)(LANES * pitch);
+		for (size_t i = 0; i < LANES; i++)
+			b->row[i] = (const uint8_t *)w->data + (n + smaller(i, b->count - 1)) * pitch;
+	}
+	return blocks;
+}
+
 /* The scales of the block's rows at column k: at most two rows of scale blocks meet in 16 rows. */
 static inline vf block_scales(const struct block *b, size_t k)
 {

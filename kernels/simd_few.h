@@ -2,8 +2,8 @@
  *
  * The GEMM of few rows of x, for registers that hold 16 whole dwords or two halves of them: 64 bytes of each row of
  * FP8 or BF16 weights are transposed, and decoded where they are multiplied.  Above FEW_MAX rows a panel is faster.
- * The including file has said how a line meets x, as simd_transposed.h does for fused multiply-adds and gemm_dot.h for
- * pairs:
+ * The including file has said how a line meets x, as simd_transposed.h does for fused multiply-adds and
+ * gemm_avx512bf16.c for pairs:
  *
  *	SHIFTED_CODES  whether E4M3 weights come times 2^-DOWN, and NaN codes are noted: see simd_block.h
  *	few_note       joins a line's codes to those that noted_nan() is asked about
@@ -24,8 +24,9 @@
 
 #define LINE 64
 #define X_PART (16384 / sizeof(term)) /* of x in a stretch: half a first-level cache */
-#define X_GAP 16                    /* terms between rows of x: at a power of two they would meet in the same sets of the cache */
-#define LONG 2048     /* bytes of a row, from which on whole lines pay: there is a line more of them, put together */
+/* Terms between rows of x: at a power of two they would meet in the same sets of the cache. */
+#define X_GAP 16
+#define LONG 2048 /* bytes of a row, from which on whole lines pay: there is a line more of them, put together */
 #define SCALES (X_PART * 128 / TERMS(128) / OCTAVO_BLOCK + 1)
 
 /* What all blocks of a band read in a stretch of columns. */
@@ -165,18 +166,23 @@ ALWAYS_INLINE void few_line(const enum kind kind, const size_t rows, const int c
 
 /* ---- a block --------------------------------------------------------------------------------------------- */
 
-/* The first line of the rows: zeros, then what it holds of them. */
-static inline void load_lead(const struct block *b, size_t lead, vi d[16])
-{
-	alignas(64) uint8_t copy[LANES][LINE];
-	const uint8_t *copied[LANES];
+/* A line that begins before its rows or ends behind them, with zeros there.  Whole lines have one way to be read: two
+ * would meet again with all their vectors in memory. */
+struct edge {
+	alignas(64) uint8_t byte[LANES][LINE];
+	const uint8_t *row[LANES];
+};
 
-	memset(copy, 0, sizeof copy);
+static void edge_line(const struct block *b, size_t lead, size_t at, struct edge *e)
+{
+	const size_t before = at < lead ? lead - at : 0, from = at + before - lead;
+	const size_t count = smaller(LINE - before, b->row_bytes - from);
+
+	memset(e->byte, 0, sizeof e->byte);
 	for (size_t i = 0; i < LANES; i++) {
-		memcpy(copy[i] + lead, b->row[i], smaller(LINE - lead, b->row_bytes));
-		copied[i] = copy[i];
+		memcpy(e->byte[i] + before, b->row[i] + from, count);
+		e->row[i] = e->byte[i];
 	}
-	load_transposed(copied, 0, LINE, d);
 }
 
 /* A block against `rows` rows of x, from row m0 on, in one stretch. */
@@ -186,6 +192,7 @@ ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const in
 	const size_t total = t->lead + b->row_bytes;
 	vf even[3][FEW], odd[3][FEW];
 	struct few_sums s = {.left = f->left};
+	struct edge edge;
 	vi largest = f->largest;
 
 #pragma GCC unroll 8
@@ -202,10 +209,14 @@ ALWAYS_INLINE void few_stretch(const enum kind kind, const size_t rows, const in
 		const term *x = t->x + m0 * t->pitch + TERMS((at - t->first) / element_size(kind));
 		ptrdiff_t ahead = later < t->end ? (ptrdiff_t)(later - t->lead) : f->then + (ptrdiff_t)(later - t->end);
 		vi d[16];
-		if (at < t->lead)
-			load_lead(b, t->lead, d);
-		else
-			load_transposed(b->row, at - t->lead, smaller(LINE, total - at), d);
+		const uint8_t *const *row = b->row;
+		size_t from = at - t->lead;
+		if (at < t->lead || at + LINE > total) {
+			edge_line(b, t->lead, at, &edge);
+			row = edge.row;
+			from = 0;
+		}
+		load_transposed(row, from, LINE, d);
 		largest = few_note(kind, largest, d);
 		few_line(kind, rows, c, b, ahead, d, x, f, t, m0, even, odd, &s);
 	}

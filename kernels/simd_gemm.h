@@ -8,7 +8,7 @@
  *		where the way is FEW_ROWS: simd_few.h has it for x86's registers
  *	ALWAYS_INLINE void many_rows(const enum kind, const int shifted, const struct block *band, size_t blocks,
  *	                             const struct octavo_rows *x, float *y, size_t ldy);
- *		for many rows: simd_many.h, dot_panel.h
+ *		for many rows: simd_many.h
  */
 #ifndef OCTAVO_SIMD_GEMM_H
 #define OCTAVO_SIMD_GEMM_H
@@ -18,20 +18,11 @@
 ALWAYS_INLINE void gemm(const enum kind kind, const struct octavo_matrix *w, size_t n0, size_t n1,
                         const struct octavo_rows *x, float *y, size_t ldy)
 {
-	const uint8_t *data = (const uint8_t *)w->data;
-	const size_t size = element_size(kind), pitch = w->ld * size;
 	const enum way way = way_of(kind, w, x);
 	struct block band[BAND];
 
-	for (size_t n = n0, blocks; n < n1;) {
-		for (blocks = 0; blocks < BAND && n < n1; blocks++, n += LANES) {
-			struct block *b = &band[blocks];
-			*b = (struct block){.w = w, .n = n, .count = smaller(LANES, n1 - n)};
-			b->row_bytes = w->cols * size;
-			b->next = (ptrdiff_t)(LANES * pitch);
-			for (size_t i = 0; i < LANES; i++)
-				b->row[i] = data + (n + smaller(i, b->count - 1)) * pitch;
-		}
+	for (size_t n = n0, blocks; n < n1; n += blocks * LANES) {
+		blocks = take_band(kind, w, n, n1, band);
 		if (way == FEW_ROWS)
 			few_band(kind, band, blocks, x, y, ldy);
 		else if (way == SHIFTED)
