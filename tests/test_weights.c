@@ -102,7 +102,7 @@ static void test_oracle_files(void **state)
 {
 	(void)state;
 	static const char *const names[] = {"tiny-blocks", "tiny-noq", "tiny-ragged", "tiny-v2",
-	                                    "tiny-llama",  "tiny-qwen2", "tiny-qwen3"};
+	                                    "tiny-llama",  "tiny-qwen2", "tiny-qwen3", "tiny-modules"};
 	const char *source = getenv("OCTAVO_SRCDIR");
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		char dir[PATH_MAX];
