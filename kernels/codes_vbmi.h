@@ -61,6 +61,29 @@ ALWAYS_INLINE void code_bytes(const struct codes *codes, vi d, vi *high, vi *low
 	*high = _mm512_ternarylogic_epi32(magnitude, d, sign, 0xf8); /* a | (b & c) */
 }
 
+/* The first `count` of 64 codes at p, zeros behind them. */
+ALWAYS_INLINE vi load_codes(const uint8_t *p, size_t count)
+{
+	return _mm512_maskz_loadu_epi8(count >= 64 ? ~0ull : (1ull << count) - 1, p);
+}
+
+/* Two rows of 64 codes: columns [16 i, 16 i + 16) in dwords of pair[i], a's in the low halves, b's in the high ones.
+ * The codes' dwords come to the 128-bit lanes from which unpacking brings 16 columns together. */
+ALWAYS_INLINE void code_rows(const struct codes *codes, vi a, vi b, vi pair[4])
+{
+	const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+	vi high[2], low[2];
+
+	code_bytes(codes, _mm512_permutexvar_epi32(order, a), &high[0], &low[0]);
+	code_bytes(codes, _mm512_permutexvar_epi32(order, b), &high[1], &low[1]);
+	vi first = _mm512_unpacklo_epi8(low[0], high[0]), second = _mm512_unpacklo_epi8(low[1], high[1]);
+	pair[0] = _mm512_unpacklo_epi16(first, second);
+	pair[1] = _mm512_unpackhi_epi16(first, second);
+	first = _mm512_unpackhi_epi8(low[0], high[0]), second = _mm512_unpackhi_epi8(low[1], high[1]);
+	pair[2] = _mm512_unpacklo_epi16(first, second);
+	pair[3] = _mm512_unpackhi_epi16(first, second);
+}
+
 /* BF16 words of the even and of the odd bytes' codes. */
 ALWAYS_INLINE void code_words(const struct codes *codes, vi d, vi *even, vi *odd)
 {

@@ -7,30 +7,15 @@
 
 #include "kernels/sets.h"
 
-/* `count` <= 64 codes, zeros behind them. */
-static inline vi load_codes(const uint8_t *p, size_t count)
-{
-	return _mm512_maskz_loadu_epi8(count >= 64 ? ~0ull : (1ull << count) - 1, p);
-}
-
-/* Two rows of 64 codes into row i of the tiles of `columns` columns.  Dwords come to the 128-bit lanes from which
- * unpacking brings each tile's 16 columns together. */
+/* Two rows of 64 codes into row i of the tiles of `columns` columns. */
 ALWAYS_INLINE void fill_code_pair(struct panel *p, const struct codes *codes, vi even, vi odd, size_t columns,
                                   size_t chunk, size_t i)
 {
-	const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-	vi high[2], low[2];
+	vi pair[4];
 
-	code_bytes(codes, _mm512_permutexvar_epi32(order, even), &high[0], &low[0]);
-	code_bytes(codes, _mm512_permutexvar_epi32(order, odd), &high[1], &low[1]);
-	vi first = _mm512_unpacklo_epi8(low[0], high[0]), second = _mm512_unpacklo_epi8(low[1], high[1]);
-	_mm512_store_si512(panel_chunk(p, 0, chunk) + i * SIDE, _mm512_unpacklo_epi16(first, second));
-	_mm512_store_si512(panel_chunk(p, 1, chunk) + i * SIDE, _mm512_unpackhi_epi16(first, second));
-	if (columns <= 2 * SIDE)
-		return;
-	first = _mm512_unpackhi_epi8(low[0], high[0]), second = _mm512_unpackhi_epi8(low[1], high[1]);
-	_mm512_store_si512(panel_chunk(p, 2, chunk) + i * SIDE, _mm512_unpacklo_epi16(first, second));
-	_mm512_store_si512(panel_chunk(p, 3, chunk) + i * SIDE, _mm512_unpackhi_epi16(first, second));
+	code_rows(codes, even, odd, pair);
+	for (size_t j = 0; j < (columns <= 2 * SIDE ? 2 : 4); j++)
+		_mm512_store_si512(panel_chunk(p, j, chunk) + i * SIDE, pair[j]);
 }
 
 /* Rows [n0, n1) of `columns` columns from k on; zeros behind them to the end of the last chunk. */

@@ -6,6 +6,9 @@
 
 #include "kernels/sets.h"
 #include "kernels/simd_fma.h"
+
+#include "kernels/simd_gemm_t_fma.h"
+
 #include "kernels/simd_gemm_t.h"
 
 const struct octavo_kernels octavo_set_gemm_t_avx2 = {

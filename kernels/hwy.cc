@@ -35,6 +35,7 @@ namespace {
 #undef OCTAVO_SIMD_CODEC_H
 #undef OCTAVO_SIMD_GEMM_H
 #undef OCTAVO_SIMD_GEMM_T_H
+#undef OCTAVO_SIMD_GEMM_T_FMA_H
 #undef OCTAVO_SIMD_ATTENTION_H
 #undef OCTAVO_SIMD_ATTENTION_FMA_H
 #undef OCTAVO_SIMD_ROWS_H
@@ -49,6 +50,7 @@ namespace {
 #include "kernels/simd_fma.h"
 
 #include "kernels/simd_attention_fma.h"
+#include "kernels/simd_gemm_t_fma.h"
 
 #include "kernels/simd_codec.h"
 #include "kernels/simd_transposed.h"

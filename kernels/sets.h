@@ -36,6 +36,7 @@ extern const struct octavo_kernels octavo_set_rows_avx512;
 extern const struct octavo_kernels octavo_set_codec_avx512;
 /* HAVE_AVX512BF16, which implies HAVE_AVX512: F16 and F32 weights go on to that set */
 extern const struct octavo_kernels octavo_set_gemm_avx512bf16;
+extern const struct octavo_kernels octavo_set_gemm_t_avx512bf16;
 extern const struct octavo_kernels octavo_set_attention_avx512bf16;
 /* HAVE_AMX, which implies HAVE_AVX512: F16 and F32 weights go on to that set */
 extern const struct octavo_kernels octavo_set_gemm_amx;

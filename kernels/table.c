@@ -43,6 +43,7 @@ static const struct {
 #endif
 #ifdef HAVE_AVX512BF16
         {BF16_GROUPS, &octavo_set_gemm_avx512bf16},
+        {BF16_GROUPS, &octavo_set_gemm_t_avx512bf16},
         {BF16_GROUPS, &octavo_set_attention_avx512bf16},
 #endif
 #ifdef HAVE_AMX
