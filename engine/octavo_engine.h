@@ -181,18 +181,24 @@ OCTAVO_API double octavo_cost_at(const struct octavo_cost *cost, size_t rows);
 OCTAVO_API enum octavo_status octavo_measure_cost(struct octavo_engine *engine, int32_t seq, const int32_t *token,
                                                   size_t count, struct octavo_cost *cost, struct octavo_error *error);
 
+/* Classes of how sure a drafter is of a token. */
+#define OCTAVO_SHARES 8
+
 /* Running estimates behind the choice of k; all zero: nothing known yet. */
 struct octavo_depth {
 	struct octavo_depth_source { /* the drafter, or the second of a pair */
 		double tried[OCTAVO_MAX_K], kept[OCTAVO_MAX_K]; /* tokens judged at each depth, fading */
 		double ever_tried[OCTAVO_MAX_K], ever_kept[OCTAVO_MAX_K]; /* the same, fading more slowly */
+		/* Of drafters with laws, by how sure they were: tokens judged, fading slowly, and tokens drafted, fading */
+		double sure_tried[OCTAVO_SHARES], sure_kept[OCTAVO_SHARES], sure[OCTAVO_SHARES];
 		/* Running means, and how many values they have seen; the first three over `speed` */
 		double draft_ns[OCTAVO_MAX_K + 1], drafts[OCTAVO_MAX_K + 1]; /* by tokens drafted */
 		double late_ns, lates;     /* per token that a draft had to catch up on first; these count by their tokens */
 		double accept_ns, accepts; /* per emitted token */
 		double speed, forwards;    /* their times over the curve's */
-		/* By tokens drafted: sums of times over the curve's and the speed, and how many forwards, fading */
-		double shape[OCTAVO_MAX_K + 1], seen[OCTAVO_MAX_K + 1];
+		/* By tokens submitted, and the last where all that were drafted were left out: sums of times over the curve's
+		 * and the speed, and how many forwards, fading */
+		double shape[OCTAVO_MAX_K + 2], seen[OCTAVO_MAX_K + 2];
 		double wake, wakes; /* of a forward behind one of more rows, over what it takes otherwise */
 		size_t rows;       /* of the last forward */
 		double watched;    /* rows beside a draft that were run for what the drafter learns of them */

@@ -29,17 +29,28 @@ static struct octavo_prefix prefix_of(const struct octavo_session *s)
 /* Chooses how much each source drafts. */
 static void choose_depth(struct octavo_session *s)
 {
+	const struct octavo_drafter *d = s->drafter;
 	struct octavo_ahead ahead[OCTAVO_MAX_SOURCES];
-	unsigned k[OCTAVO_MAX_SOURCES] = { 0 };
-	for (unsigned i = 0; i < s->drafter->sources; i++) {
+	for (unsigned i = 0; i < d->sources; i++) {
+		const struct octavo_drafter_ops *ops = d->pair[i] ? d->pair[i]->ops : d->ops;
 		size_t most = least(budget(s), least(OCTAVO_MAX_K, s->room - 1));
-		if (s->drafter->most[i])
-			most = least(most, s->drafter->most[i]);
-		ahead[i] = (struct octavo_ahead){ (unsigned)most, s->company, s->late[i] };
+		if (d->most[i])
+			most = least(most, d->most[i]);
+		ahead[i] = (struct octavo_ahead){ .most = (unsigned)most, .company = s->company, .late = s->late[i],
+			                          .shares = ops->laws && s->chance.extent, .at_once = ops->at_once };
 	}
-	octavo_depth_plan(s->depth, &s->engine->cost, ahead, s->drafter->sources, k);
-	for (unsigned i = 0; i < s->drafter->sources; i++)
-		s->shape[i] = octavo_shape_chain(k[i]);
+	octavo_depth_plan(s->depth, &s->engine->cost, ahead, d->sources, s->extent);
+	for (unsigned i = 0; i < d->sources; i++)
+		s->shape[i] = octavo_shape_chain(s->extent[i].most);
+}
+
+/* Doubtful tokens stay out of the forward. */
+static void leave_out(struct octavo_session *s)
+{
+	const struct octavo_extent *extent = &s->extent[s->tree.source];
+	s->drafted = octavo_tree_deepest(&s->tree);
+	if (s->adaptive && extent->weighs)
+		s->tree.rows = least(s->tree.rows, extent->submitted + 1);
 }
 
 static void watch(struct octavo_session *s, const struct octavo_shape *shape)
@@ -79,6 +90,7 @@ static enum octavo_status complete(struct octavo_session *s, struct octavo_error
 	uint64_t start = octavo_now_ns();
 	(void)error;
 	s->tree.room = s->room;
+	leave_out(s);
 	if (s->drafting.status == OCTAVO_OK && s->drafter->ops->watch)
 		watch(s, s->drafting.shapes);
 	s->drafting.ns += octavo_now_ns() - start;
@@ -366,7 +378,10 @@ static enum octavo_status finish(struct octavo_session *s, struct octavo_error *
 /* What the choice of k learns from the round. */
 static void learn(struct octavo_session *s, size_t rows, double verify_ns, double accept_ns)
 {
-	struct octavo_step step = { .drafted = octavo_tree_deepest(&s->tree), .accepted = (unsigned)s->outcome.accepted,
+	const struct octavo_extent *extent = &s->extent[s->tree.source];
+	struct octavo_step step = { .drafted = s->drafted, .submitted = octavo_tree_deepest(&s->tree),
+		                    .accepted = (unsigned)s->outcome.accepted,
+		                    .share = extent->drafted == s->drafted ? extent->share : NULL,
 		                    .watched = s->tree.watched, .draft_ns = (double)s->drafting.ns,
 		                    .verify_ns = verify_ns, .accept_ns = accept_ns, .rows = rows };
 	step.late = step.drafted ? s->late[s->tree.source] : 0;

@@ -185,6 +185,7 @@ enum octavo_status octavo_session_open(struct octavo_session **out, struct octav
 		status = octavo_drafter_open(&s->drafter, settings->drafter, engine, s->sequence, error);
 	s->settings.drafter = NULL; /* borrowed for the call only */
 	s->adaptive = status == OCTAVO_OK && !s->shape[0].depth && s->drafter->sources;
+	s->chance.extent = s->adaptive && !s->chance.law ? s->extent : NULL;
 	if (status != OCTAVO_OK)
 		octavo_session_close(&s);
 	*out = s;

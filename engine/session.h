@@ -22,6 +22,8 @@ struct octavo_session {
 	struct octavo_session_settings settings; /* drafter not kept */
 	struct octavo_shape shape[OCTAVO_MAX_SOURCES]; /* of a draft, per source; adaptive: of this round's */
 	int adaptive;                /* k is chosen for each round */
+	struct octavo_extent extent[OCTAVO_MAX_SOURCES]; /* adaptive: of this round's drafts */
+	unsigned drafted;            /* tokens in a row; extents leave some of them out */
 	struct octavo_depth *depth, own_depth;
 	size_t late[OCTAVO_MAX_SOURCES]; /* committed tokens that a source has not seen, but for the last round's */
 	size_t sequence, committed;

@@ -8,12 +8,13 @@
  *     tests/record_depth times bench/model >tests/data/depth/times.txt     (on a machine that does nothing else)
  *
  * Outcomes: at every position of the text that plain decoding emits, how many of eight drafted tokens would have been
- * kept.  With acceptance `match` the text is the same however much is drafted, so these say what any choice of k would
- * have met.  Times: of single steps, as they were measured, by rows of the forward and by tokens drafted.
+ * kept, and how sure the drafter was of each.  With acceptance `match` the text is the same however much is drafted, so
+ * these say what any choice of k would have met.  Times: of single steps, as they were measured, by rows of the forward and by tokens drafted.
  */
 #include "engine/draft/drafter.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,25 +118,67 @@ static void commit(struct octavo_engine *e, struct octavo_drafter **d, const int
 		need(d[i]->ops->commit(d[i], at, e->staging.row, rows, &error));
 }
 
-/* How many tokens are drafted behind the root token[at], and how many of them the text has. */
-static void judge(struct octavo_drafter *d, const int32_t *token, size_t at, char *drafted, char *kept)
+/* Drafts run the target's race, as in sessions with acceptance `match`. */
+struct race {
+	struct octavo_sampling sampling;
+	struct octavo_extent extent; /* only takes down the shares */
+	struct octavo_chance chance;
+	double *scratch; /* [vocab] */
+	uint32_t *order; /* [vocab] */
+};
+
+static void open_race(struct race *r, const struct octavo_engine *e, uint64_t index, double temperature)
+{
+	size_t vocab = e->config.vocab;
+	*r = (struct race){ .sampling = { .temperature = (float)temperature }, .scratch = calloc(vocab, sizeof *r->scratch),
+		            .order = calloc(vocab, sizeof *r->order) };
+	if (!r->scratch || !r->order)
+		exit(1);
+	r->chance = (struct octavo_chance){ .sampling = &r->sampling, .stream = { 0, index }, .vocab = vocab,
+		                            .race = temperature > 0.0, .extent = &r->extent, .scratch = r->scratch,
+		                            .order = r->order };
+}
+
+static void close_race(struct race *r)
+{
+	free(r->scratch);
+	free(r->order);
+}
+
+/* Half octaves of odds: m stands for those from even on. */
+static char letter(double share)
+{
+	double octaves = share < 1.0 ? floor(2.0 * log2(share / (1.0 - share))) : 13.0;
+	return (char)('m' + (int)fmax(-12.0, fmin(octaves, 13.0)));
+}
+
+/* How many tokens are drafted behind the root token[at], how many of them the text has, and how sure the drafter is of
+ * each, if it says: sure[AHEAD]. */
+static void judge(struct octavo_drafter *d, struct race *r, const int32_t *token, size_t at, char *drafted, char *kept,
+                  char *sure)
 {
 	struct octavo_tree tree;
 	struct octavo_shape shape = octavo_shape_chain(AHEAD);
 	size_t same = 0;
-	octavo_tree_begin(&tree, token[at], AHEAD + 1, NULL);
+	r->extent = (struct octavo_extent){ .most = AHEAD };
+	octavo_tree_begin(&tree, token[at], AHEAD + 1, &r->chance);
 	need(octavo_draft(d, &shape, &tree, &error));
 	while (same + 1 < tree.rows && tree.token[same + 1] == token[at + 1 + same])
 		same++;
 	*drafted = (char)('0' + tree.rows - 1);
 	*kept = (char)('0' + same);
+	for (size_t i = 0; i < r->extent.drafted; i++)
+		sure[i] = letter(r->extent.share[i]);
 }
 
 static void record_outcome(struct octavo_engine *e, const struct text *t, uint64_t index, double temperature)
 {
 	int32_t token[PROMPT + TOKENS + AHEAD];
 	char drafted[DRAFTERS][TOKENS + 1] = { { 0 } }, kept[DRAFTERS][TOKENS + 1] = { { 0 } };
+	char sure[DRAFTERS][TOKENS * AHEAD + 1] = { { 0 } };
 	struct octavo_drafter *d[DRAFTERS];
+	struct race race;
+	open_race(&race, e, index, temperature);
 	plain_text(e, t, index, temperature, token);
 	for (size_t i = 0; i < DRAFTERS; i++) {
 		need(octavo_drafter_open(&d[i], drafters[i], e, 0, &error));
@@ -147,8 +190,9 @@ static void record_outcome(struct octavo_engine *e, const struct text *t, uint64
 		commit(e, d, token, at, rows);
 	}
 	for (size_t i = 0, at = t->count - 1; i < TOKENS; i++, at++) {
+		race.chance.prefix = (struct octavo_prefix){ token, at + 1, t->count, NULL, 0 };
 		for (size_t j = 0; j < DRAFTERS; j++)
-			judge(d[j], token, at, &drafted[j][i], &kept[j][i]);
+			judge(d[j], &race, token, at, &drafted[j][i], &kept[j][i], &sure[j][i * AHEAD]);
 		commit(e, d, token, at, 1);
 	}
 	printf("text %g %s\n", temperature, t->category);
@@ -156,8 +200,11 @@ static void record_outcome(struct octavo_engine *e, const struct text *t, uint64
 		if (!strcmp(drafters[i], "ngram"))
 			printf("offered %s %s\n", drafters[i], drafted[i]);
 		printf("kept %s %s\n", drafters[i], kept[i]);
+		if (*sure[i])
+			printf("sure %s %s\n", drafters[i], sure[i]);
 		octavo_drafter_close(&d[i]);
 	}
+	close_race(&race);
 	need(octavo_rewind(e, 0, 0, &error));
 }
 
@@ -165,7 +212,9 @@ static void record_outcomes(struct octavo_engine *e, const struct text *text, si
 {
 	printf("# Of eight tokens drafted at each of %d positions behind a prompt, how many would have been kept: a digit per\n"
 	       "# position, of the text that plain decoding emits at this temperature.  offered: how many there were, where that\n"
-	       "# is not always eight.  random: prompts of tokens drawn evenly from the vocabulary.\n",
+	       "# is not always eight.  sure: a letter for each of the eight, how likely the drafter holds it to be kept behind\n"
+	       "# those before it, in half octaves of odds, m from even on.  random: prompts of tokens drawn evenly from the\n"
+	       "# vocabulary.\n",
 	       TOKENS);
 	for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++)
 		for (size_t i = 0; i < count; i++)
@@ -189,20 +238,32 @@ static void add(struct samples *s, double ns)
 		s->ns[s->count++] = ns;
 }
 
-/* Evenly from all there are, in the order in which they came. */
-static void print_samples(const struct samples *s)
-{
-	size_t count = s->count < SAMPLES ? s->count : SAMPLES;
-	for (size_t i = 0; i < count; i++)
-		printf(" %.*f", s->ns[0] < 1e4, s->ns[i * s->count / count] * 1e-3);
-	putchar('\n');
-}
-
 static double middle(const struct samples *s)
 {
 	struct octavo_summary summary = { 0 };
 	octavo_summarise(s->ns, s->count, &summary);
 	return summary.median;
+}
+
+/* Those that took half as long again as usual were interrupted each time. */
+static void drop_strays(struct samples *s)
+{
+	double most = 1.5 * middle(s);
+	size_t kept = 0;
+	for (size_t i = 0; i < s->count; i++)
+		if (s->ns[i] <= most)
+			s->ns[kept++] = s->ns[i];
+	s->count = kept;
+}
+
+/* Evenly from all there are, in the order in which they came. */
+static void print_samples(struct samples *s)
+{
+	drop_strays(s);
+	size_t count = s->count < SAMPLES ? s->count : SAMPLES;
+	for (size_t i = 0; i < count; i++)
+		printf(" %.*f", s->ns[0] < 1e4, s->ns[i * s->count / count] * 1e-3);
+	putchar('\n');
 }
 
 /* A prompt's steps with k drafted tokens, from the first one on. */
@@ -253,19 +314,27 @@ static void time_prompt(struct octavo_engine *e, const struct text *text, size_t
 {
 	struct steps s;
 	struct times *t = &recorded[heat];
-	size_t waiting = (text->count - 2) % e->settings.max_rows + 1;
+	size_t waiting = (text->count - 2) % e->settings.max_rows + 1, full = 0;
+	double usual = 0.0;
 	for (int i = 0; i < REPEATS; i++)
 		take_steps(e, text, heat, which, k, &s, i > 0);
+	for (size_t i = 1; i < s.count; i++)
+		if (k && s.rows[i] == k + 1) {
+			usual += s.draft_ns[i];
+			full++;
+		}
+	if (full && s.rows[0] == k + 1)
+		add(&t->late[which], (s.draft_ns[0] - usual / (double)full) / (double)waiting);
 	for (size_t i = 0; i < s.count; i++) {
 		if (which == 0)
 			add(&t->verify[s.rows[i] - 1], s.verify_ns[i]);
 		add(&t->accept, s.accept_ns[i] / (double)s.emitted[i]);
-		if (k && s.rows[i] == k + 1)
-			add(i ? &t->draft[which][k] : &t->late[which], s.draft_ns[i] / (i ? 1.0 : (double)waiting));
+		if (k && i && s.rows[i] == k + 1)
+			add(&t->draft[which][k], s.draft_ns[i]);
 	}
 }
 
-static void print_times(const struct times *t)
+static void print_times(struct times *t)
 {
 	for (unsigned k = 0; k <= AHEAD; k++) {
 		printf("verify %u", k + 1);
@@ -294,8 +363,9 @@ static void record_times(struct octavo_engine *e, const struct text *text, size_
 				time_prompt(e, &text[i], d % 2, d / 2, (unsigned)((j + i) % (AHEAD + 1)));
 	need(octavo_append(e, 0, text->token, 32, 0, 0, &error));
 	need(octavo_measure_cost(e, 0, text->token + 32, text->count - 32, &cost, &error));
-	printf("# Microseconds of single steps, each the shortest of %d: of a forward of so many rows, of accepting per emitted\n"
-	       "# token, of drafting so many tokens; late: of drafting, per token that was committed without a draft.\n"
+	printf("# Microseconds of single steps, each the shortest of %d, and no strays: of a forward of so many rows, of accepting\n"
+	       "# per emitted token, of drafting so many tokens; late: of catching up, per token that was committed without a\n"
+	       "# draft.\n"
 	       "# curve: of forwards of so many rows, as the engine measured it at its start.\n",
 	       REPEATS);
 	for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++) {

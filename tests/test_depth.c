@@ -94,7 +94,7 @@ static double true_time(const struct world *w, unsigned k, double tokens)
 /* One step with k drafted tokens; adds to tokens and ns. */
 static void play(struct world *w, unsigned k, struct octavo_depth_source *s, double *tokens, double *ns)
 {
-	struct octavo_step step = { .drafted = k, .rows = rows_of(w, k), .watched = rows_of(w, k) - k - 1 };
+	struct octavo_step step = { .drafted = k, .submitted = k, .rows = rows_of(w, k), .watched = rows_of(w, k) - k - 1 };
 	while (step.accepted < k && random_uniform(&w->state) < w->kept[step.accepted])
 		step.accepted++;
 	*tokens += step.accepted + 1.0;
@@ -105,11 +105,19 @@ static void play(struct world *w, unsigned k, struct octavo_depth_source *s, dou
 	octavo_depth_update(s, &w->believed, &step, 1);
 }
 
+static unsigned choose_ahead(struct octavo_depth_source *s, const struct octavo_cost *cost,
+                             const struct octavo_ahead *ahead, double *rate)
+{
+	struct octavo_extent extent;
+	octavo_depth_choose(s, cost, ahead, 0, rate, &extent);
+	return extent.most;
+}
+
 static unsigned choose(struct octavo_depth_source *s, const struct octavo_cost *cost, unsigned most, size_t company)
 {
 	const struct octavo_ahead ahead = { .most = most, .company = company };
 	double rate = 0.0;
-	return octavo_depth_choose(s, cost, &ahead, 0, &rate);
+	return choose_ahead(s, cost, &ahead, &rate);
 }
 
 /* Tokens per ns of the policy over `most` tokens, from what it knows. */
@@ -263,7 +271,7 @@ static void slow_machines_draft_alike(void **state)
 	make_world(&w, &curves[0], &texts[4], 0.04, 4);
 	for (int i = 0; i < 600; i++) {
 		unsigned k = choose(&s, &w.believed, OCTAVO_MAX_K, 1);
-		struct octavo_step step = { .drafted = k, .accepted = 0, .rows = k + 1, .draft_ns = 1.7 * k * w.draft,
+		struct octavo_step step = { .drafted = k, .submitted = k, .accepted = 0, .rows = k + 1, .draft_ns = 1.7 * k * w.draft,
 			                    .verify_ns = octavo_cost_at(&slower, k + 1), .accept_ns = 1.7 * accept_ns };
 		while (step.accepted < k && random_uniform(&w.state) < w.kept[step.accepted])
 			step.accepted++;
@@ -298,9 +306,9 @@ static void company_counts(void **state)
 	const struct octavo_ahead alone = { .most = OCTAVO_MAX_K, .company = 1 };
 	const struct octavo_ahead crowd = { .most = OCTAVO_MAX_K, .company = 32 };
 	double rate = 0.0, crowd_rate = 0.0;
-	unsigned k = octavo_depth_choose(&s, &cost, &alone, 0, &rate);
+	unsigned k = choose_ahead(&s, &cost, &alone, &rate);
 	assert_true(k >= 3);
-	assert_true(octavo_depth_choose(&s, &cost, &crowd, 0, &crowd_rate) < k);
+	assert_true(choose_ahead(&s, &cost, &crowd, &crowd_rate) < k);
 	assert_true(crowd_rate > rate); /* tokens per time of one sequence's share */
 	assert_int_equal(choose(&s, &cost, 2, 1), 2);
 	assert_int_equal(choose(&s, &cost, 0, 1), 0);
@@ -311,21 +319,22 @@ static void pairs_take_the_better(void **state)
 {
 	(void)state;
 	const struct octavo_cost cost = { 2, { 1, 16 }, { 100, 130 } };
-	const struct octavo_ahead ahead[2] = { { OCTAVO_MAX_K, 1, 0 }, { OCTAVO_MAX_K, 1, 0 } };
+	const struct octavo_ahead ahead[2] = { { .most = OCTAVO_MAX_K, .company = 1 },
+		                                { .most = OCTAVO_MAX_K, .company = 1 } };
 	struct octavo_depth_source good = { .tried = { 80, 70, 60 }, .kept = { 70, 60, 50 } };
 	struct octavo_depth_source bad = { .tried = { 80 } };
 	struct octavo_depth d = { .source = { good, bad } };
-	unsigned k[2];
+	struct octavo_extent k[2];
 	octavo_depth_plan(&d, &cost, ahead, 2, k);
-	assert_true(k[0] >= 2);
+	assert_true(k[0].most >= 2);
 	d = (struct octavo_depth){ .source = { bad, good } };
 	octavo_depth_plan(&d, &cost, ahead, 2, k);
-	assert_int_equal(k[0], 0);
-	assert_true(k[1] >= 2);
+	assert_int_equal(k[0].most, 0);
+	assert_true(k[1].most >= 2);
 	d.source[0].tried[0] = 0.5; /* long ago, and there is something to spend */
 	d.source[0].spare_ns = 500;
 	octavo_depth_plan(&d, &cost, ahead, 2, k);
-	assert_true(k[0] > 0);
+	assert_true(k[0].most > 0);
 }
 
 /* What a draft has to catch up on first is a reason not to begin with it, and none to stop; its time is no draft's. */
@@ -334,7 +343,7 @@ static void catching_up_costs(void **state)
 	(void)state;
 	const struct octavo_cost cost = { 2, { 1, 16 }, { 100, 130 } };
 	struct octavo_depth_source s = { 0 };
-	struct octavo_step step = { .drafted = 2, .accepted = 1, .rows = 3, .draft_ns = 60, .verify_ns = 104,
+	struct octavo_step step = { .drafted = 2, .submitted = 2, .accepted = 1, .rows = 3, .draft_ns = 60, .verify_ns = 104,
 	                            .accept_ns = 2 };
 	struct octavo_ahead ahead = { .most = OCTAVO_MAX_K, .company = 1 };
 	for (int i = 0; i < 20; i++)
@@ -352,10 +361,10 @@ static void catching_up_costs(void **state)
 	s.late_ns = 20;
 	double rate = 0.0;
 	s.spare_ns = 0; /* no trials */
-	assert_true(octavo_depth_choose(&s, &cost, &ahead, 0, &rate) > 0);
+	assert_true(choose_ahead(&s, &cost, &ahead, &rate) > 0);
 	ahead.late = 1000;
 	rate = 0.0;
-	assert_int_equal(octavo_depth_choose(&s, &cost, &ahead, 0, &rate), 0);
+	assert_int_equal(choose_ahead(&s, &cost, &ahead, &rate), 0);
 }
 
 /* Trials are paid for in advance, with the time that they took. */
@@ -365,7 +374,7 @@ static void trials_are_paid_for(void **state)
 	const struct octavo_cost cost = { 2, { 1, 2 }, { 100, 150 } };
 	struct octavo_depth_source s = { .tried = { 4 }, .ever_tried = { 40 } };
 	struct octavo_step plain = { .rows = 1, .verify_ns = 100 };
-	struct octavo_step trial = { .drafted = 1, .rows = 2, .verify_ns = 150 };
+	struct octavo_step trial = { .drafted = 1, .submitted = 1, .rows = 2, .verify_ns = 150 };
 	unsigned trials = 0;
 	double lost = 0.0;
 	for (int i = 0; i < 4000; i++) {
@@ -386,7 +395,7 @@ static void evidence_is_counted(void **state)
 	struct octavo_depth_source s = { 0 };
 	assert_true(octavo_depth_reach(&s, 0) == 1.0);
 	assert_true(octavo_depth_reach(&s, 1) == 1.0);
-	struct octavo_step step = { .drafted = 3, .accepted = 1 };
+	struct octavo_step step = { .drafted = 3, .submitted = 3, .accepted = 1 };
 	octavo_depth_update(&s, &cost, &step, 1);
 	assert_true(s.tried[0] == 1 && s.kept[0] == 1 && s.tried[1] == 1 && s.kept[1] == 0 && s.tried[2] == 0);
 	assert_true(octavo_depth_reach(&s, 0) == 1.0);

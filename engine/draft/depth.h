@@ -27,11 +27,12 @@
 #ifndef OCTAVO_DEPTH_H
 #define OCTAVO_DEPTH_H
 
-#include "octavo_engine.h"
+#include "engine/draft/extent.h"
 
 /* What one step did.  Times in ns; 0: unknown. */
 struct octavo_step {
-	unsigned drafted, accepted; /* tokens in a row */
+	unsigned drafted, submitted, accepted; /* tokens in a row: made, of them verified, of them kept */
+	const double *share; /* [drafted] as in extent.h; NULL: not known */
 	double draft_ns, verify_ns, accept_ns;
 	size_t rows; /* of the forward */
 	size_t watched; /* of them, those beside the session's draft */
@@ -47,17 +48,20 @@ struct octavo_ahead {
 	unsigned most;  /* k, at most OCTAVO_MAX_K */
 	size_t company; /* sequences that draft alike side by side, at least 1 */
 	size_t late;    /* tokens that the source would have to catch up on before it drafts, but for the last step's */
+	int shares;     /* it will say how sure it is of each token */
+	int at_once;    /* it makes all tokens in one go */
 };
 
 /* The k in [least, ahead->most] with the most tokens per time, or one that is to be learnt about; 0 if none has at
- * least *rate, in tokens per ns.  That becomes what the best one has. */
-unsigned octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
-                             unsigned least, double *rate);
+ * least *rate, in tokens per ns.  That becomes what the best one has.  It is extent->most; of a source with shares that
+ * is the most that may come of it. */
+void octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
+                         unsigned least, double *rate, struct octavo_extent *extent);
 
-/* The same for all sources of a drafter: k[i] for source i, of ahead[i].  Of a pair, the first drafts where it
+/* The same for all sources of a drafter: extent[i] for source i, of ahead[i].  Of a pair, the first drafts where it
  * promises no less than the second. */
 void octavo_depth_plan(struct octavo_depth *depth, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
-                       unsigned sources, unsigned *k);
+                       unsigned sources, struct octavo_extent *extent);
 
 /* Probability that the token drafted at depth i (0-based) is kept if it and all before it were drafted. */
 double octavo_depth_reach(const struct octavo_depth_source *s, unsigned i);

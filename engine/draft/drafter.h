@@ -75,6 +75,7 @@ struct octavo_drafter_ops {
 	void (*grow)(struct octavo_drafting *d);
 	enum octavo_drafter_argument argument;
 	int laws; /* whether it has laws over all tokens, which it chooses or draws from (growth.h) */
+	int at_once; /* whether what it drafts takes the same time wherever it stops growing */
 	/* Whether the model, apart from directories, has what it needs; NULL: always. */
 	int (*feeds)(const struct octavo_engine *engine);
 	/* Adds nodes that run with the tree but are not offered to acceptance, anywhere below its root and behind all that

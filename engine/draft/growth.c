@@ -72,5 +72,5 @@ size_t octavo_growth_next(struct octavo_growth *g, const struct octavo_shape *sh
 		else
 			octavo_tree_grow(tree, row, &c, width);
 	}
-	return g->depth < shape->depth ? next_level(g, shape, tree) : 0;
+	return g->depth < shape->depth && octavo_tree_goes_on(tree) ? next_level(g, shape, tree) : 0;
 }

@@ -104,13 +104,27 @@ static void draw(struct octavo_tree *tree, size_t parent, const float *logits, s
 		law[tree->token[row]] = mass[row - first];
 }
 
+static struct octavo_extent *extent_of(const struct octavo_tree *tree)
+{
+	return tree->chance && tree->chance->extent ? &tree->chance->extent[tree->source] : NULL;
+}
+
+int octavo_tree_goes_on(const struct octavo_tree *tree)
+{
+	const struct octavo_extent *extent = extent_of(tree);
+	return !extent || octavo_extent_goes_on(extent);
+}
+
 static void choose(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
 	double path = tree->path[parent];
-	size_t count = octavo_outlook_children(c, tree, parent, width, 0, &path);
+	struct octavo_extent *extent = extent_of(tree);
+	size_t count = octavo_outlook_children(c, tree, parent, width, extent != NULL, &path);
 	for (size_t i = 0; i < count; i++) {
 		size_t row = octavo_tree_child(tree, parent, c->best[i], width);
 		tree->path[row] = row ? path : 1.0;
+		if (extent && row)
+			octavo_extent_take(extent, c->share[i]);
 	}
 }
 
