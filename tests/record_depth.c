@@ -9,7 +9,8 @@
  *
  * Outcomes: at every position of the text that plain decoding emits, how many of eight drafted tokens would have been
  * kept, and how sure the drafter was of each.  With acceptance `match` the text is the same however much is drafted, so
- * these say what any choice of k would have met.  Times: of single steps, as they were measured, by rows of the forward and by tokens drafted.
+ * these say what any choice of k would have met.  Times: of single steps, as they were measured, by rows of the forward
+ * and by tokens drafted.
  */
 #include "engine/draft/drafter.h"
 
@@ -210,11 +211,11 @@ static void record_outcome(struct octavo_engine *e, const struct text *t, uint64
 
 static void record_outcomes(struct octavo_engine *e, const struct text *text, size_t count)
 {
-	printf("# Of eight tokens drafted at each of %d positions behind a prompt, how many would have been kept: a digit per\n"
-	       "# position, of the text that plain decoding emits at this temperature.  offered: how many there were, where that\n"
-	       "# is not always eight.  sure: a letter for each of the eight, how likely the drafter holds it to be kept behind\n"
-	       "# those before it, in half octaves of odds, m from even on.  random: prompts of tokens drawn evenly from the\n"
-	       "# vocabulary.\n",
+	printf("# Of eight tokens drafted at each of %d positions behind a prompt, how many would have been kept: a digit\n"
+	       "# per position, of the text that plain decoding emits at this temperature.  offered: how many there were,\n"
+	       "# where that is not always eight.  sure: a letter for each of the eight, how likely the drafter holds it to\n"
+	       "# be kept behind those before it, in half octaves of odds, m from even on.  random: prompts of tokens drawn\n"
+	       "# evenly from the vocabulary.\n",
 	       TOKENS);
 	for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++)
 		for (size_t i = 0; i < count; i++)
@@ -363,9 +364,9 @@ static void record_times(struct octavo_engine *e, const struct text *text, size_
 				time_prompt(e, &text[i], d % 2, d / 2, (unsigned)((j + i) % (AHEAD + 1)));
 	need(octavo_append(e, 0, text->token, 32, 0, 0, &error));
 	need(octavo_measure_cost(e, 0, text->token + 32, text->count - 32, &cost, &error));
-	printf("# Microseconds of single steps, each the shortest of %d, and no strays: of a forward of so many rows, of accepting\n"
-	       "# per emitted token, of drafting so many tokens; late: of catching up, per token that was committed without a\n"
-	       "# draft.\n"
+	printf("# Microseconds of single steps, each the shortest of %d, and no strays: of a forward of so many rows, of\n"
+	       "# accepting per emitted token, of drafting so many tokens; late: of catching up, per token that was committed\n"
+	       "# without a draft.\n"
 	       "# curve: of forwards of so many rows, as the engine measured it at its start.\n",
 	       REPEATS);
 	for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How far a draft goes, by how sure the drafter is of its tokens: by hand-made values of tokens and time, and what the
- * choice of k learns of shares.
+ * How far a draft goes, by how sure the drafter is of its tokens: by hand-made values of tokens and time, what the
+ * choice of k learns of shares, and sessions that leave tokens out.
  */
-#include "engine/draft/depth.h"
+#include "tests/support/session.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { SURE = OCTAVO_SHARES - 1, MIDDLE = 3, DOUBTFUL = 0 };
 static const double share_of[OCTAVO_SHARES] = { 0.1, 0.25, 0.4, 0.6, 0.7, 0.85, 0.9, 0.99 };
@@ -137,7 +138,7 @@ static void what_was_asked_for_is_drafted(void **state)
 	assert_int_equal(x.submitted, 2);
 }
 
-/* ---- What is learnt of shares -------------------------------------------------------------------------------------- */
+/* ---- What is learnt of shares ------------------------------------------------------------------------------------ */
 
 static void shares_are_counted(void **state)
 {
@@ -214,6 +215,61 @@ static void slow_first_drafts_are_forgotten(void **state)
 	assert_true(drafted > 900);
 }
 
+/* ---- Sessions ---------------------------------------------------------------------------------------------------- */
+
+/* Whatever times say, of these shares tokens are drafted, and only the surest of them submitted. */
+static void know_for_certain(struct octavo_depth *depth)
+{
+	memset(depth, 0, sizeof *depth);
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned class = 0; class < OCTAVO_SHARES; class++) {
+			depth->source[i].sure_tried[class] = 1e9;
+			depth->source[i].sure_kept[class] = class == SURE ? 1e9 : 0.0;
+		}
+}
+
+/* The tokens are plain decoding's; how many were drafted beyond those that were verified. */
+static size_t left_out(struct octavo_engine *e, const char *drafter, float temperature)
+{
+	static const int32_t prompt[] = { 0, 40, 41, 42, 43, 40, 41, 42, 43, 40, 41, 42 };
+	struct octavo_session_settings settings = { .sampling = { .temperature = temperature }, .max_new = 60,
+		                                    .ignore_eos = 1 };
+	struct octavo_depth depth;
+	struct octavo_error error;
+	struct output plain;
+	const int32_t *token;
+	size_t count, at = 0, out = 0;
+	decode(e, &settings, prompt, 12, &plain);
+	know_for_certain(&depth);
+	settings.drafter = drafter;
+	settings.depth = &depth;
+	struct octavo_session *s = open_session(e, &settings);
+	assert_int_equal(octavo_session_prompt(s, prompt, 12, &error), OCTAVO_OK);
+	while (assert_int_equal(octavo_session_step(s, &token, &count, &error), OCTAVO_OK), count) {
+		assert_true(at + count <= plain.count);
+		assert_memory_equal(token, plain.token + at, count * sizeof *token);
+		at += count;
+		assert_true(s->drafted >= octavo_tree_deepest(&s->tree));
+		out += s->drafted - octavo_tree_deepest(&s->tree);
+	}
+	assert_int_equal(at, plain.count);
+	octavo_session_close(&s);
+	return out;
+}
+
+static void sessions_leave_tokens_out(void **state)
+{
+	static const char *const drafters[] = { "mtp", "eagle", "medusa", "parallel", "ngram+mtp" };
+	struct octavo_engine_settings settings = { .threads = 1 };
+	struct octavo_engine *e = open_model(source_path("bench/model"), &settings);
+	(void)state;
+	for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++) {
+		assert_true(left_out(e, drafters[i], 0.8f) > 0);
+		assert_true(left_out(e, drafters[i], 0.0f) > 0);
+	}
+	octavo_engine_close(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +278,7 @@ int main(void)
 		cmocka_unit_test(steps_of_the_curve_are_seen_past), cmocka_unit_test(what_was_asked_for_is_drafted),
 		cmocka_unit_test(shares_are_counted),          cmocka_unit_test(shares_decide),
 		cmocka_unit_test(slow_first_drafts_are_forgotten),
+		cmocka_unit_test(sessions_leave_tokens_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,8 +370,8 @@ static void weigh(const struct octavo_depth_source *s, const struct octavo_cost 
 		x->often[i] = all > 0.0 ? s->sure[i] / all : 0.0;
 }
 
-void octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
-                         unsigned least, double *rate, struct octavo_extent *x)
+void octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost,
+                         const struct octavo_ahead *ahead, unsigned least, double *rate, struct octavo_extent *x)
 {
 	struct prospect p[OCTAVO_MAX_K + 1];
 	look(s, cost, ahead, p);

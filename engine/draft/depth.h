@@ -55,8 +55,8 @@ struct octavo_ahead {
 /* The k in [least, ahead->most] with the most tokens per time, or one that is to be learnt about; 0 if none has at
  * least *rate, in tokens per ns.  That becomes what the best one has.  It is extent->most; of a source with shares that
  * is the most that may come of it. */
-void octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost, const struct octavo_ahead *ahead,
-                         unsigned least, double *rate, struct octavo_extent *extent);
+void octavo_depth_choose(struct octavo_depth_source *s, const struct octavo_cost *cost,
+                         const struct octavo_ahead *ahead, unsigned least, double *rate, struct octavo_extent *extent);
 
 /* The same for all sources of a drafter: extent[i] for source i, of ahead[i].  Of a pair, the first drafts where it
  * promises no less than the second. */

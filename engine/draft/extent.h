@@ -7,9 +7,9 @@
  * tokens of such a share were kept is counted.  So with n tokens drafted, of which all up to the i-th are kept with
  * probability S(i), the product of those, submitting m of them is worth
  *     U(m) = sum of S(i), i <= m, times (1 - rate * accept) - rate * verify(m + 1).
- * What is submitted is the m with the largest U, 0 included: doubtful tokens at the end stay out of the forward.  (Where
- * all do, verify(1) is what forwards take behind a draft, which has left other weights in the caches.)  One more token
- * is drafted where that pays,
+ * What is submitted is the m with the largest U, 0 included: doubtful tokens at the end stay out of the forward.
+ * (Where all do, verify(1) is what forwards take behind a draft, which has left other weights in the caches.)  One more
+ * token is drafted where that pays,
  *     E[max(U(n + 1) - max U, 0)] > rate * draft,
  * over the shares that tokens lately had, or where several more would, each kept as often as tokens of its depth are.
  *
