@@ -14,12 +14,12 @@
 #include "kernels/simd_block.h"
 
 enum {
-	GROUP = 8,                                     /* rows of w together: 8 even chains, 8 odd ones, 8 sums */
-	LANES_ROWS = 64,                               /* of x in a pass */
-	LANES_SUMS = 16384,                            /* of a band */
-	PIECE = TERMS(PANEL),                          /* terms of a row in a piece: columns with one scale */
-	X_TERMS = LANES_ROWS * PIECE,                  /* of x in a stretch: half a first-level cache */
-	BLOCKS = LANES_SUMS / LANES / OCTAVO_BLOCK + 1 /* rows of scale blocks that a band meets */
+	GROUP = 8,                                        /* rows of w together: 8 even chains, 8 odd ones, 8 sums */
+	LANES_ROWS = 64,                                  /* of x in a pass */
+	LANES_SUMS = (OCTAVO_BLOCK + LANES) * LANES_ROWS, /* of a band, and of a group behind its end */
+	PIECE = TERMS(PANEL),                             /* terms of a row in a piece: columns with one scale */
+	X_TERMS = LANES_ROWS * PIECE,                     /* of x in a stretch: half a first-level cache */
+	BLOCKS = LANES_SUMS / LANES / OCTAVO_BLOCK + 1    /* rows of scale blocks that a band meets */
 };
 
 /* Columns [k, end) of w and x with one scale for 128 rows of w, whole chunks of them and zeros. */
@@ -324,9 +324,7 @@ ALWAYS_INLINE void lanes_gemm(const enum kind kind, const struct octavo_matrix *
 		s.width = (part.rows + 7) / 8 * 8;
 		s.pitch = (part.rows + LANES - 1) / LANES * LANES;
 		for (s.n0 = n0; s.n0 < n1; s.n0 = s.n1) {
-			/* whole scale blocks, and room for a group behind the end */
-			size_t room = LANES_SUMS / s.pitch / OCTAVO_BLOCK * OCTAVO_BLOCK - LANES;
-			s.n1 = smaller(s.n0 + room, n1);
+			s.n1 = smaller(s.n0 + LANES_SUMS / s.pitch - LANES, n1);
 			lanes_band(kind, &s, y + m * ldy, ldy);
 		}
 	}

@@ -5,12 +5,13 @@
  */
 #include "kernels/simd_avx512.h"
 
-/* Up to FEW rows of x go together; two of them have chains enough in one chunk.  Above, rows of x are lanes. */
+/* Up to FEW rows of x go together, and a second pass of a few more is faster than rows of x as lanes; two of them have
+ * chains enough in one chunk. */
 #undef FEW
 #undef FEW_MAX
 #undef TOGETHER
 #define FEW 8
-#define FEW_MAX 8
+#define FEW_MAX 10
 #define TOGETHER 1
 
 #include "kernels/dot.h"
