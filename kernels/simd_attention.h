@@ -22,15 +22,42 @@
 #include "kernels/simd_panel.h"
 #include "kernels/simd_softmax.h"
 
+/* The keys of `count` tokens from t on; the last token's in place of those behind it. */
+static inline void keys_of(const struct octavo_attention *a, size_t t, size_t count, const uint8_t **row)
+{
+	for (size_t i = 0; i < count; i++)
+		row[i] = (const uint8_t *)(a->k + slot_of(a, smaller(t + i, a->t1 - 1)) * a->ldk);
+}
+
+/* Columns [k, k + 32) of 16 keys that will be wanted. */
+ALWAYS_INLINE void prefetch_keys(const uint8_t *const *row, size_t k)
+{
+#pragma GCC unroll 16
+	for (size_t i = 0; i < LANES; i++)
+		__builtin_prefetch(row[i] + 2 * k, 0, 2);
+}
+
+/* How many tokens a panel from the segment's token t on takes whose values were not keys a moment ago. */
+static inline size_t cold_values(const struct octavo_attention *a, size_t t)
+{
+	return a->v == a->k ? 0 : smaller(PANEL, a->t1 - a->t0 - t);
+}
+
+/* Columns [j, j + count) of values that will be wanted. */
+static inline void prefetch_values(const uint16_t *const *v, size_t tokens, size_t j, size_t count)
+{
+	for (size_t t = 0; t < tokens; t++)
+		for (size_t i = 0; i < count; i += 32)
+			__builtin_prefetch(v[t] + j + i, 0, 2);
+}
+
 /* ---- many queries ------------------------------------------------------------------------------------------ */
 
 /* Columns [k0, k1) of 16 tokens' keys; `next` are the keys that will be wanted in their place. */
 static inline void fill_keys(const uint8_t *const *row, const uint8_t *const *next, size_t k0, size_t k1, term *panel)
 {
 	for (size_t k = k0; k < k1; k += CHUNK) {
-#pragma GCC unroll 16
-		for (size_t i = 0; i < LANES; i++)
-			__builtin_prefetch(next[i] + 2 * k, 0, 2);
+		prefetch_keys(next, k);
 		lay_keys(row, k, smaller(CHUNK, k1 - k), panel + TERMS(k - k0) * LANES);
 	}
 }
@@ -44,10 +71,8 @@ static void scores(const struct octavo_attention *a, size_t t)
 	struct octavo_rows q = {.x = a->q, .rows = a->heads, .ld = a->ldq};
 	struct fold f = {.y = a->p + (t - a->t0), .ldy = OCTAVO_SEGMENT, .count = count};
 
-	for (size_t i = 0; i < WIDE; i++) { /* lanes without a token repeat the last one */
-		row[i] = (const uint8_t *)(a->k + slot_of(a, t + smaller(i, count - 1)) * a->ldk);
-		next[i] = (const uint8_t *)(a->k + slot_of(a, smaller(t + WIDE + i, a->t1 - 1)) * a->ldk);
-	}
+	keys_of(a, t, WIDE, row);
+	keys_of(a, t + WIDE, WIDE, next);
 	for (size_t k0 = 0, k1; k0 < a->k_dim; k0 = k1) {
 		k1 = k0 + smaller(PANEL, a->k_dim - k0);
 		for (size_t i = 0; i < count; i += LANES)
@@ -69,6 +94,10 @@ static void weigh(const struct octavo_attention *a, const uint16_t *const *v, si
 		t1 = t0 + smaller(PANEL, tokens - t0);
 		for (size_t t = t0; t < t1; t += CHUNK)
 			lay_values(v + t, smaller(CHUNK, t1 - t), j, count, panel + TERMS(t - t0) * LANES);
+		if (t1 < tokens)
+			prefetch_values(v + t1, cold_values(a, t1), j, count);
+		else
+			prefetch_values(v, cold_values(a, 0), j + count, smaller(WIDE, a->v_dim - j - count));
 		f.first = t0 == 0;
 		multiply_wide(&p, t0, t1 - t0, panel, f);
 	}
@@ -104,16 +133,18 @@ ALWAYS_INLINE void few_scores(const size_t heads, const struct octavo_attention 
 			widen_row(a->q + h * a->ldq + k0, k1 - k0, 0, q + h * TERMS(PANEL));
 		for (size_t t = a->t0; t < a->t1; t += LANES) {
 			const size_t count = smaller(LANES, a->t1 - t);
-			const uint8_t *row[LANES];
+			const uint8_t *row[LANES], *next[LANES];
 			float *p = a->p + (t - a->t0);
 			vf acc[FEW_QUERIES];
-			for (size_t i = 0; i < LANES; i++) /* lanes without a token repeat the last one */
-				row[i] = (const uint8_t *)(a->k + slot_of(a, t + smaller(i, count - 1)) * a->ldk);
+			keys_of(a, t, LANES, row);
+			keys_of(a, t + LANES, LANES, next);
 #pragma GCC unroll 4
 			for (size_t h = 0; h < heads; h++)
 				acc[h] = k0 == 0 ? vf_zero() : vf_load_first(p + h * OCTAVO_SEGMENT, count);
-			for (size_t k = k0; k < k1; k += CHUNK)
+			for (size_t k = k0; k < k1; k += CHUNK) {
+				prefetch_keys(next, k);
 				few_keys(heads, row, k, smaller(CHUNK, k1 - k), q + TERMS(k - k0), acc);
+			}
 #pragma GCC unroll 4
 			for (size_t h = 0; h < heads; h++)
 				vf_store_first(p + h * OCTAVO_SEGMENT, count, acc[h]);
@@ -121,9 +152,10 @@ ALWAYS_INLINE void few_scores(const size_t heads, const struct octavo_attention 
 	}
 }
 
-/* o[head][j..j + count) joined by `tokens` <= PANEL tokens, the segment's first ones if `first`. */
-ALWAYS_INLINE void few_values(const size_t heads, const uint16_t *const *v, size_t tokens, size_t j, size_t count,
-                              const term *p, const int first, float *o, size_t ldo)
+/* o[head][j..j + count) joined by `tokens` <= PANEL tokens, the segment's first ones if `first`; `ahead` tokens of
+ * the next panel are fetched meanwhile. */
+ALWAYS_INLINE void few_values(const size_t heads, const uint16_t *const *v, size_t tokens, size_t ahead, size_t j,
+                              size_t count, const term *p, const int first, float *o, size_t ldo)
 {
 	vf acc[2 * FEW_QUERIES];
 	const size_t columns[2] = {count, count > LANES ? count - LANES : 0};
@@ -136,6 +168,7 @@ ALWAYS_INLINE void few_values(const size_t heads, const uint16_t *const *v, size
 #pragma GCC unroll 8
 		for (size_t i = 0; i < 2 * heads; i++)
 			even[i] = odd[i] = vf_zero();
+		prefetch_values(v + PANEL + t, smaller(CHUNK, ahead - smaller(t, ahead)), j, count);
 		step_values(heads, v + t, smaller(CHUNK, tokens - t), j, count, p + TERMS(t), even, odd);
 #pragma GCC unroll 8
 		for (size_t i = 0; i < 2 * heads; i++)
@@ -156,11 +189,12 @@ ALWAYS_INLINE void few_weigh(const size_t heads, const struct octavo_attention *
 		for (size_t h = 0; h < heads; h++)
 			widen_row((const uint16_t *)(const void *)(a->p + h * OCTAVO_SEGMENT) + t, count, 0,
 			          p + h * TERMS(PANEL));
+		const size_t ahead = cold_values(a, t + count);
 		size_t j = 0;
 		for (; j + FEW_WIDE <= a->v_dim; j += FEW_WIDE)
-			few_values(heads, v + t, count, j, FEW_WIDE, p, t == 0, a->o + j, a->v_dim);
+			few_values(heads, v + t, count, ahead, j, FEW_WIDE, p, t == 0, a->o + j, a->v_dim);
 		if (j < a->v_dim)
-			few_values(heads, v + t, count, j, a->v_dim - j, p, t == 0, a->o + j, a->v_dim);
+			few_values(heads, v + t, count, ahead, j, a->v_dim - j, p, t == 0, a->o + j, a->v_dim);
 	}
 }
 

@@ -128,9 +128,4 @@ static inline void multiply_panels(const struct octavo_rows *x, size_t k0, size_
 	}
 }
 
-static inline void multiply_rows(const struct octavo_rows *x, size_t k0, size_t count, const term *w, struct fold f)
-{
-	multiply_panels(x, k0, count, w, 1, &f);
-}
-
 #endif
