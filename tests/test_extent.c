@@ -14,7 +14,8 @@
 #include <string.h>
 
 enum { SURE = OCTAVO_SHARES - 1, MIDDLE = 3, DOUBTFUL = 0 };
-static const double share_of[OCTAVO_SHARES] = { 0.1, 0.25, 0.4, 0.6, 0.7, 0.85, 0.9, 0.99 };
+static const double share_of[OCTAVO_SHARES] = { 0.52, 0.62, 0.7, 0.77, 0.85, 0.92, 0.96, 0.99 };
+static const double chance_of[OCTAVO_SHARES] = { 0.1, 0.25, 0.4, 0.6, 0.7, 0.85, 0.9, 0.99 };
 
 /* Plain decoding brings a token per 100 ns; a row more takes 40, a drafted token 10.  Tokens are sure or doubtful. */
 static struct octavo_extent example(void)
@@ -27,7 +28,7 @@ static struct octavo_extent example(void)
 	for (unsigned i = 0; i < OCTAVO_MAX_K; i++)
 		x.kept[i] = 0.5;
 	for (unsigned i = 0; i < OCTAVO_SHARES; i++)
-		x.chance[i] = share_of[i];
+		x.chance[i] = chance_of[i];
 	x.often[SURE] = x.often[DOUBTFUL] = 0.5;
 	octavo_extent_begin(&x);
 	return x;
@@ -38,9 +39,9 @@ static void classes_are_in_order(void **state)
 	(void)state;
 	for (unsigned i = 0; i < OCTAVO_SHARES; i++)
 		assert_int_equal(octavo_share_class(share_of[i]), i);
-	assert_int_equal(octavo_share_class(0.5), MIDDLE);
+	assert_int_equal(octavo_share_class(0.5), DOUBTFUL);
+	assert_int_equal(octavo_share_class(2.0 / 3.0), 2);
 	assert_int_equal(octavo_share_class(1.0), SURE);
-	assert_int_equal(octavo_share_class(1e-9), DOUBTFUL);
 }
 
 /* A token is submitted if its chance is worth a row: 0.4 here. */
@@ -144,7 +145,7 @@ static void shares_are_counted(void **state)
 {
 	(void)state;
 	const struct octavo_cost cost = { 1, { 1 }, { 100 } };
-	const double share[] = { 0.99, 0.6, 0.1, 0.1 };
+	const double share[] = { 0.99, 0.77, 0.51, 0.51 };
 	struct octavo_depth_source s = { 0 };
 	struct octavo_step step = { .drafted = 4, .submitted = 2, .accepted = 2, .share = share };
 	octavo_depth_update(&s, &cost, &step, 1);
@@ -160,7 +161,7 @@ static void shares_are_counted(void **state)
 	assert_true(s.tried[2] < 1);
 	/* Tokens left out count as what their class has shown. */
 	s = (struct octavo_depth_source){ .sure_tried = { 399 }, .sure_kept = { 99 } };
-	const double doubtful[] = { 0.1, 0.1 };
+	const double doubtful[] = { 0.51, 0.51 };
 	step = (struct octavo_step){ .drafted = 2, .share = doubtful };
 	octavo_depth_update(&s, &cost, &step, 1);
 	assert_true(s.tried[0] == 1 && s.kept[0] > 0.24 && s.kept[0] < 0.26);
@@ -184,7 +185,7 @@ static void shares_decide(void **state)
 	s.sure_kept[DOUBTFUL] = 2;
 	octavo_depth_choose(&s, &cost, &ahead, 0, &rate, &x);
 	assert_int_equal(x.most, 1);
-	octavo_extent_take(&x, 0.1);
+	octavo_extent_take(&x, 0.51);
 	assert_int_equal(x.submitted, 0);
 	octavo_depth_choose(&s, &cost, &ahead, 0, &rate, &x);
 	octavo_extent_take(&x, 0.99);

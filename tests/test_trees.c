@@ -331,7 +331,7 @@ static void the_race_chooses_children(void **state)
 			struct octavo_outlook c = { .logits = logits, .vocab = WORDS };
 			assert_int_equal(octavo_law(&sampling, &prefix, logits, WORDS, law, order), OCTAVO_OK);
 			assert_int_equal(octavo_race(&chance.stream, 4 + depth, law, WORDS, 3, want, time), 3);
-			assert_int_equal(octavo_outlook_children(&c, &tree, parent, 3, 1, &path), 3);
+			assert_int_equal(octavo_outlook_children(&c, &tree, parent, 3, OCTAVO_SHARES_OF_ALL, &path), 3);
 			assert_true(c.share[0] >= c.share[1] && c.share[1] >= c.share[2] && c.share[2] > 0.0);
 			assert_true(fabs(c.share[1] / c.share[0] - time[0] / time[1]) < 1e-12);
 			octavo_tree_grow(&tree, parent, &c, 3);
@@ -341,6 +341,46 @@ static void the_race_chooses_children(void **state)
 		}
 	}
 	assert_true(others > 300); /* of 900 */
+}
+
+/* A chain with an extent takes down its tokens' shares, of them and the runner-up: by the race, and where the best are
+ * taken, by their logits.  The extent says where it ends. */
+static void chains_have_shares(void **state)
+{
+	static double scratch[WORDS];
+	static uint32_t order[WORDS];
+	static const struct octavo_sampling sampling = { .temperature = 0.9f };
+	const int32_t text[] = { 5, 0, 2, 2 };
+	(void)state;
+	for (uint32_t salt = 0; salt < 100; salt++) {
+		struct octavo_extent extent = { .most = 2 };
+		struct octavo_chance chance = { .vocab = WORDS, .scratch = scratch, .order = order, .race = salt & 1,
+			                        .sampling = &sampling, .extent = &extent, .stream = { 9, salt },
+			                        .prefix = { .token = text, .count = 4, .prompt = 1 } };
+		struct octavo_tree tree;
+		octavo_extent_begin(&extent);
+		octavo_tree_begin(&tree, 2, 16, &chance);
+		for (unsigned depth = 0; depth < 2; depth++) {
+			float logits[WORDS];
+			double law[WORDS], time[2];
+			int32_t best[2];
+			assert_true(octavo_tree_goes_on(&tree));
+			invent(depth, salt, logits);
+			struct octavo_outlook c = { .logits = logits, .vocab = WORDS };
+			octavo_tree_grow(&tree, depth, &c, 1);
+			assert_int_equal(tree.rows, depth + 2);
+			assert_int_equal(octavo_law(&sampling, NULL, logits, WORDS, law, order), OCTAVO_OK);
+			octavo_race(&chance.stream, 4 + depth, law, WORDS, 2, best, time);
+			double share = time[1] / (time[0] + time[1]);
+			if (!chance.race) {
+				octavo_best_tokens(logits, WORDS, 2, best);
+				share = 1.0 / (1.0 + exp(logits[best[1]] - logits[best[0]]));
+			}
+			assert_int_equal(tree.token[depth + 1], best[0]);
+			assert_true(fabs(extent.share[depth] - share) < 1e-12 && share >= 0.5);
+		}
+		assert_false(octavo_tree_goes_on(&tree));
+	}
 }
 
 /* A tree batch: each row's logits are those of a plain decode of its path, and committing a branch leaves the cache
@@ -451,6 +491,7 @@ int main(void)
 		cmocka_unit_test(dynamic_trees_heed_confidence),
 		cmocka_unit_test(shared_laws_grow_the_same_trees),
 		cmocka_unit_test(the_race_chooses_children),
+		cmocka_unit_test(chains_have_shares),
 		cmocka_unit_test(quiet_rows_leave_the_same_entries),
 		cmocka_unit_test(scattered_rows_are_compacted),
 		{ "tree_rows_equal_chains, FP8 cache", tree_rows_equal_chains, NULL, NULL, "fp8" },

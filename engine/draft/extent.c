@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/draft/extent.h"
 
-/* Where classes begin: at odds of 1 to 4, 1 to 2, ... */
-static const double classes[OCTAVO_SHARES - 1] = { 0.2, 1.0 / 3, 0.5, 2.0 / 3, 0.8, 8.0 / 9, 16.0 / 17 };
+/* Where classes begin: at odds of 1.41, 2, 2.83, 4, 8, 16 and 32. */
+static const double classes[OCTAVO_SHARES - 1] = { 0.5858, 2.0 / 3, 0.7388, 0.8, 8.0 / 9, 16.0 / 17, 32.0 / 33 };
 
 unsigned octavo_share_class(double share)
 {

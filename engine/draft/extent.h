@@ -3,9 +3,10 @@
  * How far one draft goes, by how sure the drafter is of each of its tokens.
  *
  * depth.h says what tokens and time are worth: `rate` tokens per ns are what else there is to do with the time.  A
- * drafter with laws also knows of each token how likely it is the target's (its share, outlook.h), and how often
- * tokens of such a share were kept is counted.  So with n tokens drafted, of which all up to the i-th are kept with
- * probability S(i), the product of those, submitting m of them is worth
+ * drafter with laws also knows how sure it is of a token: the share of it between it and the runner-up (outlook.h),
+ * from a half on.  How often tokens of such a share were kept is counted; that hardly depends on their depth.  So with
+ * n tokens drafted, of which all up to the i-th are kept with probability S(i), the product of those, submitting m of
+ * them is worth
  *     U(m) = sum of S(i), i <= m, times (1 - rate * accept) - rate * verify(m + 1).
  * What is submitted is the m with the largest U, 0 included: doubtful tokens at the end stay out of the forward.
  * (Where all do, verify(1) is what forwards take behind a draft, which has left other weights in the caches.)  One more
@@ -42,7 +43,7 @@ struct octavo_extent {
 	double reach, gain, best;   /* S(drafted), U(drafted) + rate * verify(drafted + 1), the largest U */
 };
 
-/* Which of the OCTAVO_SHARES classes a share in (0, 1] is of. */
+/* Which of the OCTAVO_SHARES classes a share is of. */
 unsigned octavo_share_class(double share);
 
 /* Before the first token; what tokens and time are worth is set. */

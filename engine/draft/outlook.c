@@ -3,6 +3,8 @@
 
 #include "engine/verify/law.h"
 
+#include <math.h>
+
 /* Of a race: those who come first have a chance in proportion to 1 / time, were the target's law the drafter's but for
  * some noise.  On the bundled model this is what happens, for temperatures of 0.6 to 1.2 and within a few percent. */
 enum { RUNNERS = 8 };
@@ -59,13 +61,14 @@ static void make_shares(double *share, size_t count)
 }
 
 /* Penalties look at the path to the node, so its siblings' outlooks are others.  A race is longer with more to wait
- * for: where nobody asks for shares, it ends with those that are wanted. */
+ * for: it ends with those that are wanted, or that the shares are to be of. */
 static size_t choose_by_race(const struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width,
-                             int shares, double *path)
+                             enum octavo_shares shares, double *path)
 {
 	int asks = octavo_tree_asks_confidence(tree);
+	unsigned runners = asks || shares == OCTAVO_SHARES_OF_ALL ? RUNNERS : shares == OCTAVO_SHARES_OF_TWO ? 2 : 1;
 	if (c->asked < width || octavo_law_penalises(tree->chance->sampling)) {
-		c->asked = width < RUNNERS && (asks || shares) ? RUNNERS : width;
+		c->asked = width < runners ? runners : width;
 		c->found = run_race(tree, parent, c, c->asked);
 		make_shares(c->share, c->found);
 	}
@@ -76,26 +79,37 @@ static size_t choose_by_race(const struct octavo_tree *tree, size_t parent, stru
 
 /* ---- The best -------------------------------------------------------------------------------------------------- */
 
-static size_t choose_best(const struct octavo_tree *tree, struct octavo_outlook *c, unsigned width, int shares,
-                          double *path)
+/* Of the best two alone: the softmax of all logits takes longer than to find them. */
+static void share_by_lead(struct octavo_outlook *c)
 {
-	int asks = octavo_tree_asks_confidence(tree);
-	const double *law = asks || shares ? softmax(tree, c) : NULL;
-	if (!law && (asks || shares))
+	double lead = c->found > 1 ? (double)c->logits[c->best[0]] - (double)c->logits[c->best[1]] : INFINITY;
+	c->share[0] = 1.0 / (1.0 + exp(-lead));
+	c->share[1] = 1.0 - c->share[0];
+}
+
+static size_t choose_best(const struct octavo_tree *tree, struct octavo_outlook *c, unsigned width,
+                          enum octavo_shares shares, double *path)
+{
+	int asks = octavo_tree_asks_confidence(tree), of_all = shares == OCTAVO_SHARES_OF_ALL;
+	const double *law = asks || of_all ? softmax(tree, c) : NULL;
+	if (!law && (asks || of_all))
 		return 0;
 	if (asks)
 		width = (unsigned)octavo_confident_width(&tree->chance->confidence, law, c->vocab, width, path);
-	if (c->asked < width) {
-		c->found = octavo_best_tokens(c->logits, c->vocab, width, c->best);
-		c->asked = width;
+	unsigned wanted = shares == OCTAVO_SHARES_OF_TWO && width == 1 ? 2 : width;
+	if (c->asked < wanted) {
+		c->found = octavo_best_tokens(c->logits, c->vocab, wanted, c->best);
+		c->asked = wanted;
 	}
-	for (size_t i = 0; shares && i < c->found; i++)
+	for (size_t i = 0; of_all && i < c->found; i++)
 		c->share[i] = law[c->best[i]];
+	if (shares == OCTAVO_SHARES_OF_TWO)
+		share_by_lead(c);
 	return c->found < width ? c->found : width;
 }
 
 size_t octavo_outlook_children(struct octavo_outlook *c, const struct octavo_tree *tree, size_t parent, unsigned width,
-                               int shares, double *path)
+                               enum octavo_shares shares, double *path)
 {
 	if (tree->chance)
 		list_candidates(tree, parent, c);

@@ -18,11 +18,18 @@ struct octavo_outlook {
 	double listed; /* what it holds of those of its tokens that went on the chance's list; 0: not asked for */
 };
 
+/* What a token's share is of. */
+enum octavo_shares {
+	OCTAVO_SHARES_UNASKED,
+	OCTAVO_SHARES_OF_TWO, /* of a chain's token: of it and the runner-up */
+	OCTAVO_SHARES_OF_ALL, /* tokens, or runners */
+};
+
 /* The children that a node should get, at most `width`: c->best, in this order.  Fewer or none where confidence
  * asks for that; *path, the product of the best chances up to the node, becomes that of the children.  With
  * `shares` c->share is there too.  None if there is a NaN: what the target makes of it is the target's business. */
 size_t octavo_outlook_children(struct octavo_outlook *c, const struct octavo_tree *tree, size_t parent, unsigned width,
-                               int shares, double *path);
+                               enum octavo_shares shares, double *path);
 
 /* The law[vocab] that the target's sampling parameters make of the logits behind `parent`, by the row's own path. */
 enum octavo_status octavo_tree_make_law(const struct octavo_tree *tree, size_t parent, const float *logits,

@@ -119,7 +119,8 @@ static void choose(struct octavo_tree *tree, size_t parent, struct octavo_outloo
 {
 	double path = tree->path[parent];
 	struct octavo_extent *extent = extent_of(tree);
-	size_t count = octavo_outlook_children(c, tree, parent, width, extent != NULL, &path);
+	enum octavo_shares shares = extent ? OCTAVO_SHARES_OF_TWO : OCTAVO_SHARES_UNASKED;
+	size_t count = octavo_outlook_children(c, tree, parent, width, shares, &path);
 	for (size_t i = 0; i < count; i++) {
 		size_t row = octavo_tree_child(tree, parent, c->best[i], width);
 		tree->path[row] = row ? path : 1.0;
@@ -163,7 +164,7 @@ static void drop_leaf(struct octavo_tree *tree, size_t leaf)
 void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width)
 {
 	double sure = tree->path[parent], path = sure;
-	size_t count = octavo_outlook_children(c, tree, parent, width, 1, &path);
+	size_t count = octavo_outlook_children(c, tree, parent, width, OCTAVO_SHARES_OF_ALL, &path);
 	for (size_t i = 0; i < count; i++) {
 		double mine = sure * c->share[i];
 		if (tree->rows == tree->room) {
