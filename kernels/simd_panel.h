@@ -16,8 +16,8 @@
 
 #include "kernels/simd.h"
 
-#define WIDE (2 * LANES * PANEL / TERMS(PANEL)) /* outputs of attention's panels, which take half an L1 cache */
-#define FEW_WIDE (2 * LANES)                    /* and of its steps without a panel */
+#define WIDE (2 * LANES * PANEL / TERMS(PANEL)) /* outputs of attention's and gemm_t's panels: half an L1 cache */
+#define FEW_WIDE (2 * LANES)                    /* and of attention's steps without a panel */
 #define STRIPE 512                              /* columns that gemm_t takes down the rows together: a latent space */
 
 /* The end of the panel that starts at index i of an axis of `size`, which starts at `offset` in its scale block:
