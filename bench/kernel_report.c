@@ -80,7 +80,7 @@ void kernels_print_head(const struct bench *b)
 		printf("; of BF16 pairs, for the set avx512bf16: %.0f", b->machine->pair_gflops);
 	if (b->machine->tile_gflops > 0)
 		printf("; in tiles, for the set amx: %.0f", b->machine->tile_gflops);
-	printf("; r(M) is the time of M rows over that of one\n");
+	printf("\n  r(M) is the time of M rows over that of one\n");
 	if (b->plan->backend)
 		printf("  backend %s: approximate, not the bits of the other sets; checked against its error bound\n",
 		       b->plan->backend);

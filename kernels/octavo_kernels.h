@@ -4,7 +4,7 @@
  *
  * A slot of the table holds a const descriptor; the reference set fills every slot, and the sets of the
  * instruction sets that this machine has overlay it.  All sets give the same bits (any NaN equals any NaN)
- * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing (the AMX ones take up to 84 KiB of
+ * unless a descriptor is flagged OCTAVO_APPROXIMATE.  Micro-kernels allocate nothing (some take up to 84 KiB of
  * stack), start no thread and check nothing; the drivers at the end of this header check, split and call them.
  *
  * Ground rules for every operation: round to nearest even, no flush-to-zero, no contraction; results never
