@@ -102,11 +102,4 @@ static inline void row_scales(const struct octavo_matrix *w, size_t n, size_t co
 	}
 }
 
-/* `count` BF16 values, at most 32 of them, zeros behind. */
-static inline vi load_chunk(const void *p, size_t count)
-{
-	return count >= OCTAVO_CHUNK ? _mm512_loadu_si512(p)
-	                             : _mm512_maskz_loadu_epi16((__mmask32)((1u << count) - 1), p);
-}
-
 #endif

@@ -24,9 +24,8 @@ typedef uint32_t term;
 ALWAYS_INLINE vi terms_of(const uint16_t *x, size_t count)
 {
 	const vi order = _mm512_broadcast_i32x4(_mm_setr_epi8(4, 5, 0, 1, 6, 7, 2, 3, 12, 13, 8, 9, 14, 15, 10, 11));
-	const __mmask32 some = count < TERM_STEP ? (1u << count) - 1 : ~0u;
 
-	return _mm512_shuffle_epi8(_mm512_maskz_loadu_epi16(some, x), order);
+	return _mm512_shuffle_epi8(load_chunk(x, count), order);
 }
 
 ALWAYS_INLINE void make_terms(const uint16_t *x, size_t count, const int up, term *out)
@@ -108,12 +107,6 @@ ALWAYS_INLINE void load_bf16_pairs(const uint8_t *const row[16], size_t offset, 
 	}
 }
 
-/* The first `count` of 32 words at p, zeros behind them. */
-ALWAYS_INLINE vi load_columns(const uint16_t *p, size_t count)
-{
-	return count >= 32 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((1u << count) - 1, p);
-}
-
 /* The pairs of `count` <= 4 rows of up to 32 columns of BF16, as if more rows of zeros followed: columns [0, 16) and
  * [16, 32) of rows 0 and 2, then of rows 1 and 3. */
 ALWAYS_INLINE void row_pairs(const uint16_t *const row[4], size_t count, size_t k, size_t columns, vi pair[4])
@@ -126,7 +119,7 @@ ALWAYS_INLINE void row_pairs(const uint16_t *const row[4], size_t count, size_t 
 
 #pragma GCC unroll 4
 	for (size_t i = 0; i < 4; i++)
-		d[i] = i < count ? load_columns(row[i] + k, columns) : vi_set1(0);
+		d[i] = i < count ? load_chunk(row[i] + k, columns) : vi_set1(0);
 #pragma GCC unroll 2
 	for (size_t i = 0; i < 2; i++) {
 		pair[2 * i] = _mm512_permutex2var_epi16(d[2 + i], front, d[i]);

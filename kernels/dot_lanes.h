@@ -39,7 +39,7 @@ struct lanes {
 	alignas(64) term terms[X_TERMS];          /* [pieces][PIECE][rows of x], by groups of 16 or 8 lanes */
 	alignas(64) term pairs[2][GROUP * PIECE]; /* [GROUP][PIECE], see give_pairs: a piece and the next one */
 	alignas(64) float sum[LANES_SUMS];        /* [rows of w][pitch] */
-	alignas(64) float x_scale[LANES];         /* of a piece */
+	alignas(64) float x_scale[2 * LANES_ROWS]; /* [pieces][pitch], if x has scales */
 };
 
 /* ---- x --------------------------------------------------------------------------------------------------- */
@@ -82,9 +82,8 @@ ALWAYS_INLINE void give_pairs(const enum kind kind, const struct codes *codes, c
 		make_terms((const uint16_t *)(const void *)row, columns, 0, to);
 		return;
 	}
-	const __mmask64 some = columns < 64 ? (1ull << columns) - 1 : ~0ull;
 	vi even, odd;
-	code_pairs(codes, _mm512_maskz_loadu_epi8(some, row), &even, &odd);
+	code_pairs(codes, load_codes(row, columns), &even, &odd);
 	_mm512_store_si512(to, even);
 	_mm512_store_si512(to + LANES, odd);
 }
@@ -191,6 +190,8 @@ static inline size_t begin_stretch(struct lanes *s, size_t k)
 		p->end = k = panel_end(w, w->col0, k, w->cols);
 		p->chunks = (p->end - p->k + CHUNK - 1) / CHUNK;
 		piece_scales(s, p);
+		for (size_t m = 0; s->x->scale && m < s->x->rows; m++)
+			s->x_scale[count * s->pitch + m] = s->x->scale[m * s->x->scale_ld + p->k / OCTAVO_BLOCK];
 		for (size_t m = 0; m < s->width; m += LANES)
 			turn_rows(s->x, m, smaller(LANES, s->width - m), p, s->terms + (count * s->width + m) * PIECE);
 	}
@@ -223,18 +224,6 @@ ALWAYS_INLINE void prefetch_piece(const enum kind kind, const struct lanes *s, c
 	}
 }
 
-/* x's scales in a piece for the lanes from m on, or NULL. */
-static inline const float *x_scales(struct lanes *s, const struct piece *p, size_t m)
-{
-	const struct octavo_rows *x = s->x;
-
-	if (!x->scale)
-		return NULL;
-	for (size_t i = 0; i < LANES; i++)
-		s->x_scale[i] = m + i < x->rows ? x->scale[(m + i) * x->scale_ld + p->k / OCTAVO_BLOCK] : 0.0f;
-	return s->x_scale;
-}
-
 /* Rows [n, n + GROUP) of w in a piece, as pairs, against all rows of x; the next piece is fed meanwhile. */
 ALWAYS_INLINE void meet_piece(const enum kind kind, struct lanes *s, const term *pairs, size_t n, size_t i,
                               const struct feed *next)
@@ -250,7 +239,7 @@ ALWAYS_INLINE void meet_piece(const enum kind kind, struct lanes *s, const term 
 	}
 	for (size_t m = 0; m < s->width; m += LANES) {
 		const term *x = s->terms + (i * s->width + m) * PIECE;
-		const float *x_scale = x_scales(s, p, m);
+		const float *x_scale = s->x->scale ? s->x_scale + i * s->pitch + m : NULL;
 		float *sum = s->sum + (n - s->n0) * s->pitch + m;
 #define PRODUCTS(lanes, next) products_##lanes(kind, pairs, x, p->chunks, scale, x_scale, sum, s->pitch, next)
 		if (m == 0 && feeds)
@@ -317,6 +306,7 @@ ALWAYS_INLINE void lanes_gemm(const enum kind kind, const struct octavo_matrix *
 
 	s.w = w;
 	s.x = &part;
+	memset(s.x_scale, 0, sizeof s.x_scale); /* of lanes without a row */
 	for (size_t m = 0; m < x->rows; m += LANES_ROWS) {
 		part.rows = smaller(LANES_ROWS, x->rows - m);
 		part.x = x->x + m * x->ld;

@@ -7,10 +7,8 @@
 
 /* Up to FEW rows of x go together, and a second pass of a few more is faster than rows of x as lanes; two of them have
  * chains enough in one chunk. */
-#undef FEW
 #undef FEW_MAX
 #undef TOGETHER
-#define FEW 8
 #define FEW_MAX 10
 #define TOGETHER 1
 

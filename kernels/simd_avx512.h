@@ -68,6 +68,12 @@ static inline vi vi_load_bytes(const uint8_t *p, size_t count)
 	return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_lanes(count), p));
 }
 
+/* `count` BF16 values, at most a chunk of them, zeros behind. */
+static inline vi load_chunk(const void *p, size_t count)
+{
+	return count >= 32 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((__mmask32)((1u << count) - 1), p);
+}
+
 static inline void vf_store_high(uint16_t *p, size_t count, vf v)
 {
 	__m256i high = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v), 16));

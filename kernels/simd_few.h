@@ -15,7 +15,7 @@
  * rows of x, which are to run at the memory's speed, read whole lines, wherever the rows of weights begin in them; the
  * chunks then begin at a dword of the lines that is a constant of the matrix, and of the code.
  *
- * The blocks of a band go through a stretch of columns one after the other, and share x in F32 and the scales.
+ * The blocks of a band go through a stretch of columns one after the other, and share x and the scales.
  */
 #ifndef OCTAVO_SIMD_FEW_H
 #define OCTAVO_SIMD_FEW_H
@@ -340,11 +340,11 @@ static inline void widen_stretch(const struct octavo_rows *x, size_t cols, size_
 		for (size_t i = 0; i < count; i += TERM_STEP) {
 			size_t at = t->first / size + i; /* the column, plus the lead */
 			term *to = t->x + m * t->pitch + TERMS(i);
-			uint16_t part[TERM_STEP] = {0};
 			if (at >= lead) {
 				make_terms(row + (at - lead), cols - smaller(at - lead, cols), up, to);
 				continue;
 			}
+			uint16_t part[TERM_STEP] = {0};
 			for (size_t j = lead - at; j < TERM_STEP && at + j - lead < cols; j++)
 				part[j] = row[at + j - lead];
 			make_terms(part, TERM_STEP, up, to);
@@ -410,13 +410,15 @@ ALWAYS_INLINE void few_band(const enum kind kind, const struct block *band, size
 			}
 		}
 	}
-	for (size_t r = 0; r < blocks; r++)
+	for (size_t r = 0; r < blocks; r++) {
+		const vm nan = noted_nan(few[r].largest); /* none, unless SHIFTED_CODES */
 		for (size_t m = 0; m < x->rows; m++) {
 			vf v = t.scaled ? few[r].sum[m] : few[r].acc[m];
 			if (SHIFTED_CODES && kind == E4M3)
-				v = vf_nan_where(noted_nan(few[r].largest), mend(!t.scaled, v));
+				v = vf_nan_where(nan, mend(!t.scaled, v));
 			vf_store_first(y + m * ldy + band[r].n, band[r].count, v);
 		}
+	}
 }
 
 /* Scale blocks must end with chunks; views that begin elsewhere are rare.  Only the kinds that models are made of have

@@ -180,7 +180,6 @@ static void sessions_are_apart(void **state)
 	struct output alone[SESSIONS];
 	struct octavo_session *s[SESSIONS];
 	struct octavo_error error;
-	size_t count[SESSIONS] = { 0 };
 	for (size_t i = 0; i < SESSIONS; i++) {
 		struct octavo_session_settings one = { .drafter = drafters[i], .k = 3, .max_new = 16 + 6 * i,
 		                                       .ignore_eos = 1,
@@ -194,21 +193,7 @@ static void sessions_are_apart(void **state)
 		s[i] = open_session(e, &one);
 		assert_int_equal(octavo_session_prompt(s[i], prompt[i], 8, &error), OCTAVO_OK);
 	}
-	for (size_t more = 1; more;) {
-		struct octavo_emitted emitted[SESSIONS];
-		more = 0;
-		assert_int_equal(octavo_sessions_step(s, SESSIONS, emitted, &error), OCTAVO_OK);
-		for (size_t i = 0; i < SESSIONS; i++) {
-			more += emitted[i].count;
-			assert_memory_equal(emitted[i].token, alone[i].token + count[i],
-			                    emitted[i].count * sizeof(int32_t));
-			count[i] += emitted[i].count;
-		}
-	}
-	for (size_t i = 0; i < SESSIONS; i++) {
-		assert_int_equal(count[i], alone[i].count);
-		octavo_session_close(&s[i]);
-	}
+	finish_together(s, SESSIONS, alone);
 	octavo_engine_close(&e);
 }
 

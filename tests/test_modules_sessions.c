@@ -202,7 +202,6 @@ static void sessions_draft_together(void **state)
 	struct octavo_engine *e = open_model("tiny-modules", &settings);
 	struct octavo_session *s[SESSIONS];
 	struct output alone[SESSIONS];
-	size_t count[SESSIONS] = { 0 };
 	int32_t text[LENGTH];
 	make_text(text, LENGTH, 11);
 	for (size_t i = 0; i < SESSIONS; i++) {
@@ -215,23 +214,7 @@ static void sessions_draft_together(void **state)
 		s[i] = open_session(e, &one);
 		assert_int_equal(octavo_session_prompt(s[i], text + i, length[i], &error), OCTAVO_OK);
 	}
-	for (size_t more = 1; more;) {
-		struct octavo_emitted emitted[SESSIONS];
-		struct octavo_error error = { "" };
-		more = 0;
-		if (octavo_sessions_step(s, SESSIONS, emitted, &error) != OCTAVO_OK)
-			fail_msg("%s", error.text);
-		for (size_t i = 0; i < SESSIONS; i++) {
-			more += emitted[i].count;
-			assert_memory_equal(emitted[i].token, alone[i].token + count[i],
-			                    emitted[i].count * sizeof(int32_t));
-			count[i] += emitted[i].count;
-		}
-	}
-	for (size_t i = 0; i < SESSIONS; i++) {
-		assert_int_equal(count[i], alone[i].count);
-		octavo_session_close(&s[i]);
-	}
+	finish_together(s, SESSIONS, alone);
 	octavo_engine_close(&e);
 }
 

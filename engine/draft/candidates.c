@@ -22,8 +22,7 @@ void octavo_candidate_list_begin(struct octavo_candidate_list *list)
 	list->count = 0;
 }
 
-/* ---- The best of a law: a heap with the worst of them on top
- * ------------------------------------------------------ */
+/* ---- The best of a law: a heap with the worst of them on top ------------------------------------------------ */
 
 static int worse(const double *law, int32_t a, int32_t b)
 {

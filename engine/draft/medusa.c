@@ -72,7 +72,7 @@ static void grow_medusa(struct octavo_drafting *d)
 }
 
 const struct octavo_drafter_ops octavo_drafter_medusa = {
-	.name = "medusa", .laws = 1, .at_once = 1, .open = open_medusa, .close = octavo_heads_close, .begin = octavo_heads_begin,
-	.commit = octavo_heads_commit, .draft = draft_medusa, .run = run_medusa, .grow = grow_medusa,
+	.name = "medusa", .laws = 1, .at_once = 1, .open = open_medusa, .close = octavo_heads_close,
+	.begin = octavo_heads_begin, .commit = octavo_heads_commit, .draft = draft_medusa, .run = run_medusa, .grow = grow_medusa,
 	.argument = OCTAVO_OWN_DIRECTORY,
 };

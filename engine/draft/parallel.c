@@ -91,7 +91,7 @@ static void grow_parallel(struct octavo_drafting *d)
 }
 
 const struct octavo_drafter_ops octavo_drafter_parallel = {
-	.name = "parallel", .laws = 1, .at_once = 1, .open = open_parallel, .close = octavo_follower_close, .begin = octavo_follower_begin,
-	.commit = octavo_follower_commit, .draft = draft_parallel, .run = octavo_follower_run, .grow = grow_parallel,
+	.name = "parallel", .laws = 1, .at_once = 1, .open = open_parallel, .close = octavo_follower_close,
+	.begin = octavo_follower_begin, .commit = octavo_follower_commit, .draft = draft_parallel, .run = octavo_follower_run, .grow = grow_parallel,
 	.argument = OCTAVO_OWN_DIRECTORY,
 };

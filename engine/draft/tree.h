@@ -64,15 +64,13 @@ void octavo_tree_grow(struct octavo_tree *tree, size_t parent, struct octavo_out
  * full tree they take the places of less sure rows: what remains are the surest, ties to the row that came first.  Rows
  * behind one that gave way move up.  The tree needs a chance. */
 void octavo_tree_offer(struct octavo_tree *tree, size_t parent, struct octavo_outlook *c, unsigned width);
-/* Whether a chain that grows is to go on, by the extent if there is one. */
+/* Whether a chain is to go on behind its last row: by the extent, if there is one. */
 int octavo_tree_goes_on(const struct octavo_tree *tree);
 /* The law that a row's token was drawn from, as an octavo_law_fn; NULL for one that was chosen.  Of siblings, the law
  * before any of them was drawn. */
 const double *octavo_tree_law(void *tree, size_t row);
 /* Tokens between the root and a row, the row's own included. */
 unsigned octavo_tree_depth(const struct octavo_tree *tree, size_t row);
-/* Whether a chain is to go on behind its last row, which was added with the outlook c; else it is complete. */
-int octavo_tree_goes_on(const struct octavo_tree *tree);
 /* What acceptance sees of the tree. */
 struct octavo_draft octavo_tree_offered(const struct octavo_tree *tree);
 /* The depth of the deepest row offered. */

@@ -55,6 +55,30 @@ void decode(struct octavo_engine *e, const struct octavo_session_settings *setti
 	octavo_session_close(&s);
 }
 
+void finish_together(struct octavo_session **s, size_t count, const struct output *alone)
+{
+	enum { MOST = 8 };
+	size_t emitted[MOST] = { 0 };
+	struct octavo_error error;
+	assert_true(count <= MOST);
+	for (size_t more = 1; more;) {
+		struct octavo_emitted got[MOST];
+		more = 0;
+		if (octavo_sessions_step(s, count, got, &error) != OCTAVO_OK)
+			fail_msg("%s", error.text);
+		for (size_t i = 0; i < count; i++) {
+			more += got[i].count;
+			assert_true(emitted[i] + got[i].count <= alone[i].count);
+			assert_memory_equal(got[i].token, alone[i].token + emitted[i], got[i].count * sizeof *got[i].token);
+			emitted[i] += got[i].count;
+		}
+	}
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(emitted[i], alone[i].count);
+		octavo_session_close(&s[i]);
+	}
+}
+
 void expect_same(const struct output *plain, const struct output *got, const char *what)
 {
 	assert_int_equal(plain->count, got->count);

@@ -30,6 +30,8 @@ struct octavo_drafter *open_drafter(struct octavo_engine *e, const char *spec, c
 void finish(struct octavo_session *s, struct output *out);
 void decode(struct octavo_engine *e, const struct octavo_session_settings *settings, const int32_t *prompt,
             size_t length, struct output *out);
+/* Steps `count` sessions side by side until nothing more comes: each has to emit what it emitted alone.  Closes them. */
+void finish_together(struct octavo_session **s, size_t count, const struct output *alone);
 void expect_same(const struct output *plain, const struct output *got, const char *what);
 
 #endif
